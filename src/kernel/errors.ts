@@ -1,0 +1,118 @@
+import { errnoMessage, errnoName } from './errno.ts';
+
+/** Set on every error kvio throws on purpose; survives several copies of the package in one process. */
+const brand: unique symbol = Symbol.for('kvio.error') as never;
+
+/** What is known about a failed system call besides its errno. */
+export interface KernelErrorDetails {
+  /** The request's name for an ioctl (`'KVM_SET_SREGS'`), or `0x…` where the table has no such row. */
+  request?: string | undefined;
+  fd?: number | undefined;
+  /** The path, for `open`. */
+  path?: string | undefined;
+  /** The capability that announces the call, where it may be missing. */
+  capability?: string | undefined;
+  /** One sentence: the rule that was broken, where we know it. */
+  note?: string | undefined;
+}
+
+/**
+ * A system call failed. Shaped like Node's own system errors: `errno` is negative, `code` is its name, `syscall` names the
+ * call. Message: `EINVAL: invalid argument, ioctl KVM_SET_SREGS`, then ` — ` and the note where there is one.
+ */
+export class KernelError extends Error {
+  readonly [brand]: true = true;
+  /** Negative, as in Node: −22 for EINVAL. */
+  readonly errno: number;
+  readonly code: string;
+  readonly syscall: string;
+  readonly request?: string;
+  readonly fd?: number;
+  readonly path?: string;
+  readonly capability?: string;
+  readonly note?: string;
+
+  constructor(errno: number, syscall: string, details: KernelErrorDetails = {}) {
+    const code = errnoName(errno);
+    const subject = details.request ?? (details.path === undefined ? undefined : `'${details.path}'`);
+    const what = subject === undefined ? syscall : `${syscall} ${subject}`;
+    super(`${code}: ${errnoMessage(errno)}, ${what}${details.note === undefined ? '' : ` — ${details.note}`}`);
+    this.name = 'KernelError';
+    this.errno = -Math.abs(errno);
+    this.code = code;
+    this.syscall = syscall;
+    for (const key of ['request', 'fd', 'path', 'capability', 'note'] as const) {
+      const value = details[key];
+      if (value !== undefined) Object.defineProperty(this, key, { value, enumerable: true });
+    }
+  }
+
+  static isKernelError(value: unknown): value is KernelError {
+    return isKvioError(value) && typeof (value as KernelError).errno === 'number';
+  }
+}
+
+/** Errors of our own: not an errno, a `code` that begins with `ERR_KVIO_`. */
+export class KvioError extends Error {
+  readonly [brand]: true = true;
+  readonly code: string;
+
+  constructor(code: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'KvioError';
+    this.code = code;
+  }
+}
+
+/** The simulator does not model this. It never guesses: it names what it met (ioctl, flag, instruction). */
+export class NotModelled extends KvioError {
+  readonly what: string;
+
+  constructor(what: string, message?: string) {
+    super('ERR_KVIO_NOT_MODELLED', message ?? `the simulator does not model ${what}`);
+    this.name = 'NotModelled';
+    this.what = what;
+  }
+}
+
+/** A blocking call on the simulator that nothing in the simulated machine can ever wake. */
+export class Deadlock extends KvioError {
+  constructor(message: string) {
+    super('ERR_KVIO_DEADLOCK', message);
+    this.name = 'Deadlock';
+  }
+}
+
+/** A synchronous call on a vCPU that is running asynchronously: the real kernel would block on the vCPU mutex. */
+export class VcpuBusy extends KvioError {
+  readonly fd: number;
+
+  constructor(fd: number, what: string) {
+    super('ERR_KVIO_VCPU_BUSY', `${what}: vCPU descriptor ${fd} is inside KVM_RUN (runAsync); kick it, or use the async form, which queues`);
+    this.name = 'VcpuBusy';
+    this.fd = fd;
+  }
+}
+
+/** This kernel cannot do it at all (`kernel.features` says so beforehand): no kick through ffi, say. */
+export class NotAvailable extends KvioError {
+  constructor(message: string) {
+    super('ERR_KVIO_NOT_AVAILABLE', message);
+    this.name = 'NotAvailable';
+  }
+}
+
+/** True for every error kvio throws on purpose, from any copy of the package. Argument errors are TypeError / RangeError. */
+export function isKvioError(value: unknown): value is KernelError | KvioError {
+  return typeof value === 'object' && value !== null && (value as { [brand]?: true })[brand] === true;
+}
+
+/** A RangeError with `code: 'ERR_OUT_OF_RANGE'`, as Node's own. */
+export function rangeError(message: string): RangeError {
+  return Object.assign(new RangeError(message), { code: 'ERR_OUT_OF_RANGE' });
+}
+
+/** A TypeError with `code: 'ERR_INVALID_ARG_TYPE'`, as Node's own. */
+export function typeError(message: string): TypeError {
+  return Object.assign(new TypeError(message), { code: 'ERR_INVALID_ARG_TYPE' });
+}

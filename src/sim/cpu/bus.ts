@@ -1,0 +1,86 @@
+/**
+ * What a vCPU needs of the rest of the machine, and what it tells it. KVM (src/sim/kvm) implements `CpuBus` and turns an
+ * `Outcome` into `kvm_run`.
+ */
+
+/** One 4 KiB page of guest RAM: byte `i` of the page is `u8[offset + i]`, and the same through `view`. Both may cover far more than the page. */
+export interface RamPage {
+  readonly view: DataView;
+  readonly u8: Uint8Array;
+  readonly offset: number;
+}
+
+export interface CpuidResult {
+  eax: number;
+  ebx: number;
+  ecx: number;
+  edx: number;
+}
+
+export type PageAccess = 'read' | 'write' | 'fetch';
+
+export interface CpuBus {
+  /**
+   * The RAM behind guest page `gpaPage` (guest-physical address / 4096) for this kind of access; null where there is none:
+   * a data access becomes an MMIO exit, a fetch an INTERNAL_ERROR exit. A READONLY slot answers 'read' and 'fetch' and refuses 'write'.
+   * The CPU remembers answers until `generation` changes. `generation` is looked at on entry of `run`, not within it.
+   */
+  page(gpaPage: number, access: PageAccess): RamPage | null;
+  /** Changes whenever an answer of `page` may have changed (memslots) or dirty bits were taken (see `written`). */
+  readonly generation: number;
+  /** Dirty logging: called before the first store to a page since `generation` last changed, maybe more often. */
+  written?(gpaPage: number): void;
+  cpuid(leaf: number, subleaf: number): CpuidResult;
+  /** The MSR's value, as two 32-bit halves; null makes the guest take #GP(0). */
+  rdmsr(index: number): { lo: number; hi: number } | null;
+  /** False makes the guest take #GP(0). EFER and the bases are the CPU's own state: set `cpu.efer`, `cpu.setSegmentBase`. */
+  wrmsr(index: number, lo: number, hi: number): boolean;
+  /** The guest's time-stamp counter, now. */
+  tsc(): bigint;
+  /** Interrupt acknowledge: the vector to deliver, or −1 for none after all. Asked when `cpu.intr` is set and the guest can take it. */
+  acknowledge?(): number;
+}
+
+/** Why `run` returned. A fresh object each time. */
+export type Outcome =
+  /** The fuel is used up; the CPU stands between two instructions (or two iterations of a REP). */
+  | { readonly kind: 'fuel' }
+  /** KVM_EXIT_IO. `data` has size × count bytes: what is written for 'out', zeros for 'in' (answer with `completeIo`). */
+  | {
+      readonly kind: 'io';
+      readonly direction: 'in' | 'out';
+      readonly size: 1 | 2 | 4;
+      readonly port: number;
+      readonly count: number;
+      readonly data: Uint8Array;
+    }
+  /** KVM_EXIT_MMIO: one fragment of at most 8 bytes inside one page; `data` has `len` bytes (a read: zeros; answer with `completeMmio`). */
+  | { readonly kind: 'mmio'; readonly gpa: number; readonly len: number; readonly isWrite: boolean; readonly data: Uint8Array }
+  /** HLT executed; RIP is past it. */
+  | { readonly kind: 'hlt' }
+  /** `cpu.windowRequested` and the guest can take an interrupt now. */
+  | { readonly kind: 'irqWindow' }
+  /** Triple fault. Registers are those of the instruction that faulted. */
+  | { readonly kind: 'shutdown' }
+  /** Suberror 1 (EMULATION): code fetch from a page that is not RAM. `insnBytes`: the bytes before the failing one, maybe none. */
+  | { readonly kind: 'internalError'; readonly suberror: number; readonly insnBytes: Uint8Array }
+  /** A real instruction or mode this simulator does not have. Never stands for #UD. State is that before the instruction. */
+  | { readonly kind: 'notModelled'; readonly description: string; readonly bytes: Uint8Array };
+
+export interface CpuOptions {
+  /**
+   * Where RIP stands at the exit of a non-string OUT. true (default): behind it, as KVM's instruction emulator does.
+   * false: at it, as VMX and SVM do; the next `run` skips it if linear RIP is unchanged.
+   */
+  outAdvancesRip?: boolean;
+}
+
+/** Kernel wording of what is injected: `interrupt` an external vector, `soft` INT n, `exception` a fault, `nmi`. */
+export type InjectKind = 'interrupt' | 'soft' | 'exception' | 'nmi';
+
+/** Events on their way in, in the terms of `struct kvm_vcpu_events`. Injected ones are delivered on the next `run`, whatever IF says. */
+export interface CpuEvents {
+  exception: { injected: boolean; nr: number; hasErrorCode: boolean; errorCode: number };
+  interrupt: { injected: boolean; nr: number; soft: boolean };
+  nmi: { injected: boolean; pending: number; masked: boolean };
+}
