@@ -1,7 +1,7 @@
 import { errnoMessage, errnoName } from './errno.ts';
 
 /** Set on every error kvio throws on purpose; survives several copies of the package in one process. */
-const brand: unique symbol = Symbol.for('kvio.error') as never;
+const brand: symbol = Symbol.for('kvio.error');
 
 /** What is known about a failed system call besides its errno. */
 export interface KernelErrorDetails {
@@ -21,7 +21,6 @@ export interface KernelErrorDetails {
  * call. Message: `EINVAL: invalid argument, ioctl KVM_SET_SREGS`, then ` — ` and the note where there is one.
  */
 export class KernelError extends Error {
-  readonly [brand]: true = true;
   /** Negative, as in Node: −22 for EINVAL. */
   readonly errno: number;
   readonly code: string;
@@ -54,7 +53,6 @@ export class KernelError extends Error {
 
 /** Errors of our own: not an errno, a `code` that begins with `ERR_KVIO_`. */
 export class KvioError extends Error {
-  readonly [brand]: true = true;
   readonly code: string;
 
   constructor(code: string, message: string, options?: ErrorOptions) {
@@ -88,7 +86,10 @@ export class VcpuBusy extends KvioError {
   readonly fd: number;
 
   constructor(fd: number, what: string) {
-    super('ERR_KVIO_VCPU_BUSY', `${what}: vCPU descriptor ${fd} is inside KVM_RUN (runAsync); kick it, or use the async form, which queues`);
+    super(
+      'ERR_KVIO_VCPU_BUSY',
+      `${what}: vCPU descriptor ${fd} is inside KVM_RUN (runAsync); kick it, or use the async form, which queues`,
+    );
     this.name = 'VcpuBusy';
     this.fd = fd;
   }
@@ -104,8 +105,10 @@ export class NotAvailable extends KvioError {
 
 /** True for every error kvio throws on purpose, from any copy of the package. Argument errors are TypeError / RangeError. */
 export function isKvioError(value: unknown): value is KernelError | KvioError {
-  return typeof value === 'object' && value !== null && (value as { [brand]?: true })[brand] === true;
+  return typeof value === 'object' && value !== null && (value as { [key: symbol]: unknown })[brand] === true;
 }
+
+for (const branded of [KernelError, KvioError]) Object.defineProperty(branded.prototype, brand, { value: true });
 
 /** A RangeError with `code: 'ERR_OUT_OF_RANGE'`, as Node's own. */
 export function rangeError(message: string): RangeError {

@@ -1,0 +1,537 @@
+import * as check from './arguments.ts';
+import type { Backend, KernelFeatures, KernelKind, Kicker, Stat } from './backend.ts';
+import { KernelError, type KernelErrorDetails, NotAvailable, rangeError, typeError, VcpuBusy } from './errors.ts';
+import { Holder, kindOfPath, type TrackedFile } from './files.ts';
+import { type GuardContext, guardBytes, guardWord } from './guard.ts';
+import { showAs } from './inspect.ts';
+import { keepAlive, keepsAlive } from './keepalive.ts';
+import type {
+  IoctlArgument,
+  IoctlOptions,
+  Kernel,
+  MemoryRange,
+  MmapOptions,
+  PollFd,
+  RunAsyncOptions,
+  RunOptions,
+  WaitOptions,
+} from './kernel.ts';
+import { LiveMemory } from './live-memory.ts';
+import { MappedMemory } from './mapped-memory.ts';
+import type { Memory } from './memory.ts';
+import { type IoctlRow, ioctlByRequest } from './table.ts';
+
+const EBADF = 9;
+const EINTR = 4;
+const KVM_RUN = 0xae80;
+const O_RDWR = 2;
+const O_CLOEXEC = 0x80000;
+const POLLIN = 1;
+const PROT_RW = 3;
+const MAP_SHARED = 1;
+const MAP_ANONYMOUS = 0x20;
+const MAP_NORESERVE = 0x4000;
+const MAP_FIXED = 0x10;
+const MAP_FIXED_NOREPLACE = 0x100000;
+
+/** fcntl commands whose argument is an integer; the others take pointers. F_DUPFD*, F_GET/SETFD, F_GET/SETFL, F_GET/SETOWN, leases, pipes, seals. */
+const integerFcntl: ReadonlySet<number> = new Set([0, 1, 2, 3, 4, 8, 9, 10, 11, 1024, 1025, 1030, 1031, 1032, 1033, 1034]);
+const F_DUPFD = 0;
+const F_DUPFD_CLOEXEC = 1030;
+
+/** MADV_HWPOISON, MADV_SOFT_OFFLINE, MADV_GUARD_INSTALL/REMOVE: a later touch would end the process. */
+const deadlyAdvice: ReadonlySet<number> = new Set([100, 101, 102, 103]);
+
+/** Descriptors a VM ioctl makes belong to the VM's family: they can run it or reach its memory. */
+const sameFamily: ReadonlySet<string> = new Set(['vcpu', 'kvm-device', 'kvm-stats', 'guest-memfd']);
+
+/** A row of the ioctl table with what the hot path asks of it. */
+interface Rule {
+  readonly row: IoctlRow | undefined;
+  readonly pins: boolean;
+  readonly run: boolean;
+}
+
+/** `Kernel` over a `Backend`: arguments, ownership, guard and lifetimes, written once for all kernels. */
+export class KernelCore implements Kernel {
+  readonly kind: KernelKind;
+  readonly reason: string;
+  readonly features: KernelFeatures;
+  readonly release: string;
+  /** For those who extend a kernel (the simulator's back door, benchmarks); programs use the methods. */
+  protected readonly backend: Backend;
+  readonly #files: Map<number, TrackedFile> = new Map();
+  readonly #memory: LiveMemory = new LiveMemory();
+  readonly #rules: Map<number, Rule> = new Map();
+  readonly #guard: GuardContext;
+  #closed = false;
+
+  constructor(backend: Backend, reason: string) {
+    this.backend = backend;
+    this.kind = backend.kind;
+    this.reason = reason;
+    this.features = backend.features;
+    this.release = backend.release;
+    this.#guard = { pointers: backend.features.guard, memoryAt: (address, length) => this.#memory.find(address, length) };
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  // ---- descriptors
+
+  open(path: string, flags?: number, mode?: number): number {
+    this.#alive('open');
+    check.text(path, 'path');
+    const how = flags === undefined ? O_RDWR | O_CLOEXEC : check.int32(flags, 'flags');
+    const fd = this.backend.open(path, how, mode === undefined ? 0 : check.integer(mode, 'mode', 0, 0o7777));
+    if (fd < 0) throw new KernelError(fd, 'open', { path });
+    return this.#track(fd, kindOfPath(path), new Holder(), false);
+  }
+
+  adopt(fd: number): number {
+    this.#alive('adopt');
+    check.descriptor(fd);
+    if (this.#files.has(fd)) throw typeError(`adopt: descriptor ${fd} belongs to this kernel already`);
+    const stat = this.backend.fstat(fd);
+    if (typeof stat === 'number') throw new KernelError(stat, 'adopt', { fd });
+    const link = this.backend.readlink(`/proc/self/fd/${fd}`);
+    return this.#track(fd, typeof link === 'string' ? kindOfPath(link) : 'file', new Holder(), true);
+  }
+
+  close(...args: [] | [fd: number]): void {
+    if (args.length === 0) this.#closeAll();
+    else {
+      const file = this.#file(args[0], 'close');
+      this.#release(args[0], file);
+      const result = this.backend.close(args[0]);
+      if (result < 0 && result !== -EINTR) throw new KernelError(result, 'close', { fd: args[0] });
+    }
+  }
+
+  dup(fd: number): number {
+    const file = this.#file(fd, 'dup');
+    return this.#share(this.#result(this.backend.dup(fd), 'dup', { fd }), file);
+  }
+
+  fcntl(fd: number, command: number, arg = 0): number {
+    const file = this.#file(fd, 'fcntl');
+    check.int32(command, 'command');
+    if (!integerFcntl.has(command)) throw rangeError(`fcntl: command ${command} does not take an integer`);
+    const result = this.#result(this.backend.fcntl(fd, command, check.int32(arg, 'arg')), 'fcntl', { fd });
+    return command === F_DUPFD || command === F_DUPFD_CLOEXEC ? this.#share(result, file) : result;
+  }
+
+  fstat(fd: number): Stat {
+    this.#file(fd, 'fstat');
+    const stat = this.backend.fstat(fd);
+    if (typeof stat === 'number') throw new KernelError(stat, 'fstat', { fd });
+    return stat;
+  }
+
+  readlink(path: string): string {
+    this.#alive('readlink');
+    const target = this.backend.readlink(check.text(path, 'path'));
+    if (typeof target === 'number') throw new KernelError(target, 'readlink', { path });
+    return target;
+  }
+
+  // ---- ioctl
+
+  ioctl(fd: number, request: number, arg?: IoctlArgument, options?: IoctlOptions): number {
+    const result = this.tryIoctl(fd, request, arg, options);
+    if (result < 0) throw this.#ioctlError(fd, request, result);
+    return result;
+  }
+
+  tryIoctl(fd: number, request: number, arg: IoctlArgument = 0, options?: IoctlOptions): number {
+    const file = this.#files.get(fd);
+    if (file === undefined) {
+      check.descriptor(fd);
+      return -EBADF;
+    }
+    const rule = this.#rules.get(request) ?? this.#rule(request);
+    if (file.running) throw new VcpuBusy(fd, rule.row?.name ?? 'ioctl');
+    if (arg === 0) {
+      if (rule.run && file.kind === 'vcpu') return this.backend.run(fd, 0);
+      const result = this.backend.ioctl(fd, request, 0);
+      return rule.row?.returns === undefined || result < 0 ? result : this.#made(rule.row, result, file);
+    }
+    return this.#ioctl(fd, file, request, rule, arg, options);
+  }
+
+  #ioctl(
+    fd: number,
+    file: TrackedFile,
+    request: number,
+    rule: Rule,
+    arg: IoctlArgument,
+    options: IoctlOptions | undefined,
+  ): number {
+    const { row } = rule;
+    const guarded = options?.unsafe !== true;
+    let given: Uint8Array | bigint;
+    if (ArrayBuffer.isView(arg)) {
+      given = check.bytes(arg, 'arg');
+      if (guarded) guardBytes(this.#guard, row, request, given, file.holder);
+    } else {
+      given = arg instanceof MappedMemory ? this.#address(arg) : check.word(arg, 'arg');
+      if (guarded && this.#guard.pointers) guardWord(this.#guard, row, request, given, file.holder);
+    }
+    const result = this.backend.ioctl(fd, request, given);
+    if (result < 0 || row === undefined) return result;
+    if (rule.pins) {
+      const bytes = typeof given === 'bigint' ? this.#bytesAt(given, row.size) : given;
+      if (bytes !== undefined) keepAlive(this.#guard, row.name, bytes, file.holder);
+    }
+    return row.returns === undefined ? result : this.#made(row, result, file);
+  }
+
+  #rule(request: number): Rule {
+    check.integer(request, 'request', 0, 0xffff_ffff);
+    const row = ioctlByRequest(request);
+    const rule = { row, pins: row !== undefined && keepsAlive(row.name), run: request === KVM_RUN };
+    if (row !== undefined) this.#rules.set(request, rule);
+    return rule;
+  }
+
+  /** The call made a descriptor: it is ours from now on. */
+  #made(row: IoctlRow, fd: number, from: TrackedFile): number {
+    const kind = row.returns as string;
+    return this.#track(fd, kind, sameFamily.has(kind) ? from.holder : new Holder(), false);
+  }
+
+  #ioctlError(fd: number, request: number, errno: number): KernelError {
+    const row = this.#rules.get(request)?.row;
+    const details: KernelErrorDetails = { request: row?.name ?? `0x${request.toString(16)}`, fd };
+    if (!this.#files.has(fd)) details.note = this.#notOurs(fd);
+    else if (row?.capability !== undefined) details.capability = row.capability;
+    return new KernelError(errno, 'ioctl', details);
+  }
+
+  // ---- reading, writing, waiting
+
+  read(fd: number, into: Uint8Array): number {
+    this.#file(fd, 'read');
+    return this.#result(this.backend.read(fd, check.bytes(into, 'into')), 'read', { fd });
+  }
+
+  write(fd: number, from: Uint8Array): number {
+    this.#file(fd, 'write');
+    return this.#result(this.backend.write(fd, check.bytes(from, 'from')), 'write', { fd });
+  }
+
+  pread(fd: number, into: Uint8Array, offset: number | bigint): number {
+    this.#file(fd, 'pread');
+    return this.#result(this.backend.pread(fd, check.bytes(into, 'into'), check.offset(offset, 'offset')), 'pread', { fd });
+  }
+
+  pwrite(fd: number, from: Uint8Array, offset: number | bigint): number {
+    this.#file(fd, 'pwrite');
+    return this.#result(this.backend.pwrite(fd, check.bytes(from, 'from'), check.offset(offset, 'offset')), 'pwrite', { fd });
+  }
+
+  eventfd(initval: number = 0, flags: number = O_CLOEXEC): number {
+    this.#alive('eventfd');
+    check.integer(initval, 'initval', 0, 0xffff_ffff);
+    const fd = this.#result(this.backend.eventfd(initval, check.int32(flags, 'flags')), 'eventfd2', {});
+    return this.#track(fd, 'eventfd', new Holder(), false);
+  }
+
+  memfd(name: string, flags = 1): number {
+    this.#alive('memfd');
+    check.text(name, 'name');
+    const fd = this.#result(this.backend.memfdCreate(name, check.int32(flags, 'flags')), 'memfd_create', {});
+    return this.#track(fd, 'file', new Holder(), false);
+  }
+
+  ftruncate(fd: number, length: number | bigint): void {
+    this.#file(fd, 'ftruncate');
+    this.#result(this.backend.ftruncate(fd, check.offset(length, 'length')), 'ftruncate', { fd });
+  }
+
+  fallocate(fd: number, mode: number, offset: number | bigint, length: number | bigint): void {
+    this.#file(fd, 'fallocate');
+    const [from, bytes] = [check.offset(offset, 'offset'), check.offset(length, 'length')];
+    this.#result(this.backend.fallocate(fd, check.int32(mode, 'mode'), from, bytes), 'fallocate', { fd });
+  }
+
+  poll(fds: readonly PollFd[], timeout = 0): number[] {
+    this.#alive('poll');
+    if (!Array.isArray(fds)) throw typeError(`fds must be an array of { fd, events }, not ${check.describe(fds)}`);
+    const words = new Int32Array(fds.length * 3);
+    fds.forEach((entry: PollFd, index) => {
+      this.#file(entry?.fd, 'poll');
+      words.set([entry.fd, check.integer(entry.events ?? POLLIN, `fds[${index}].events`, 0, 0xffff)], index * 3);
+    });
+    this.#result(this.backend.poll(words, check.integer(timeout, 'timeout', -1, 0x7fff_ffff)), 'poll', {});
+    return fds.map((_, index) => words[index * 3 + 2]!);
+  }
+
+  waitAsync(fd: number, events: number = POLLIN, { signal, ref = true }: WaitOptions = {}): Promise<number> {
+    return new Promise((resolve, reject) => {
+      const file = this.#file(fd, 'waitAsync');
+      check.integer(events, 'events', 0, 0xffff);
+      if (!this.features.async) throw new NotAvailable(`waitAsync: the ${this.kind} kernel has synchronous calls only`);
+      signal?.throwIfAborted();
+      const settle = (): void => {
+        file.waits.delete(cancelled);
+        signal?.removeEventListener('abort', aborted);
+      };
+      const started = this.backend.wait(fd, events, ref, (revents) => {
+        settle();
+        if (revents < 0) reject(new KernelError(revents, 'epoll_ctl', { fd }));
+        else resolve(revents);
+      });
+      if (typeof started === 'number') throw new KernelError(started, 'epoll_ctl', { fd });
+      const stop = (reason: unknown): void => {
+        settle();
+        started.cancel();
+        reject(reason);
+      };
+      const cancelled = (): void =>
+        stop(new KernelError(EBADF, 'waitAsync', { fd, note: 'the descriptor was closed meanwhile' }));
+      const aborted = (): void => stop(signal?.reason);
+      file.waits.add(cancelled);
+      signal?.addEventListener('abort', aborted, { once: true });
+    });
+  }
+
+  // ---- memory
+
+  guestRam(length: number | bigint): Memory {
+    const bytes = check.pageMultiple(check.length(length, 'length'), 'length');
+    return this.#map('guestRam', {
+      length: bytes,
+      prot: PROT_RW,
+      flags: MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE,
+      fd: -1,
+      offset: 0n,
+      view: true,
+    });
+  }
+
+  mmap({ length, prot = PROT_RW, flags = MAP_SHARED, fd = -1, offset = 0, view = true }: MmapOptions): Memory {
+    if (fd !== -1) this.#file(fd, 'mmap');
+    check.int32(prot, 'prot');
+    check.int32(flags, 'flags');
+    if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) !== 0)
+      throw rangeError('mmap: flags must not have MAP_FIXED: kvio chooses the address');
+    return this.#map('mmap', {
+      length: check.length(length, 'length'),
+      prot,
+      flags: fd === -1 ? flags | MAP_ANONYMOUS : flags,
+      fd,
+      offset: check.word(offset, 'offset'),
+      view: view && (prot & PROT_RW) === PROT_RW,
+    });
+  }
+
+  #map(call: string, request: Parameters<Backend['mmap']>[0]): Memory {
+    this.#alive(call);
+    const mapping = this.backend.mmap(request);
+    if (typeof mapping === 'number')
+      throw new KernelError(mapping, call === 'mmap' ? call : `mmap (${call})`, request.fd < 0 ? {} : { fd: request.fd });
+    return this.#memory.add(new MappedMemory(mapping, (memory) => this.#memory.remove(memory)));
+  }
+
+  munmap(memory: Memory): void {
+    this.#mapped(memory).close();
+  }
+
+  mprotect(memory: Memory, prot: number, range?: MemoryRange): void {
+    const mapped = this.#mapped(memory);
+    check.int32(prot, 'prot');
+    if (mapped.mapping.bytes !== undefined && (prot & PROT_RW) !== PROT_RW) {
+      throw rangeError(
+        'mprotect: Memory with bytes stays readable and writable; map it with { view: false } for other protections',
+      );
+    }
+    const [offset, length] = this.#part(mapped, range);
+    this.#result(mapped.mapping.protect(offset, length, prot), 'mprotect', {});
+  }
+
+  madvise(memory: Memory, advice: number, range?: MemoryRange): void {
+    const mapped = this.#mapped(memory);
+    check.int32(advice, 'advice');
+    if (deadlyAdvice.has(advice)) throw rangeError(`madvise: advice ${advice} would let a later touch end the process`);
+    const [offset, length] = this.#part(mapped, range);
+    this.#result(mapped.mapping.advise(offset, length, advice), 'madvise', {});
+  }
+
+  memoryAt(address: bigint, length: number | bigint = 1n): Memory | undefined {
+    return this.#memory.find(check.word(address, 'address'), check.word(length, 'length'));
+  }
+
+  // ---- vCPUs
+
+  run(vcpu: number, options?: RunOptions): number {
+    const file = this.#files.get(vcpu);
+    if (file === undefined || file.kind !== 'vcpu') throw this.#notVcpu(vcpu, 'run');
+    if (file.running) throw new VcpuBusy(vcpu, 'KVM_RUN');
+    return this.backend.run(vcpu, options?.budget === undefined ? 0 : this.#budget(options.budget));
+  }
+
+  runAsync(vcpu: number, options: RunAsyncOptions = {}): Promise<number> {
+    const file = this.#files.get(vcpu);
+    if (file === undefined || file.kind !== 'vcpu') return Promise.reject(this.#notVcpu(vcpu, 'runAsync'));
+    const start = (): Promise<number> => this.#runNow(vcpu, file, options);
+    const turn = file.tail === undefined ? start() : file.tail.then(start, start);
+    file.tail = turn;
+    const done = (): void => {
+      if (file.tail === turn) file.tail = undefined;
+    };
+    turn.then(done, done);
+    return turn;
+  }
+
+  #runNow(vcpu: number, file: TrackedFile, { budget, signal }: RunAsyncOptions): Promise<number> {
+    return new Promise((resolve, reject) => {
+      if (!this.features.async) throw new NotAvailable(`runAsync: the ${this.kind} kernel has synchronous calls only`);
+      if (this.#files.get(vcpu) !== file) throw this.#notVcpu(vcpu, 'runAsync');
+      signal?.throwIfAborted();
+      const kick = (): void => {
+        if (file.running) this.backend.kick(vcpu);
+      };
+      signal?.addEventListener('abort', kick, { once: true });
+      file.running = true;
+      const started = this.backend.runAsync(vcpu, budget === undefined ? 0 : this.#budget(budget), (result, error) => {
+        file.running = false;
+        signal?.removeEventListener('abort', kick);
+        if (error === undefined) resolve(result);
+        else reject(error);
+      });
+      if (started >= 0) return;
+      file.running = false;
+      signal?.removeEventListener('abort', kick);
+      throw new KernelError(started, 'ioctl', { request: 'KVM_RUN', fd: vcpu });
+    });
+  }
+
+  kick(vcpu: number): void {
+    this.#kickable(vcpu, 'kick');
+    this.#result(this.backend.kick(vcpu), 'kick', { fd: vcpu });
+  }
+
+  kicker(vcpu: number): Kicker {
+    this.#kickable(vcpu, 'kicker');
+    const kicker = this.backend.kicker(vcpu);
+    if (kicker === undefined) throw new NotAvailable(`kicker: the ${this.kind} kernel cannot interrupt a vCPU`);
+    return kicker;
+  }
+
+  #kickable(vcpu: number, call: string): void {
+    if (this.#files.get(vcpu)?.kind !== 'vcpu') throw this.#notVcpu(vcpu, call);
+    if (!this.features.kick) throw new NotAvailable(`${call}: the ${this.kind} kernel cannot interrupt a vCPU`);
+  }
+
+  #budget(budget: number): number {
+    if (typeof budget !== 'number') throw typeError(`budget must be a number of milliseconds, not ${check.describe(budget)}`);
+    if (!(budget > 0 && budget <= 0x7fff_ffff)) throw rangeError(`budget must be above 0 and at most 2^31 − 1 ms, not ${budget}`);
+    if (!this.features.kick) throw new NotAvailable(`run: the ${this.kind} kernel cannot bound a run`);
+    return budget;
+  }
+
+  // ---- the end
+
+  [Symbol.dispose](): void {
+    this.#closeAll();
+  }
+
+  /** Descriptors first (running vCPUs are kicked and left), then memory, then what the back end shares. */
+  #closeAll(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const [fd, file] of this.#files) {
+      this.#release(fd, file);
+      if (!file.adopted) this.backend.close(fd);
+    }
+    for (const memory of this.#memory.all()) memory.close();
+    this.backend.dispose();
+  }
+
+  // ---- helpers
+
+  #track(fd: number, kind: string, holder: Holder, adopted: boolean): number {
+    holder.enter(adopted);
+    this.#files.set(fd, { kind, adopted, holder, running: false, tail: undefined, waits: new Set(), descriptors: 1 });
+    return fd;
+  }
+
+  #share(fd: number, file: TrackedFile): number {
+    file.descriptors++;
+    this.#files.set(fd, file);
+    return fd;
+  }
+
+  /** Everything to do before close(2) of a descriptor. */
+  #release(fd: number, file: TrackedFile): void {
+    this.#files.delete(fd);
+    if (file.kind === 'vcpu') this.backend.forget(fd);
+    if (--file.descriptors > 0) return;
+    for (const cancel of file.waits) cancel();
+    file.holder.leave();
+  }
+
+  #file(fd: number, call: string): TrackedFile {
+    const file = this.#files.get(fd);
+    if (file === undefined) {
+      check.descriptor(fd);
+      throw new KernelError(EBADF, call, { fd, note: this.#notOurs(fd) });
+    }
+    return file;
+  }
+
+  #notOurs(fd: number): string {
+    return this.#closed
+      ? 'the kernel is closed'
+      : `descriptor ${fd} was not opened by this kernel, or is closed (adopt() takes one from outside)`;
+  }
+
+  #notVcpu(fd: number, call: string): KernelError {
+    check.descriptor(fd, 'vcpu');
+    const file = this.#files.get(fd);
+    if (file === undefined) return new KernelError(EBADF, call, { fd, note: this.#notOurs(fd) });
+    return new KernelError(22, call, { fd, note: `descriptor ${fd} is not a vCPU` });
+  }
+
+  #alive(call: string): void {
+    if (this.#closed) throw new KernelError(EBADF, call, { note: 'the kernel is closed' });
+  }
+
+  #result(result: number, syscall: string, details: KernelErrorDetails): number {
+    if (result < 0) throw new KernelError(result, syscall, details);
+    return result;
+  }
+
+  #mapped(memory: Memory): MappedMemory {
+    if (!(memory instanceof MappedMemory))
+      throw typeError(`memory must be a Memory of this kernel, not ${check.describe(memory)}`);
+    if (!memory.closed && !this.#memory.has(memory)) throw typeError('memory belongs to another kernel');
+    return memory;
+  }
+
+  #part(memory: MappedMemory, range: MemoryRange | undefined): [offset: number, length: number] {
+    this.#address(memory);
+    const offset =
+      range === undefined ? 0 : check.pageMultiple(check.integer(range.offset, 'range.offset', 0, memory.length), 'range.offset');
+    const length = range === undefined ? memory.length : check.integer(range.length, 'range.length', 0, memory.length);
+    if (offset + length > memory.length)
+      throw rangeError(`range passes the end of the Memory (${offset} + ${length} > ${memory.length})`);
+    return [offset, length];
+  }
+
+  #address(memory: MappedMemory): bigint {
+    if (memory.closed) throw new KernelError(EBADF, 'Memory', { note: 'this Memory is closed' });
+    this.#mapped(memory);
+    return memory.address;
+  }
+
+  #bytesAt(address: bigint, length: number): Uint8Array | undefined {
+    const memory = this.#memory.find(address, BigInt(length));
+    return memory?.read(Number(address - memory.address), length);
+  }
+}
+
+showAs(KernelCore, (kernel) => `Kernel ${kernel.kind} ${kernel.release}${kernel.closed ? ', closed' : ''}`);

@@ -1,0 +1,75 @@
+import type { MappedMemory } from './mapped-memory.ts';
+
+/**
+ * What KernelCore remembers of the descriptors it opened or adopted. A `TrackedFile` stands for an open file description:
+ * `dup`s share it.
+ */
+export interface TrackedFile {
+  /** As the ioctl table names it: 'kvm', 'vm', 'vcpu', 'vfio-device', 'iommufd' …; 'file' for what has no ioctls of ours. */
+  readonly kind: string;
+  readonly adopted: boolean;
+  readonly holder: Holder;
+  /** Inside runAsync: any other ioctl would block on the vCPU mutex. */
+  running: boolean;
+  /** Queued runAsync calls, in order. */
+  tail: Promise<unknown> | undefined;
+  /** Cancels for waits under way. */
+  readonly waits: Set<() => void>;
+  descriptors: number;
+}
+
+/**
+ * Everything that must keep its memory as long as one of a family of files is open: a VM with its vCPUs and devices, a VFIO
+ * container, an iommufd. A memslot (IOAS area, DMA mapping) pins what it names; the pins go with the slot, or with the last
+ * file that could still use it.
+ */
+export class Holder {
+  /** Memslots we have seen being set: length in bytes, for rules that depend on it (dirty bitmaps). */
+  readonly slots: Map<number, bigint> = new Map();
+  readonly #pins: Map<string, MappedMemory> = new Map();
+  #files = 0;
+  /** An adopted descriptor may have twins outside this kernel: what they can reach is never unmapped. */
+  #shared = false;
+
+  enter(adopted: boolean): void {
+    this.#files++;
+    this.#shared ||= adopted;
+  }
+
+  leave(): void {
+    if (--this.#files > 0 || this.#shared) return;
+    for (const memory of this.#pins.values()) memory.unpin();
+    this.#pins.clear();
+    this.slots.clear();
+  }
+
+  /** Something in the kernel, named by `key`, now refers to `memory` (undefined: to nothing of ours). */
+  pin(key: string, memory: MappedMemory | undefined): void {
+    memory?.pin();
+    this.#pins.get(key)?.unpin();
+    if (memory === undefined) this.#pins.delete(key);
+    else this.#pins.set(key, memory);
+  }
+}
+
+const kindByPath: readonly (readonly [RegExp, string])[] = [
+  [/^\/dev\/kvm$/, 'kvm'],
+  [/^\/dev\/vfio\/vfio$/, 'vfio-container'],
+  [/^\/dev\/vfio\/devices\//, 'vfio-device'],
+  [/^\/dev\/vfio\//, 'vfio-group'],
+  [/^\/dev\/iommu$/, 'iommufd'],
+  [/^\/dev\/udmabuf$/, 'udmabuf'],
+  [/^\/dmabuf:|^anon_inode:dmabuf/, 'dma-buf'],
+  [/^anon_inode:kvm-vm$/, 'vm'],
+  [/^anon_inode:kvm-vcpu:/, 'vcpu'],
+  [/^anon_inode:kvm-vcpu-stats|^anon_inode:kvm-vm-stats/, 'kvm-stats'],
+  [/kvm-gmem/, 'guest-memfd'],
+  [/^anon_inode:kvm-/, 'kvm-device'],
+  [/^anon_inode:\[vfio-device\]/, 'vfio-device'],
+  [/^anon_inode:\[eventfd\]/, 'eventfd'],
+];
+
+/** The kind of file behind a path, or behind the text of a /proc/self/fd link. */
+export function kindOfPath(path: string): string {
+  return kindByPath.find(([pattern]) => pattern.test(path))?.[1] ?? 'file';
+}

@@ -1,0 +1,92 @@
+import { rangeError, typeError } from './errors.ts';
+import type { Holder } from './files.ts';
+import type { MappedMemory } from './mapped-memory.ts';
+import { type IoctlRow, touchedLength, userPointers } from './table.ts';
+
+/**
+ * The pointer and size guard. Before a kernel sees an ioctl, the caller's buffer must be as long as what the kernel will touch,
+ * and (on real kernels) every pointer in it must lie, with its whole length, in live `Memory`. Both come from the ioctl table.
+ */
+
+/** Below: the kernel's mmap_min_addr keeps it unmapped. */
+const LOW = 0x1_0000n;
+/** From here on no process of ours has memory: the upper half, and what needs five-level paging and a hint. */
+const HIGH = 1n << 47n;
+
+/** A range that can never be mapped reaches the kernel: it answers EFAULT (or stores the number), and nothing is touched. */
+function neverMapped(address: bigint, length: bigint): boolean {
+  return address >= HIGH || address + length <= LOW;
+}
+
+function hex(value: number | bigint): string {
+  return `0x${value.toString(16)}`;
+}
+
+export interface GuardContext {
+  /** Are pointers checked (a real kernel), or only the length of the direct buffer (the simulator)? */
+  readonly pointers: boolean;
+  memoryAt(address: bigint, length: bigint): MappedMemory | undefined;
+}
+
+const typeOf = (request: number): string => `request ${hex(request)}`;
+
+/** Checks a buffer given as `arg`. `row` is undefined for a request the table does not know. */
+export function guardBytes(
+  context: GuardContext,
+  row: IoctlRow | undefined,
+  request: number,
+  bytes: Uint8Array,
+  holder: Holder,
+): void {
+  if (row === undefined) {
+    const size = (request >>> 16) & 0x3fff;
+    if (context.pointers && size === 0) {
+      throw rangeError(
+        `ioctl: ${typeOf(request)} is unknown and does not say how many bytes it touches; pass { unsafe: true } to answer for it`,
+      );
+    }
+    if (bytes.byteLength < size) throw tooShort(typeOf(request), bytes.byteLength, size);
+    return;
+  }
+  if (row.arg !== 'pointer') throw typeError(`ioctl: ${row.name} takes an integer, not bytes`);
+  const needed = touchedLength(row, bytes);
+  if (bytes.byteLength < needed) throw tooShort(row.name, bytes.byteLength, needed);
+  if (context.pointers) guardPointers(context, row, bytes, holder);
+}
+
+/** Checks an integer given as `arg`, on a real kernel. For a request that takes a pointer, the number is an address. */
+export function guardWord(context: GuardContext, row: IoctlRow | undefined, request: number, arg: bigint, holder: Holder): void {
+  if (row !== undefined && row.arg !== 'pointer') return;
+  if (row === undefined) {
+    if (neverMapped(arg, 1n)) return;
+    throw rangeError(
+      `ioctl: ${typeOf(request)} is unknown and ${hex(arg)} may be an address; pass { unsafe: true } to answer for it`,
+    );
+  }
+  if (neverMapped(arg, BigInt(row.size))) return;
+  const memory = context.memoryAt(arg, 1n);
+  if (memory === undefined) throw notInMemory(row.name, 'its argument', arg, BigInt(row.size));
+  const offset = Number(arg - memory.address);
+  const bytes = memory.read(offset, memory.length - offset);
+  const needed = touchedLength(row, bytes);
+  if (bytes.byteLength < needed) throw notInMemory(row.name, 'its argument', arg, BigInt(needed));
+  guardPointers(context, row, bytes, holder);
+}
+
+function guardPointers(context: GuardContext, row: IoctlRow, bytes: Uint8Array, holder: Holder): void {
+  for (const { field, address, length } of userPointers(row, bytes, holder)) {
+    if (length === 0n || neverMapped(address, length)) continue;
+    if (context.memoryAt(address, length) === undefined) throw notInMemory(row.name, field, address, length);
+  }
+}
+
+function tooShort(what: string, have: number, needed: number): RangeError {
+  return rangeError(`ioctl: ${what} touches ${needed} bytes, the buffer has ${have}`);
+}
+
+function notInMemory(what: string, field: string, address: bigint, length: bigint): RangeError {
+  return rangeError(
+    `ioctl: ${what}: ${field} = ${hex(address)} with ${length} bytes does not lie in live Memory of this kernel; ` +
+      'use the address of a Memory, or { unsafe: true } to answer for it',
+  );
+}

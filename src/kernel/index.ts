@@ -1,0 +1,25 @@
+export type { Backend, KernelFeatures, KernelKind, Kicker, MapRequest, Stat } from './backend.ts';
+export { KernelCore } from './core.ts';
+export { errnoMessage, errnoName, errnoNumber } from './errno.ts';
+export {
+  Deadlock,
+  isKvioError,
+  KernelError,
+  type KernelErrorDetails,
+  KvioError,
+  NotAvailable,
+  NotModelled,
+  VcpuBusy,
+} from './errors.ts';
+export type {
+  IoctlArgument,
+  IoctlOptions,
+  Kernel,
+  MemoryRange,
+  MmapOptions,
+  PollFd,
+  RunAsyncOptions,
+  RunOptions,
+  WaitOptions,
+} from './kernel.ts';
+export type { Mapping, Memory, Width } from './memory.ts';
