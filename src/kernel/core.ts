@@ -1,7 +1,7 @@
 import * as check from './arguments.ts';
 import type { Backend, KernelFeatures, KernelKind, Kicker, Stat } from './backend.ts';
 import { KernelError, type KernelErrorDetails, NotAvailable, rangeError, typeError, VcpuBusy } from './errors.ts';
-import { Holder, kindOfPath, type TrackedFile } from './files.ts';
+import { Holder, kindOfPath, type Rule, type TrackedFile } from './files.ts';
 import { type GuardContext, guardBytes, guardWord } from './guard.ts';
 import { showAs } from './inspect.ts';
 import { keepAlive, keepsAlive } from './keepalive.ts';
@@ -45,13 +45,6 @@ const deadlyAdvice: ReadonlySet<number> = new Set([100, 101, 102, 103]);
 /** Descriptors a VM ioctl makes belong to the VM's family: they can run it or reach its memory. */
 const sameFamily: ReadonlySet<string> = new Set(['vcpu', 'kvm-device', 'kvm-stats', 'guest-memfd']);
 
-/** A row of the ioctl table with what the hot path asks of it. */
-interface Rule {
-  readonly row: IoctlRow | undefined;
-  readonly pins: boolean;
-  readonly run: boolean;
-}
-
 /** `Kernel` over a `Backend`: arguments, ownership, guard and lifetimes, written once for all kernels. */
 export class KernelCore implements Kernel {
   readonly kind: KernelKind;
@@ -62,7 +55,7 @@ export class KernelCore implements Kernel {
   protected readonly backend: Backend;
   readonly #files: Map<number, TrackedFile> = new Map();
   readonly #memory: LiveMemory = new LiveMemory();
-  readonly #rules: Map<number, Rule> = new Map();
+  readonly #rules: Map<string, Map<number, Rule>> = new Map();
   readonly #guard: GuardContext;
   #closed = false;
 
@@ -151,10 +144,10 @@ export class KernelCore implements Kernel {
       check.descriptor(fd);
       return -EBADF;
     }
-    const rule = this.#rules.get(request) ?? this.#rule(request);
+    const rule = file.rules.get(request) ?? this.#rule(file, request);
     if (file.running) throw new VcpuBusy(fd, rule.row?.name ?? 'ioctl');
     if (arg === 0) {
-      if (rule.run && file.kind === 'vcpu') return this.backend.run(fd, 0);
+      if (rule.run) return this.backend.run(fd, 0);
       const result = this.backend.ioctl(fd, request, 0);
       return rule.row?.returns === undefined || result < 0 ? result : this.#made(rule.row, result, file);
     }
@@ -188,11 +181,11 @@ export class KernelCore implements Kernel {
     return row.returns === undefined ? result : this.#made(row, result, file);
   }
 
-  #rule(request: number): Rule {
+  #rule(file: TrackedFile, request: number): Rule {
     check.integer(request, 'request', 0, 0xffff_ffff);
-    const row = ioctlByRequest(request);
-    const rule = { row, pins: row !== undefined && keepsAlive(row.name), run: request === KVM_RUN };
-    if (row !== undefined) this.#rules.set(request, rule);
+    const row = ioctlByRequest(request, file.kind);
+    const rule = { row, pins: row !== undefined && keepsAlive(row.name), run: request === KVM_RUN && file.kind === 'vcpu' };
+    if (row !== undefined) file.rules.set(request, rule);
     return rule;
   }
 
@@ -203,9 +196,10 @@ export class KernelCore implements Kernel {
   }
 
   #ioctlError(fd: number, request: number, errno: number): KernelError {
-    const row = this.#rules.get(request)?.row;
+    const file = this.#files.get(fd);
+    const row = ioctlByRequest(request, file?.kind);
     const details: KernelErrorDetails = { request: row?.name ?? `0x${request.toString(16)}`, fd };
-    if (!this.#files.has(fd)) details.note = this.#notOurs(fd);
+    if (file === undefined) details.note = this.#notOurs(fd);
     else if (row?.capability !== undefined) details.capability = row.capability;
     return new KernelError(errno, 'ioctl', details);
   }
@@ -455,7 +449,9 @@ export class KernelCore implements Kernel {
 
   #track(fd: number, kind: string, holder: Holder, adopted: boolean): number {
     holder.enter(adopted);
-    this.#files.set(fd, { kind, adopted, holder, running: false, tail: undefined, waits: new Set(), descriptors: 1 });
+    let rules = this.#rules.get(kind);
+    if (rules === undefined) this.#rules.set(kind, (rules = new Map()));
+    this.#files.set(fd, { kind, adopted, holder, rules, running: false, tail: undefined, waits: new Set(), descriptors: 1 });
     return fd;
   }
 

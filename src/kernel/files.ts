@@ -1,4 +1,14 @@
 import type { MappedMemory } from './mapped-memory.ts';
+import type { IoctlRow } from './table.ts';
+
+/** A row of the ioctl table with what the hot path asks of it. */
+export interface Rule {
+  readonly row: IoctlRow | undefined;
+  /** The kernel remembers memory of ours after it (keepalive.ts). */
+  readonly pins: boolean;
+  /** It is KVM_RUN of a vCPU. */
+  readonly run: boolean;
+}
 
 /**
  * What KernelCore remembers of the descriptors it opened or adopted. A `TrackedFile` stands for an open file description:
@@ -9,6 +19,8 @@ export interface TrackedFile {
   readonly kind: string;
   readonly adopted: boolean;
   readonly holder: Holder;
+  /** The ioctl rules met so far on this kind of file (VFIO gives one number different meanings on different kinds). */
+  readonly rules: Map<number, Rule>;
   /** Inside runAsync: any other ioctl would block on the vCPU mutex. */
   running: boolean;
   /** Queued runAsync calls, in order. */
