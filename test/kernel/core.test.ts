@@ -1,0 +1,289 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { KernelCore } from '../../src/kernel/core.ts';
+import { isKvioError, VcpuBusy } from '../../src/kernel/errors.ts';
+import type { Memory } from '../../src/kernel/memory.ts';
+import { FakeBackend } from './fake-backend.ts';
+
+const KVM_CREATE_VM = 0xae01;
+const KVM_CREATE_VCPU = 0xae41;
+const KVM_RUN = 0xae80;
+const KVM_SET_USER_MEMORY_REGION = 0x4020ae46;
+
+let backend: FakeBackend;
+let kernel: KernelCore;
+
+beforeEach(() => {
+  backend = new FakeBackend();
+  kernel = new KernelCore(backend, 'a test');
+  for (const request of [KVM_CREATE_VM, KVM_CREATE_VCPU]) backend.answers.set(request, () => backend.next++);
+});
+
+function machine(): { vm: number; vcpu: number } {
+  const system = kernel.open('/dev/kvm');
+  const vm = kernel.ioctl(system, KVM_CREATE_VM);
+  return { vm, vcpu: kernel.ioctl(vm, KVM_CREATE_VCPU) };
+}
+
+function region(slot: number, memory: Memory | bigint, size: bigint): Uint8Array {
+  const bytes = new Uint8Array(32);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, slot, true);
+  view.setBigUint64(16, size, true);
+  view.setBigUint64(24, typeof memory === 'bigint' ? memory : memory.address, true);
+  return bytes;
+}
+
+describe('descriptors', () => {
+  it('are EBADF from us when nobody gave them to this kernel', () => {
+    expect(() => kernel.read(5, new Uint8Array(8))).toThrow(expect.objectContaining({ code: 'EBADF', syscall: 'read', fd: 5 }));
+    expect(kernel.tryIoctl(5, KVM_RUN)).toBe(-9);
+    expect(() => kernel.ioctl(5, KVM_RUN)).toThrow(/EBADF: bad file descriptor, ioctl KVM_RUN — descriptor 5 was not opened/);
+    expect(backend.log).toEqual([]);
+  });
+
+  it('keep their number out of reach after close', () => {
+    const fd = kernel.eventfd();
+    kernel.close(fd);
+    expect(() => kernel.close(fd)).toThrow(expect.objectContaining({ code: 'EBADF' }));
+    expect(backend.log.filter((line) => line.startsWith('close'))).toEqual([`close ${fd}`]);
+  });
+
+  it('close(undefined) is an argument error, not the end of the kernel', () => {
+    expect(() => kernel.close(undefined as never)).toThrow(TypeError);
+    expect(kernel.closed).toBe(false);
+  });
+
+  it('adopted ones are used, and left open by kernel.close()', () => {
+    expect(() => kernel.adopt(98)).toThrow(expect.objectContaining({ code: 'EBADF', syscall: 'adopt' }));
+    kernel.close();
+    expect(backend.log.filter((line) => line.startsWith('close'))).toEqual([]);
+  });
+
+  it('fcntl refuses commands that take pointers', () => {
+    const fd = kernel.eventfd();
+    expect(() => kernel.fcntl(fd, 5)).toThrow(RangeError);
+    expect(kernel.fcntl(kernel.fcntl(fd, 1030), 1)).toBe(0);
+  });
+
+  it('wrong arguments name the parameter', () => {
+    const fd = kernel.eventfd();
+    expect(() => kernel.read('3' as never, new Uint8Array(8))).toThrow(/fd must be an integer, not '3'/);
+    expect(() => kernel.read(fd, 'x' as never)).toThrow(/into must be a Uint8Array/);
+    expect(() => kernel.ioctl(fd, -1)).toThrow(/request must be an integer from 0/);
+    expect(() => kernel.ioctl(fd, 1, 2n ** 64n)).toThrow(/arg must fit 64 bits/);
+    expect(() => kernel.ioctl(fd, 1, {} as never)).toThrow(TypeError);
+    expect(() => kernel.open('a\0b')).toThrow(/path must not contain NUL/);
+    expect(() => kernel.guestRam(100)).toThrow(/length must be a multiple of the page size/);
+    expect(() => kernel.mmap({ length: 4096, flags: 0x11 })).toThrow(/MAP_FIXED/);
+  });
+
+  it('nothing works after kernel.close(), which is idempotent', () => {
+    const { vcpu } = machine();
+    kernel.close();
+    kernel.close();
+    for (const call of [
+      () => kernel.open('/dev/kvm'),
+      () => kernel.eventfd(),
+      () => kernel.guestRam(4096),
+      () => kernel.run(vcpu),
+      () => kernel.memfd('x'),
+    ]) {
+      expect(call).toThrow(expect.objectContaining({ code: 'EBADF' }));
+    }
+    expect(backend.log.filter((line) => line === 'dispose')).toHaveLength(1);
+    expect(backend.log.indexOf(`forget ${vcpu}`)).toBeLessThan(backend.log.indexOf(`close ${vcpu}`));
+  });
+});
+
+describe('memory', () => {
+  it('is unmapped at once when nothing names it', () => {
+    const ram = kernel.guestRam(4096);
+    expect(kernel.memoryAt(ram.address + 4095n)).toBe(ram);
+    expect(kernel.memoryAt(ram.address + 4095n, 2)).toBeUndefined();
+    ram.close();
+    ram.close();
+    expect(backend.log.filter((line) => line.startsWith('munmap'))).toHaveLength(1);
+    expect(ram.bytes).toBeUndefined();
+    expect(() => ram.read8(0)).toThrow(expect.objectContaining({ code: 'EBADF' }));
+  });
+
+  it('in a memslot stays until the slot goes', () => {
+    const { vm } = machine();
+    const ram = kernel.guestRam(4096);
+    kernel.ioctl(vm, KVM_SET_USER_MEMORY_REGION, region(1, ram, 4096n));
+    ram.close();
+    expect(backend.log.some((line) => line.startsWith('munmap'))).toBe(false);
+    kernel.ioctl(vm, KVM_SET_USER_MEMORY_REGION, region(1, 0n, 0n));
+    expect(backend.log.some((line) => line.startsWith('munmap'))).toBe(true);
+  });
+
+  it('in a memslot stays until the last file of the VM is closed', () => {
+    const { vm, vcpu } = machine();
+    const ram = kernel.guestRam(4096);
+    kernel.ioctl(vm, KVM_SET_USER_MEMORY_REGION, region(1, ram, 4096n));
+    ram.close();
+    kernel.close(vm);
+    const twin = kernel.dup(vcpu);
+    kernel.close(vcpu);
+    expect(backend.log.some((line) => line.startsWith('munmap'))).toBe(false);
+    kernel.close(twin);
+    expect(backend.log.some((line) => line.startsWith('munmap'))).toBe(true);
+  });
+
+  it('a refused memslot pins nothing', () => {
+    const { vm } = machine();
+    const ram = kernel.guestRam(4096);
+    backend.answers.set(KVM_SET_USER_MEMORY_REGION, () => -22);
+    expect(() => kernel.ioctl(vm, KVM_SET_USER_MEMORY_REGION, region(1, ram, 4096n))).toThrow(
+      /EINVAL: invalid argument, ioctl KVM_SET_USER_MEMORY_REGION/,
+    );
+    ram.close();
+    expect(backend.log.some((line) => line.startsWith('munmap'))).toBe(true);
+  });
+
+  it('accessors check their range and give faults as errors', () => {
+    const bar = kernel.mmap({ length: 8192, view: false });
+    expect(bar.bytes).toBeUndefined();
+    bar.write64(8, 0x1122334455667788n);
+    expect(bar.read32(8)).toBe(0x55667788);
+    expect(() => bar.read32(4096)).toThrow(expect.objectContaining({ code: 'EFAULT', syscall: 'read32' }));
+    expect(() => bar.read32(8190)).toThrow(RangeError);
+    expect(() => bar.write8(0, 256)).toThrow(/value must be an integer from 0 to 255/);
+  });
+
+  it('with bytes keeps its protection, and no advice may kill', () => {
+    const ram = kernel.guestRam(8192);
+    expect(() => kernel.mprotect(ram, 1)).toThrow(RangeError);
+    expect(() => kernel.madvise(ram, 100)).toThrow(RangeError);
+    kernel.madvise(ram, 4, { offset: 4096, length: 4096 });
+    expect(backend.log.at(-1)).toBe('madvise 4096 4096 4');
+    expect(() => kernel.madvise(ram, 4, { offset: 1, length: 4096 })).toThrow(/range.offset must be a multiple/);
+  });
+});
+
+describe('the guard', () => {
+  it('wants the buffer as long as what the kernel touches', () => {
+    const { vm } = machine();
+    expect(() => kernel.ioctl(vm, KVM_SET_USER_MEMORY_REGION, new Uint8Array(31))).toThrow(
+      /KVM_SET_USER_MEMORY_REGION touches 32 bytes, the buffer has 31/,
+    );
+    expect(() => kernel.ioctl(vm, KVM_CREATE_VCPU, new Uint8Array(8))).toThrow(/KVM_CREATE_VCPU takes an integer, not bytes/);
+  });
+
+  it('wants pointers inside to lie in live Memory, whole', () => {
+    const { vm } = machine();
+    const ram = kernel.guestRam(4096);
+    expect(() => kernel.ioctl(vm, KVM_SET_USER_MEMORY_REGION, region(1, ram, 8192n))).toThrow(
+      /userspace_addr = 0x[0-9a-f]+ with 8192 bytes/,
+    );
+    ram.close();
+    expect(() => kernel.ioctl(vm, KVM_SET_USER_MEMORY_REGION, region(1, ram, 4096n))).toThrow(RangeError);
+    expect(kernel.ioctl(vm, KVM_SET_USER_MEMORY_REGION, region(1, ram, 4096n), { unsafe: true })).toBe(0);
+  });
+
+  it('takes an integer as the address of a struct only inside Memory, or where nothing can be mapped', () => {
+    const { vm } = machine();
+    const ram = kernel.guestRam(4096);
+    expect(kernel.tryIoctl(vm, KVM_SET_USER_MEMORY_REGION, 0)).toBe(0);
+    expect(kernel.tryIoctl(vm, KVM_SET_USER_MEMORY_REGION, 2n ** 63n)).toBe(0);
+    expect(() => kernel.ioctl(vm, KVM_SET_USER_MEMORY_REGION, 0x5555_0000_0000n)).toThrow(RangeError);
+    expect(() => kernel.ioctl(vm, KVM_SET_USER_MEMORY_REGION, ram.address + 4080n)).toThrow(RangeError);
+    expect(kernel.ioctl(vm, KVM_SET_USER_MEMORY_REGION, ram)).toBe(0);
+    expect(() => kernel.ioctl(vm, 0x5401, ram.address)).toThrow(/request 0x5401 is unknown/);
+  });
+});
+
+describe('vCPUs', () => {
+  it('a plain KVM_RUN goes the way of run()', () => {
+    const { vm, vcpu } = machine();
+    kernel.ioctl(vcpu, KVM_RUN);
+    kernel.run(vcpu, { budget: 5 });
+    expect(backend.log.slice(-2)).toEqual([`run ${vcpu} 0`, `run ${vcpu} 5`]);
+    expect(() => kernel.run(vm)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+  });
+
+  it('is busy inside runAsync; the async form queues; a close kicks', async () => {
+    const { vcpu } = machine();
+    const first = kernel.runAsync(vcpu);
+    const second = kernel.runAsync(vcpu);
+    expect(() => kernel.run(vcpu)).toThrow(VcpuBusy);
+    expect(() => kernel.ioctl(vcpu, KVM_RUN)).toThrow(VcpuBusy);
+    expect(backend.runs).toHaveLength(1);
+    backend.runs[0]!.done(0);
+    expect(await first).toBe(0);
+    await Promise.resolve();
+    expect(backend.runs).toHaveLength(2);
+    backend.runs[1]!.done(-4);
+    expect(await second).toBe(-4);
+    expect(kernel.run(vcpu)).toBe(0);
+  });
+
+  it('a queued run whose vCPU was closed is refused, not made', async () => {
+    const { vcpu } = machine();
+    const first = kernel.runAsync(vcpu);
+    const second = kernel.runAsync(vcpu);
+    kernel.close(vcpu);
+    expect(backend.log).toContain(`forget ${vcpu}`);
+    backend.runs[0]!.done(-4);
+    expect(await first).toBe(-4);
+    await expect(second).rejects.toMatchObject({ code: 'EBADF' });
+    expect(backend.runs).toHaveLength(1);
+  });
+
+  it('an aborted signal kicks; one aborted before refuses', async () => {
+    const { vcpu } = machine();
+    const controller = new AbortController();
+    const run = kernel.runAsync(vcpu, { signal: controller.signal });
+    controller.abort();
+    expect(backend.log.at(-1)).toBe(`kick ${vcpu}`);
+    backend.runs[0]!.done(-4);
+    expect(await run).toBe(-4);
+    await expect(kernel.runAsync(vcpu, { signal: controller.signal })).rejects.toMatchObject({ name: 'AbortError' });
+  });
+
+  it('what a simulated run throws comes out of the promise', async () => {
+    const { vcpu } = machine();
+    const run = kernel.runAsync(vcpu);
+    backend.runs[0]!.done(0, new Error('not modelled'));
+    await expect(run).rejects.toThrow('not modelled');
+    expect(kernel.run(vcpu)).toBe(0);
+  });
+});
+
+describe('waiting', () => {
+  it('resolves with revents, is cancelled by a signal, ends with EBADF on close', async () => {
+    const fd = kernel.eventfd();
+    const ready = kernel.waitAsync(fd);
+    backend.waits[0]!.done(1);
+    expect(await ready).toBe(1);
+    const controller = new AbortController();
+    const aborted = kernel.waitAsync(fd, 1, { signal: controller.signal });
+    controller.abort();
+    await expect(aborted).rejects.toMatchObject({ name: 'AbortError' });
+    expect(backend.waits[1]!.cancelled).toBe(true);
+    const closed = kernel.waitAsync(fd);
+    kernel.close(fd);
+    await expect(closed).rejects.toMatchObject({ code: 'EBADF' });
+    expect(backend.waits[2]!.cancelled).toBe(true);
+  });
+});
+
+it('errors are branded, and shaped like those of Node', () => {
+  const error = (() => {
+    try {
+      kernel.open('/nowhere');
+    } catch (caught) {
+      return caught;
+    }
+    return undefined;
+  })();
+  expect(isKvioError(error)).toBe(true);
+  expect(error).toMatchObject({
+    errno: -2,
+    code: 'ENOENT',
+    syscall: 'open',
+    path: '/nowhere',
+    message: "ENOENT: no such file or directory, open '/nowhere'",
+  });
+  expect(isKvioError(new Error('x'))).toBe(false);
+});
