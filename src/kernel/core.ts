@@ -1,3 +1,5 @@
+import { outDescriptors } from '../uapi/extents.ts';
+import { type IoctlRow, ioctlByRequest } from '../uapi/ioctls.ts';
 import * as check from './arguments.ts';
 import type { Backend, KernelFeatures, KernelKind, Kicker, Stat } from './backend.ts';
 import { KernelError, type KernelErrorDetails, NotAvailable, rangeError, typeError, VcpuBusy } from './errors.ts';
@@ -19,7 +21,6 @@ import type {
 import { LiveMemory } from './live-memory.ts';
 import { MappedMemory } from './mapped-memory.ts';
 import type { Memory } from './memory.ts';
-import { type IoctlRow, ioctlByRequest } from './table.ts';
 
 const EBADF = 9;
 const EINTR = 4;
@@ -174,9 +175,9 @@ export class KernelCore implements Kernel {
     }
     const result = this.backend.ioctl(fd, request, given);
     if (result < 0 || row === undefined) return result;
-    if (rule.pins) {
+    if (rule.remembered) {
       const bytes = typeof given === 'bigint' ? this.#bytesAt(given, row.size) : given;
-      if (bytes !== undefined) keepAlive(this.#guard, row.name, bytes, file.holder);
+      if (bytes !== undefined) this.#remember(row, bytes, file);
     }
     return row.returns === undefined ? result : this.#made(row, result, file);
   }
@@ -184,14 +185,24 @@ export class KernelCore implements Kernel {
   #rule(file: TrackedFile, request: number): Rule {
     check.integer(request, 'request', 0, 0xffff_ffff);
     const row = ioctlByRequest(request, file.kind);
-    const rule = { row, pins: row !== undefined && keepsAlive(row.name), run: request === KVM_RUN && file.kind === 'vcpu' };
+    const remembered = row !== undefined && (keepsAlive(row.name) || row.outFds !== undefined);
+    const rule = { row, remembered, run: request === KVM_RUN && file.kind === 'vcpu' };
     if (row !== undefined) file.rules.set(request, rule);
     return rule;
   }
 
+  /** What an accepted call leaves behind: memory the kernel names now, descriptors it wrote into the struct. */
+  #remember(row: IoctlRow, bytes: Uint8Array, file: TrackedFile): void {
+    keepAlive(this.#guard, row.name, bytes, file.holder);
+    for (const made of outDescriptors(row, bytes)) this.#adoptMade(made.kind, made.fd, file);
+  }
+
   /** The call made a descriptor: it is ours from now on. */
   #made(row: IoctlRow, fd: number, from: TrackedFile): number {
-    const kind = row.returns as string;
+    return this.#adoptMade(row.returns as string, fd, from);
+  }
+
+  #adoptMade(kind: string, fd: number, from: TrackedFile): number {
     return this.#track(fd, kind, sameFamily.has(kind) ? from.holder : new Holder(), false);
   }
 

@@ -1,11 +1,11 @@
+import type { IoctlRow } from '../uapi/ioctls.ts';
 import type { MappedMemory } from './mapped-memory.ts';
-import type { IoctlRow } from './table.ts';
 
 /** A row of the ioctl table with what the hot path asks of it. */
 export interface Rule {
   readonly row: IoctlRow | undefined;
-  /** The kernel remembers memory of ours after it (keepalive.ts). */
-  readonly pins: boolean;
+  /** It leaves something behind that we must know of: memory it names, descriptors it makes. */
+  readonly remembered: boolean;
   /** It is KVM_RUN of a vCPU. */
   readonly run: boolean;
 }
@@ -36,7 +36,7 @@ export interface TrackedFile {
  * file that could still use it.
  */
 export class Holder {
-  /** Memslots we have seen being set: length in bytes, for rules that depend on it (dirty bitmaps). */
+  /** Memslots we have seen being set, and their length in bytes. */
   readonly slots: Map<number, bigint> = new Map();
   readonly #pins: Map<string, MappedMemory> = new Map();
   #files = 0;
@@ -46,6 +46,17 @@ export class Holder {
   enter(adopted: boolean): void {
     this.#files++;
     this.#shared ||= adopted;
+  }
+
+  /**
+   * Answers the ioctl table's rules that depend on earlier calls. The dirty bitmap of a memslot is one bit per page in whole
+   * 64-bit words; of a VM that others drive too we do not know the slots, and assume the worst.
+   */
+  state(rule: string, args: readonly bigint[]): bigint | undefined {
+    if (rule !== 'memslot-bitmap') return undefined;
+    const size = this.slots.get(Number(args[0]));
+    if (size !== undefined) return ((size / 4096n + 63n) / 64n) * 8n;
+    return this.#shared ? 1n << 47n : undefined;
   }
 
   leave(): void {

@@ -1,7 +1,8 @@
+import { type State, touchedLength, userPointers } from '../uapi/extents.ts';
+import type { IoctlRow } from '../uapi/ioctls.ts';
 import { rangeError, typeError } from './errors.ts';
 import type { Holder } from './files.ts';
 import type { MappedMemory } from './mapped-memory.ts';
-import { type IoctlRow, touchedLength, userPointers } from './table.ts';
 
 /**
  * The pointer and size guard. Before a kernel sees an ioctl, the caller's buffer must be as long as what the kernel will touch,
@@ -49,7 +50,7 @@ export function guardBytes(
     return;
   }
   if (row.arg !== 'pointer') throw typeError(`ioctl: ${row.name} takes an integer, not bytes`);
-  const needed = touchedLength(row, bytes);
+  const needed = touchedLength(row, bytes, stateOf(holder));
   if (bytes.byteLength < needed) throw tooShort(row.name, bytes.byteLength, needed);
   if (context.pointers) guardPointers(context, row, bytes, holder);
 }
@@ -68,13 +69,23 @@ export function guardWord(context: GuardContext, row: IoctlRow | undefined, requ
   if (memory === undefined) throw notInMemory(row.name, 'its argument', arg, BigInt(row.size));
   const offset = Number(arg - memory.address);
   const bytes = memory.read(offset, memory.length - offset);
-  const needed = touchedLength(row, bytes);
+  const needed = touchedLength(row, bytes, stateOf(holder));
   if (bytes.byteLength < needed) throw notInMemory(row.name, 'its argument', arg, BigInt(needed));
   guardPointers(context, row, bytes, holder);
 }
 
+const stateOf =
+  (holder: Holder): State =>
+  (rule, args) =>
+    holder.state(rule, args);
+
 function guardPointers(context: GuardContext, row: IoctlRow, bytes: Uint8Array, holder: Holder): void {
-  for (const { field, address, length } of userPointers(row, bytes, holder)) {
+  if (row.pointers === undefined) return;
+  const peek = (address: bigint, length: number): Uint8Array | undefined => {
+    const memory = context.memoryAt(address, BigInt(length));
+    return memory?.read(Number(address - memory.address), length);
+  };
+  for (const { field, address, length } of userPointers(row, bytes, stateOf(holder), peek)) {
     if (length === 0n || neverMapped(address, length)) continue;
     if (context.memoryAt(address, length) === undefined) throw notInMemory(row.name, field, address, length);
   }
