@@ -1,0 +1,247 @@
+// System calls on descriptors. Each export returns what the kernel returned, or -errno.
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/falloc.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "args.h"
+
+namespace kvio {
+
+pid_t threadId() { return static_cast<pid_t>(syscall(SYS_gettid)); }
+
+void own(Env* env, int fd, bool on) {
+  if (fd < 0) return;
+  size_t word = static_cast<size_t>(fd) / 64;
+  uint64_t bit = uint64_t{1} << (fd % 64);
+  if (on) {
+    if (env->owned.cover(word)) env->owned[word] |= bit;
+  } else if (word < env->owned.size()) {
+    env->owned[word] &= ~bit;
+  }
+}
+
+void closeOwned(Env* env) {
+  for (size_t word = 0; word < env->owned.size(); word++)
+    for (int bit = 0; bit < 64; bit++)
+      if (env->owned[word] >> bit & 1) close(static_cast<int>(word * 64 + bit));
+  env->owned.clear();
+}
+
+namespace {
+
+/// A new descriptor: closed with the environment unless JavaScript closes it before.
+napi_value opened(const Args& args, int64_t fd) {
+  if (fd >= 0) own(args.own(), static_cast<int>(fd), true);
+  return args.result(fd);
+}
+
+napi_value Open(napi_env env, napi_callback_info info) {
+  Args args(env, info);
+  char path[PATH_MAX];
+  int length = args.string(0, "path", path, sizeof path);
+  int flags = args.int32(1, "flags");
+  uint32_t mode = args.uint32(2, "mode");
+  if (!args.ok()) return nullptr;
+  return opened(args, length < 0 ? length : outcome(open(path, flags, mode)));
+}
+
+napi_value Close(napi_env env, napi_callback_info info) {
+  Args args(env, info);
+  int fd = args.int32(0, "fd");
+  if (!args.ok()) return nullptr;
+  own(args.own(), fd, false);
+  return args.result(outcome(close(fd)));
+}
+
+napi_value Own(napi_env env, napi_callback_info info) {
+  Args args(env, info);
+  int fd = args.int32(0, "fd");
+  bool on = args.boolean(1, "on");
+  if (!args.ok()) return nullptr;
+  if (fd < 0 || fd > (1 << 26)) return args.fail(true, "fd", "must be a descriptor");
+  own(args.own(), fd, on);
+  return args.result(0);
+}
+
+napi_value Dup(napi_env env, napi_callback_info info) {
+  Args args(env, info);
+  int fd = args.int32(0, "fd");
+  if (!args.ok()) return nullptr;
+  return opened(args, outcome(dup(fd)));
+}
+
+napi_value Fcntl(napi_env env, napi_callback_info info) {
+  Args args(env, info);
+  int fd = args.int32(0, "fd");
+  int command = args.int32(1, "command");
+  int value = args.int32(2, "arg");
+  if (!args.ok()) return nullptr;
+  int64_t result = outcome(fcntl(fd, command, static_cast<long>(value)));
+  return command == F_DUPFD || command == F_DUPFD_CLOEXEC ? opened(args, result) : args.result(result);
+}
+
+napi_value Read(napi_env env, napi_callback_info info) {
+  Args args(env, info);
+  int fd = args.int32(0, "fd");
+  Bytes into = args.bytes(1, "into");
+  if (!args.ok()) return nullptr;
+  return args.result(outcome(read(fd, into.data, into.length)));
+}
+
+napi_value Write(napi_env env, napi_callback_info info) {
+  Args args(env, info);
+  int fd = args.int32(0, "fd");
+  Bytes from = args.bytes(1, "from");
+  if (!args.ok()) return nullptr;
+  return args.result(outcome(write(fd, from.data, from.length)));
+}
+
+napi_value Pread(napi_env env, napi_callback_info info) {
+  Args args(env, info);
+  int fd = args.int32(0, "fd");
+  Bytes into = args.bytes(1, "into");
+  off_t offset = static_cast<off_t>(args.word(2, "offset"));
+  if (!args.ok()) return nullptr;
+  return args.result(outcome(pread(fd, into.data, into.length, offset)));
+}
+
+napi_value Pwrite(napi_env env, napi_callback_info info) {
+  Args args(env, info);
+  int fd = args.int32(0, "fd");
+  Bytes from = args.bytes(1, "from");
+  off_t offset = static_cast<off_t>(args.word(2, "offset"));
+  if (!args.ok()) return nullptr;
+  return args.result(outcome(pwrite(fd, from.data, from.length, offset)));
+}
+
+napi_value Eventfd(napi_env env, napi_callback_info info) {
+  Args args(env, info);
+  uint32_t initval = args.uint32(0, "initval");
+  int flags = args.int32(1, "flags");
+  if (!args.ok()) return nullptr;
+  return opened(args, outcome(eventfd(initval, flags)));
+}
+
+napi_value MemfdCreate(napi_env env, napi_callback_info info) {
+  Args args(env, info);
+  char name[PATH_MAX];
+  int length = args.string(0, "name", name, sizeof name);
+  uint32_t flags = args.uint32(1, "flags");
+  if (!args.ok()) return nullptr;
+  // memfd_create(2) itself: a name longer than 249 bytes is EINVAL.
+  return opened(args, length < 0 ? -EINVAL : outcome(memfd_create(name, flags)));
+}
+
+napi_value Ftruncate(napi_env env, napi_callback_info info) {
+  Args args(env, info);
+  int fd = args.int32(0, "fd");
+  off_t length = static_cast<off_t>(args.word(1, "length"));
+  if (!args.ok()) return nullptr;
+  return args.result(outcome(ftruncate(fd, length)));
+}
+
+napi_value Fallocate(napi_env env, napi_callback_info info) {
+  Args args(env, info);
+  int fd = args.int32(0, "fd");
+  int mode = args.int32(1, "mode");
+  off_t offset = static_cast<off_t>(args.word(2, "offset"));
+  off_t length = static_cast<off_t>(args.word(3, "length"));
+  if (!args.ok()) return nullptr;
+  return args.result(outcome(fallocate(fd, mode, offset, length)));
+}
+
+/// Ten 64-bit words: dev ino mode nlink uid gid rdev size blksize blocks.
+napi_value Fstat(napi_env env, napi_callback_info info) {
+  Args args(env, info);
+  int fd = args.int32(0, "fd");
+  Bytes into = args.bytes(1, "into");
+  if (!args.ok()) return nullptr;
+  if (into.length < 80 || reinterpret_cast<uintptr_t>(into.data) % 8 != 0)
+    return args.fail(true, "into", "must be ten 64-bit words");
+  struct stat stat;
+  int64_t result = outcome(fstat(fd, &stat));
+  if (result == 0) {
+    uint64_t* words = reinterpret_cast<uint64_t*>(into.data);
+    words[0] = stat.st_dev;
+    words[1] = stat.st_ino;
+    words[2] = stat.st_mode;
+    words[3] = stat.st_nlink;
+    words[4] = stat.st_uid;
+    words[5] = stat.st_gid;
+    words[6] = stat.st_rdev;
+    words[7] = static_cast<uint64_t>(stat.st_size);
+    words[8] = static_cast<uint64_t>(stat.st_blksize);
+    words[9] = static_cast<uint64_t>(stat.st_blocks);
+  }
+  return args.result(result);
+}
+
+int64_t now() {
+  timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return time.tv_sec * int64_t{1000} + time.tv_nsec / 1000000;
+}
+
+/// (fd, events, revents) triples. A wait without end looks up every 50 ms whether its worker is to be terminated.
+napi_value Poll(napi_env env, napi_callback_info info) {
+  Args args(env, info);
+  Bytes triples = args.bytes(0, "fds");
+  int32_t timeout = args.int32(1, "timeout");
+  if (!args.ok()) return nullptr;
+  size_t count = triples.length / 12;
+  if (triples.length % 12 != 0 || reinterpret_cast<uintptr_t>(triples.data) % 4 != 0)
+    return args.fail(true, "fds", "must be an Int32Array of (fd, events, revents)");
+  pollfd few[16];
+  pollfd* fds = count <= 16 ? few : static_cast<pollfd*>(malloc(count * sizeof(pollfd)));
+  if (fds == nullptr) return args.result(-ENOMEM);
+  int32_t* words = reinterpret_cast<int32_t*>(triples.data);
+  for (size_t i = 0; i < count; i++) fds[i] = {words[i * 3], static_cast<short>(words[i * 3 + 1]), 0};
+  bool slices = !args.own()->isMain;
+  int64_t end = timeout < 0 ? INT64_MAX : now() + timeout;
+  int64_t result;
+  for (;;) {
+    int64_t left = timeout < 0 ? -1 : end - now();
+    if (timeout >= 0 && left < 0) left = 0;
+    bool sliced = slices && (left < 0 || left > 50);
+    result = outcome(poll(fds, count, sliced ? 50 : static_cast<int>(left)));
+    if (result != 0 || !sliced || !alive(env)) break;
+  }
+  if (result >= 0)
+    for (size_t i = 0; i < count; i++) words[i * 3 + 2] = fds[i].revents;
+  if (fds != few) free(fds);
+  return args.result(result);
+}
+
+napi_value Readlink(napi_env env, napi_callback_info info) {
+  Args args(env, info);
+  char path[PATH_MAX];
+  char target[PATH_MAX];
+  int length = args.string(0, "path", path, sizeof path);
+  if (!args.ok()) return nullptr;
+  int64_t result = length < 0 ? length : outcome(readlink(path, target, sizeof target));
+  if (result < 0) return args.result(result);
+  napi_value text = nullptr;
+  napi_create_string_utf8(env, target, static_cast<size_t>(result), &text);
+  return text;
+}
+
+const Export rows[] = {
+    {"open", Open},           {"close", Close},         {"own", Own},         {"dup", Dup},
+    {"fcntl", Fcntl},         {"read", Read},           {"write", Write},     {"pread", Pread},
+    {"pwrite", Pwrite},       {"eventfd", Eventfd},     {"fstat", Fstat},     {"memfdCreate", MemfdCreate},
+    {"ftruncate", Ftruncate}, {"fallocate", Fallocate}, {"poll", Poll},       {"readlink", Readlink},
+};
+
+}  // namespace
+
+const Exports callExports = {rows, sizeof rows / sizeof *rows};
+
+}  // namespace kvio
