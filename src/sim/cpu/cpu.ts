@@ -1,48 +1,355 @@
+/**
+ * The vCPU: entry, the run loop, and the protocol by which exits are completed.
+ *
+ *   const cpu = new Cpu(bus);
+ *   cpu.loadSregs(view, at); cpu.loadRegs(view, at);
+ *   for (;;) { const outcome = cpu.run(100_000); … }
+ *
+ * After an 'io' in or an 'mmio' read outcome the next `run` needs `completeIo` or `completeMmio` first; `run(0)` does what is pending and no
+ * more (KVM_RUN with immediate_exit).
+ */
 export type { CpuBus, CpuEvents, CpuidResult, CpuOptions, InjectKind, Outcome, PageAccess, RamPage } from './bus.ts';
 export type { Segment } from './state.ts';
 
-import type { CpuBus, CpuEvents, CpuOptions, InjectKind, Outcome } from './bus.ts';
-import { State } from './state.ts';
+import { Block, CodePage, MAX_BLOCK } from './blocks.ts';
+import type { InjectKind, Outcome } from './bus.ts';
+import { Core } from './core.ts';
+import { Decoder } from './decode.ts';
+import type { Insn } from './insn.ts';
+import { deliver, type Event, TRIPLE_FAULT } from './interrupts.ts';
+import { ABANDON, DB, Fault, GP, type PhysicalPage, STOP_BLOCK, STOP_EXIT } from './memory.ts';
+import { CR0_PG, CS, IF, IP, TF, VM } from './state.ts';
 
-// INTERFACE FIXED (bodies follow): state accessors storeRegs/loadRegs/storeSregs/loadSregs/rip/flags()/reset() come from State.
-export class Cpu extends State {
-  /** Instructions (and iterations of string instructions) executed since creation. */
-  executed = 0;
+/** The most one call of `run` executes. */
+const MAX_FUEL = 2 ** 30;
+const FUEL: Outcome = { kind: 'fuel' };
+
+export class Cpu extends Core {
   /** The INTR line: while set, `bus.acknowledge` is asked for a vector as soon as IF and the shadow let one through. */
   intr = false;
   /** Ask for an 'irqWindow' outcome as soon as an external interrupt could be taken. */
   windowRequested = false;
-  readonly events: CpuEvents;
-  /** Interrupt shadow of STI (1) and MOV SS/POP SS (2), as in kvm_vcpu_events.interrupt.shadow. */
-  shadow = 0;
-  constructor(bus: CpuBus, options: CpuOptions = {}) {
-    super();
-    void bus;
-    void options;
-    this.events = {} as CpuEvents;
+
+  private epoch = 0;
+  private readonly decoder = new Decoder();
+  private readonly codePages = new Map<number, CodePage>();
+  /** The page last executed from: its linear number and its blocks. */
+  private codeLinear = -1;
+  private codePage: CodePage | null = null;
+  private codeBlocks: (Block | undefined)[] = [];
+  private executedBefore = 0;
+  private fuelAtEntry = 0;
+
+  /** Instructions, and iterations of string instructions, executed since creation. */
+  get executed(): number {
+    return this.executedBefore + this.fuelAtEntry - this.fuel;
   }
-  /** Executes up to `fuel` instructions. run(0) only finishes what is pending (IN/MMIO data handed over, further MMIO fragments). */
-  run(fuel: number): Outcome {
-    return { kind: 'notModelled', description: `not there yet: ${fuel}`, bytes: new Uint8Array(0) };
-  }
-  /** Data for the IN exit just returned: size × count bytes; used by the next `run`. */
-  completeIo(data: Uint8Array): void {
-    void data;
-  }
-  /** Data for the MMIO read exit just returned; used by the next `run`. */
-  completeMmio(data: Uint8Array): void {
-    void data;
-  }
-  /** True while an exit waits to be completed by the next `run` (IN, MMIO read, further MMIO write fragments, a not yet skipped OUT). */
+
+  /** True while an exit waits for the next `run`: data of an IN or MMIO read, further MMIO fragments, an OUT not yet skipped. */
   get pending(): boolean {
-    return false;
+    return this.wanted !== null || this.replay.length > 0 || this.stores.length > 0 || this.skip !== null;
   }
-  /** IF set, no shadow, nothing injected or pending: `kvm_run.ready_for_interrupt_injection` without an in-kernel PIC. */
+
+  /** `kvm_run.ready_for_interrupt_injection` without an in-kernel PIC: IF, no shadow, nothing on its way in. */
   get interruptible(): boolean {
-    return false;
+    const { exception, interrupt, nmi } = this.events;
+    return (this.fl & IF) !== 0 && this.shadow === 0 && !exception.injected && !interrupt.injected && !nmi.injected;
   }
-  /** Queues an event for delivery at the next `run`, whatever IF says; replaces one of the same kind. */
+
+  /** Queues an event to be delivered by the next `run`, whatever IF and the shadow say; replaces one of its kind. */
   inject(vector: number, kind: InjectKind, errorCode?: number): void {
-    void [vector, kind, errorCode];
+    const { exception, interrupt, nmi } = this.events;
+    if (kind === 'exception') {
+      Object.assign(exception, { injected: true, nr: vector, hasErrorCode: errorCode !== undefined, errorCode: errorCode ?? 0 });
+    } else if (kind === 'nmi') nmi.injected = true;
+    else Object.assign(interrupt, { injected: true, nr: vector, soft: kind === 'soft' });
+  }
+
+  /** Hands over the data of an 'io' in outcome: size × count bytes. */
+  completeIo(data: Uint8Array): void {
+    this.supply(data, 'in ');
+  }
+
+  /** Hands over the data of an 'mmio' read outcome: `len` bytes. */
+  completeMmio(data: Uint8Array): void {
+    this.supply(data, 'mmio ');
+  }
+
+  private supply(data: Uint8Array, prefix: string): void {
+    if (this.wanted === null || !this.wanted.startsWith(prefix)) throw new Error('the CPU does not wait for this data');
+    if (data.length < this.wantedLength) throw new RangeError(`the CPU waits for ${this.wantedLength} bytes, not ${data.length}`);
+    this.replay.push({ key: this.wanted, data: data.slice(0, this.wantedLength) });
+    this.wanted = null;
+  }
+
+  /** Forgets an exit that waits for completion (KVM: SET_REGS in between may lose the data). */
+  abandonPending(): void {
+    this.wanted = null;
+    this.stores.length = 0;
+    this.skip = null;
+    this.settle();
+  }
+
+  /**
+   * Executes up to `fuel` instructions (at most 2^30), first finishing what the last exit left. `run(0)` only finishes that.
+   */
+  run(fuel: number): Outcome {
+    this.executedBefore = this.executed;
+    this.fuelAtEntry = this.fuel = Math.min(Math.max(fuel, 0), MAX_FUEL);
+    this.begin();
+    const fragment = this.stores.shift();
+    if (fragment) return fragment;
+    this.finishSkip();
+    if (this.wanted !== null) throw new Error('the CPU waits for the data of its last exit');
+    if (this.replay.length > 0 && this.fuel === 0) {
+      // Finishing costs one instruction even where none was asked for.
+      this.fuelAtEntry = this.fuel = 1;
+    }
+    return this.loop();
+  }
+
+  private begin(): void {
+    this.epoch++;
+    this.codeLinear = -1;
+    this.outcome = null;
+    this.stop = 0;
+    if (this.generation !== this.bus.generation) {
+      this.generation = this.bus.generation;
+      this.pages.clear();
+      this.codePages.clear();
+      this.flushTlb();
+    }
+    // Data obtained from outside is used even if the address has become RAM meanwhile: nothing may bypass the replay.
+    if (this.replay.length > 0) this.flushTlb();
+  }
+
+  private finishSkip(): void {
+    const skip = this.skip;
+    this.skip = null;
+    if (skip && ((this.r32[IP]! + this.segBase[CS]!) | 0) === skip.linear) this.r32[IP] = this.r32[IP]! + skip.length;
+  }
+
+  private unsupported(): string | null {
+    if (this.cr0 & CR0_PG) return 'paging';
+    if (this.longMode) return 'long mode';
+    if (this.fl & VM) return 'virtual-8086 mode';
+    return null;
+  }
+
+  private loop(): Outcome {
+    const mode = this.unsupported();
+    if (mode !== null) return { kind: 'notModelled', description: mode, bytes: new Uint8Array(0) };
+    while (this.fuel > 0 || this.eventInjected) {
+      try {
+        if (this.takeEvents()) continue;
+        if (this.windowRequested && this.interruptible) return { kind: 'irqWindow' };
+        if (this.fuel > 0) this.executeBlock();
+      } catch (e) {
+        const fatal = this.recover(e);
+        if (fatal) return fatal;
+      }
+      if (this.stop & STOP_EXIT) {
+        const exit = this.takeExit();
+        if (exit) return exit;
+      }
+      this.stop = 0;
+    }
+    return FUEL;
+  }
+
+  /** The exit an instruction made: its own, or the first of its stores to MMIO. */
+  private takeExit(): Outcome | null {
+    const outcome = this.outcome;
+    this.outcome = null;
+    if (outcome) return outcome;
+    return this.stores.shift() ?? null;
+  }
+
+  /** An instruction did not come to its end: restores IP and delivers a fault. Returns the exit that ends the run, if any. */
+  private recover(e: unknown): Outcome | null {
+    this.r32[IP] = this.ip0;
+    this.stores.length = 0;
+    try {
+      if (e === ABANDON) {
+        this.replayed = 0;
+        if (this.outcome?.kind === 'notModelled') this.settle();
+        return null;
+      }
+      if (e === TRIPLE_FAULT) return this.shutDown();
+      if (!(e instanceof Fault)) throw e;
+      if (this.fuel > 0) this.fuel--;
+      this.shadow = 0;
+      deliver(this, { vector: e.vector, errorCode: this.protectedMode ? e.errorCode : -1, soft: false, ip: this.ip0 });
+      this.settle();
+      return null;
+    } catch (e2) {
+      if (e2 === TRIPLE_FAULT) return this.shutDown();
+      if (e2 !== ABANDON) throw e2;
+      this.r32[IP] = this.ip0;
+      this.replayed = 0;
+      return null;
+    }
+  }
+
+  private shutDown(): Outcome {
+    this.r32[IP] = this.ip0;
+    this.settle();
+    return { kind: 'shutdown' };
+  }
+
+  private get eventInjected(): boolean {
+    return this.events.exception.injected || this.events.interrupt.injected || this.events.nmi.injected;
+  }
+
+  /** Delivers what is injected, then accepts an NMI or an external interrupt if the guest can take one. */
+  private takeEvents(): boolean {
+    const { exception, interrupt, nmi } = this.events;
+    const ready = this.shadow === 0 && this.replay.length === 0;
+    if (ready && nmi.pending > 0 && !nmi.masked && !this.eventInjected) {
+      nmi.pending--;
+      nmi.injected = true;
+    } else if (this.intr && ready && this.fl & IF && !this.eventInjected && this.fuel > 0) {
+      const vector = this.bus.acknowledge?.() ?? -1;
+      if (vector >= 0) Object.assign(interrupt, { injected: true, nr: vector, soft: false });
+    }
+    if (!this.eventInjected) return false;
+    this.ip0 = this.r32[IP]!;
+    let event: Event;
+    if (exception.injected) {
+      event = { vector: exception.nr, errorCode: exception.hasErrorCode && this.protectedMode ? exception.errorCode : -1, soft: false, ip: this.ip0 };
+    } else if (nmi.injected) {
+      event = { vector: 2, errorCode: -1, soft: false, ip: this.ip0 };
+    } else {
+      event = { vector: interrupt.nr, errorCode: -1, soft: interrupt.soft, ip: this.ip0 };
+    }
+    this.shadow = 0;
+    deliver(this, event);
+    if (exception.injected) exception.injected = false;
+    else if (nmi.injected) {
+      nmi.injected = false;
+      nmi.masked = true;
+    } else interrupt.injected = false;
+    return true;
+  }
+
+  private executeBlock(): void {
+    const r = this.r32;
+    const start = r[IP]!;
+    this.ip0 = start;
+    const linear = (start + this.segBase[CS]!) | 0;
+    if (linear >>> 12 !== this.codeLinear) this.enterPage(linear);
+    let block = this.codeBlocks[linear & 0xfff];
+    if (block === undefined || block.epoch !== this.epoch) block = this.findBlock(linear & 0xfff, block);
+    const insns = block === undefined || (start >>> 0) + block.source.length - 1 > this.codeTop ? this.single(linear) : block.insns;
+    const careful = this.shadow !== 0 || (this.fl & TF) !== 0 || this.replay.length > 0;
+    if (careful) {
+      this.executeOne(insns[0]!);
+      return;
+    }
+    const count = Math.min(insns.length, this.fuel);
+    for (let k = 0; k < count; k++) {
+      const insn = insns[k]!;
+      const at = r[IP]!;
+      this.ip0 = at;
+      r[IP] = at + insn.length;
+      insn.exec(this, insn);
+      this.fuel--;
+      if (this.stop !== 0) return;
+    }
+  }
+
+  /** One instruction under a shadow, single-stepped, or with data from outside. */
+  private executeOne(insn: Insn): void {
+    const shadow = this.shadow;
+    const stepping = (this.fl & TF) !== 0;
+    this.r32[IP] = this.ip0 + insn.length;
+    insn.exec(this, insn);
+    this.fuel--;
+    this.settle();
+    // A second STI or MOV SS in the shadow of the first does not prolong it.
+    if (shadow !== 0) this.shadow = 0;
+    if (stepping && !(this.shadow & 2)) {
+      this.dr[6] = this.dr[6]! | 0x4000n;
+      this.ip0 = this.r32[IP]!;
+      deliver(this, { vector: DB, errorCode: -1, soft: false, ip: this.ip0 });
+    }
+    this.stop |= STOP_BLOCK;
+  }
+
+  private get codeMode(): number {
+    return (this.protectedMode ? 2 : 0) + (this.codeSize === 4 ? 1 : 0);
+  }
+
+  private enterPage(linear: number): void {
+    const number = Math.floor(this.translate(linear, false) / 4096);
+    let code = this.codePages.get(number);
+    if (code === undefined) {
+      code = new CodePage(this.physical(number));
+      this.codePages.set(number, code);
+    }
+    this.codePage = code;
+    this.codeBlocks = code.page.read === null ? [] : code.table(this.codeMode);
+    this.codeLinear = linear >>> 12;
+  }
+
+  override endBlock(): void {
+    super.endBlock();
+    this.codeLinear = -1;
+  }
+
+  /** The block at this offset of the current page, decoded or checked now; undefined where only a single step will do. */
+  private findBlock(offset: number, known: Block | undefined): Block | undefined {
+    const code = this.codePage!;
+    if (code.page.read === null) return undefined;
+    if (known?.epoch !== undefined && code.matches(known, offset)) {
+      known.epoch = this.epoch;
+      return known;
+    }
+    const bytes = new Uint8Array(code.page.read.buffer, code.page.read.byteOffset, 4096);
+    const insns: Insn[] = [];
+    let at = offset;
+    while (insns.length < MAX_BLOCK && at < 4096) {
+      const insn = this.decoder.decode(bytes, at, 4096, this.codeSize, !this.protectedMode);
+      if (typeof insn === 'string' || 'notModelled' in insn) break;
+      insns.push(insn);
+      at += insn.length;
+      if (insn.form.ends || insn.rep !== 0) break;
+    }
+    if (insns.length === 0) return undefined;
+    const block = new Block(insns, bytes.slice(offset, at), this.epoch);
+    this.codeBlocks[offset] = block;
+    code.cover(offset, at - offset);
+    // The page may be in the write TLB; from now on stores to it must be seen.
+    this.tlbWrite.fill(-1);
+    return block;
+  }
+
+  override invalidateCode(page: PhysicalPage): void {
+    page.code = null;
+    this.codePages.delete(page.number);
+    this.codeLinear = -1;
+  }
+
+  /** Decodes one instruction byte by byte: across a page, near the code limit, or one that cannot be executed. */
+  private single(linear: number): Insn[] {
+    const bytes: number[] = [];
+    const start = this.ip0 >>> 0;
+    for (;;) {
+      const offset = start + bytes.length;
+      if (bytes.length >= 15 || offset > this.codeTop) throw new Fault(GP, 0);
+      const gpa = this.translate((linear + bytes.length) | 0, false);
+      const page = this.physical(Math.floor(gpa / 4096));
+      if (page.read === null) {
+        this.outcome = { kind: 'internalError', suberror: 1, insnBytes: Uint8Array.from(bytes) };
+        this.stop |= STOP_EXIT;
+        throw ABANDON;
+      }
+      bytes.push(page.read.getUint8(gpa & 0xfff));
+      const insn = this.decoder.decode(Uint8Array.from(bytes), 0, bytes.length, this.codeSize, !this.protectedMode);
+      if (insn === 'more') continue;
+      if (insn === 'too long') throw new Fault(GP, 0);
+      if (insn instanceof Object && 'notModelled' in insn) throw this.notModelled(insn.notModelled);
+      return [insn];
+    }
   }
 }

@@ -1,0 +1,427 @@
+import type { MapRequest } from '../kernel/backend.ts';
+import {
+  EACCES,
+  EAGAIN,
+  EBADF,
+  EINVAL,
+  ENOMEM,
+  EOPNOTSUPP,
+  EOVERFLOW,
+  EPERM,
+  MAP_ANONYMOUS,
+  MAP_GROWSDOWN,
+  MAP_HUGE_MASK,
+  MAP_HUGE_SHIFT,
+  MAP_HUGETLB,
+  MAP_LOCKED,
+  MAP_NONBLOCK,
+  MAP_NORESERVE,
+  MAP_POPULATE,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  MAP_SHARED_VALIDATE,
+  MAP_TYPE,
+  PROT_EXEC,
+  PROT_GROWSDOWN,
+  PROT_GROWSUP,
+  PROT_READ,
+  PROT_SEM,
+  PROT_WRITE,
+} from '../uapi/sys.ts';
+import { LEGACY_MAP_MASK, madvise } from './advice.ts';
+import type { Backing, File } from './file.ts';
+import type { Limits } from './machine.ts';
+import { SimMapping } from './mapping.ts';
+import { eachPage, MAX_VIEW, PAGE_SHIFT, PAGE_SIZE, type PageRef, PageStore } from './pages.ts';
+import type { Process } from './process.ts';
+import { AnonymousMemory, type Vma, VmaList } from './vma.ts';
+
+/** One past the last user address (4-level paging, less the guard page). */
+export const TASK_SIZE = 0x7fff_ffff_f000;
+/** mmap places downwards from here; the stack would be above. */
+export const MMAP_BASE = 0x7fff_f000_0000;
+/** mmap places nothing below; the program, its heap and the scratch windows live there. */
+const MMAP_FLOOR = 0x110_0000_0000;
+/** Where the bytes of a system call's argument appear for the time of the call, one window per nesting level. */
+const SCRATCH_BASE = 0x10_0000_0000;
+const SCRATCH_STRIDE = 0x4_0000_0000;
+
+const PROT_RWX = PROT_READ | PROT_WRITE | PROT_EXEC;
+const MAX_PAGE = 2 ** 52;
+
+/**
+ * `struct mm_struct`: what a process maps, and the kernel's way to its memory. A pointer that leads nowhere is EFAULT, as it is for
+ * a real kernel; nothing here can fault for real.
+ */
+export class AddressSpace {
+  /** Moves whenever any earlier answer of `resolve` may have become wrong. */
+  generation = 1;
+  readonly #process: Process;
+  readonly #limits: Limits;
+  readonly #vmas = new VmaList();
+  /** Backings in use, each with its number of VMAs and our notifier. */
+  readonly #backings = new Map<Backing, { count: number; notify: (truncatedFrom?: number) => void }>();
+  readonly #scratch: Uint8Array[] = [];
+
+  constructor(process: Process, limits: Limits) {
+    this.#process = process;
+    this.#limits = limits;
+  }
+
+  /** VMAs ascending, for tests and /proc/self/maps. */
+  get vmas(): readonly Readonly<Vma>[] {
+    return this.#vmas.all();
+  }
+
+  // ---- the kernel's access to user memory
+
+  /** copy_from_user: a copy, or null for EFAULT. */
+  copyFrom(address: bigint, length: number): Uint8Array | null {
+    const into = new Uint8Array(length);
+    return this.readInto(address, into) ? into : null;
+  }
+
+  /** copy_from_user into a buffer of the caller; false: EFAULT (what came before the fault is copied). */
+  readInto(address: bigint, into: Uint8Array): boolean {
+    if (into.length === 0) return true;
+    const window = this.#window(address);
+    if (window !== undefined) {
+      const piece = window.bytes.subarray(window.offset, window.offset + into.length);
+      into.set(piece);
+      return piece.length === into.length;
+    }
+    return this.#pages(address, into.length, false, (page, within, at, length) => {
+      into.set(page.u8.subarray(page.offset + within, page.offset + within + length), at);
+    });
+  }
+
+  /** copy_to_user; false: EFAULT (what came before the fault is written). */
+  copyTo(address: bigint, from: Uint8Array): boolean {
+    if (from.length === 0) return true;
+    const window = this.#window(address);
+    if (window !== undefined) {
+      const room = Math.max(0, window.bytes.length - window.offset);
+      window.bytes.set(from.subarray(0, room), Math.min(window.offset, window.bytes.length));
+      return room >= from.length;
+    }
+    return this.#pages(address, from.length, true, (page, within, at, length) => {
+      page.u8.set(from.subarray(at, at + length), page.offset + within);
+    });
+  }
+
+  /** get_user of 4 or 8 bytes; null: EFAULT. */
+  read32(address: bigint): number | null {
+    const bytes = this.copyFrom(address, 4);
+    return bytes === null ? null : new DataView(bytes.buffer).getUint32(0, true);
+  }
+
+  read64(address: bigint): bigint | null {
+    const bytes = this.copyFrom(address, 8);
+    return bytes === null ? null : new DataView(bytes.buffer).getBigUint64(0, true);
+  }
+
+  /** put_user; false: EFAULT. */
+  write32(address: bigint, value: number): boolean {
+    const bytes = new Uint8Array(4);
+    new DataView(bytes.buffer).setUint32(0, value, true);
+    return this.copyTo(address, bytes);
+  }
+
+  write64(address: bigint, value: bigint): boolean {
+    const bytes = new Uint8Array(8);
+    new DataView(bytes.buffer).setBigUint64(0, value, true);
+    return this.copyTo(address, bytes);
+  }
+
+  /**
+   * The page that holds `address`, faulted in for this access; null where the process would get SIGSEGV or SIGBUS. `offset` is that of the
+   * page's first byte. Good until `generation` moves. The fast path for guest RAM.
+   */
+  resolve(address: bigint | number, write: boolean): PageRef | null {
+    const at = Number(address);
+    const vma = this.#vmas.find(at);
+    if (vma === undefined) return null;
+    // x86 page tables have no write-only or execute-only pages without protection keys.
+    if (write ? (vma.prot & PROT_WRITE) === 0 : (vma.prot & PROT_RWX) === 0) return null;
+    return this.#fault(vma, Math.floor(at / PAGE_SIZE), write);
+  }
+
+  /** The VMA around an address. */
+  vmaAt(address: bigint | number): Readonly<Vma> | undefined {
+    return this.#vmas.find(Number(address));
+  }
+
+  /** Runs `body` with `bytes` readable and writable at a user address, exactly as long as they are. */
+  withScratch<T>(bytes: Uint8Array, body: (address: bigint) => T): T {
+    const address = BigInt(SCRATCH_BASE + this.#scratch.length * SCRATCH_STRIDE);
+    this.#scratch.push(bytes);
+    try {
+      return body(address);
+    } finally {
+      this.#scratch.pop();
+    }
+  }
+
+  // ---- system calls
+
+  /** mmap(2) without a wish for the address. Checks in the order of ksys_mmap_pgoff, do_mmap and mmap_region. */
+  mmap(request: MapRequest): SimMapping | number {
+    const { flags } = request;
+    if (request.offset % BigInt(PAGE_SIZE) !== 0n) return -EINVAL;
+    let file: File | undefined;
+    if ((flags & MAP_ANONYMOUS) === 0) {
+      file = this.#process.fds.get(request.fd);
+      if (file === undefined) return -EBADF;
+      if ((flags & MAP_HUGETLB) !== 0) return -EINVAL;
+    } else if ((flags & MAP_HUGETLB) !== 0) {
+      const error = this.#process.system.hugePages((flags >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK, 'MAP_HUGETLB');
+      if (error < 0) return error;
+    }
+    return this.#doMmap(request, file);
+  }
+
+  /** munmap(2). */
+  munmap(address: bigint | number, length: number): number {
+    const start = Number(address);
+    if (start % PAGE_SIZE !== 0 || length > TASK_SIZE || start > TASK_SIZE - length) return -EINVAL;
+    const end = start + roundUp(length);
+    if (end === start) return -EINVAL;
+    for (const vma of this.#carve(start, end)) this.#remove(vma);
+    return 0;
+  }
+
+  /** mprotect(2). A gap or a refusal half-way leaves the part before it changed. */
+  mprotect(address: bigint | number, length: number, prot: number): number {
+    const start = Number(address);
+    const grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP);
+    if (grows === (PROT_GROWSDOWN | PROT_GROWSUP)) return -EINVAL;
+    if (start % PAGE_SIZE !== 0) return -EINVAL;
+    if (length === 0) return 0;
+    const end = start + roundUp(length);
+    const plain = prot & ~grows;
+    if ((plain & ~(PROT_RWX | PROT_SEM)) !== 0) return -EINVAL;
+    if (this.#vmas.within(start, end)[0]?.start === undefined || this.#vmas.find(start) === undefined) return -ENOMEM;
+    if (grows !== 0) return -EINVAL;
+    const wanted = plain & PROT_RWX;
+    let at = start;
+    for (const vma of this.#vmas.within(start, end)) {
+      if (vma.start > at) return -ENOMEM;
+      if ((wanted & ~vma.may) !== 0) return -EACCES;
+      at = vma.end;
+      for (const part of this.#carve(Math.max(start, vma.start), Math.min(end, vma.end))) part.prot = wanted;
+      this.generation++;
+    }
+    return at < end ? -ENOMEM : 0;
+  }
+
+  /** madvise(2). */
+  madvise(address: bigint | number, length: number, advice: number): number {
+    return madvise(this, Number(address), length, advice);
+  }
+
+  /** exit_mmap. */
+  exit(): void {
+    for (const vma of [...this.#vmas.all()]) this.#remove(vma);
+  }
+
+  // ---- for advice.ts
+
+  within(start: number, end: number): Vma[] {
+    return this.#vmas.within(start, end);
+  }
+
+  /** zap_page_range: private pages are gone, the next touch faults again. */
+  zap(vma: Vma, start: number, end: number): void {
+    if (vma.backing.anonymous === true && vma.backing instanceof PageStore) {
+      const base = vma.page * PAGE_SIZE - vma.start;
+      vma.backing.punch(base + start, base + end);
+    } else vma.cow?.punch(start, end);
+    this.generation++;
+  }
+
+  // ---- inside
+
+  #doMmap(request: MapRequest, file: File | undefined): SimMapping | number {
+    const { length, prot, flags } = request;
+    if (length === 0) return -EINVAL;
+    const span = roundUp(length);
+    const page = Number(request.offset >> BigInt(PAGE_SHIFT));
+    if (page + span / PAGE_SIZE > MAX_PAGE) return -EOVERFLOW;
+    if (this.#vmas.count > this.#limits.maps) return -ENOMEM;
+    const start = this.#vmas.gap(span, MMAP_FLOOR, MMAP_BASE);
+    if (start < 0) return -ENOMEM;
+    const locked = (flags & MAP_LOCKED) !== 0;
+    if (locked && this.#lockedBytes() + span > this.#limits.memlock) return this.#limits.memlock === 0 ? -EPERM : -EAGAIN;
+    const type = flags & MAP_TYPE;
+    const shared = type === MAP_SHARED || (type === MAP_SHARED_VALIDATE && file !== undefined);
+    const wanted = prot & PROT_RWX;
+    let may = PROT_RWX;
+    let backing: Backing | number;
+    if (file !== undefined) {
+      if (span / PAGE_SIZE + page > file.maxMapPages) return -EOVERFLOW;
+      const sealed = file.mapAllowed(shared, wanted);
+      if (sealed < 0) return sealed;
+      if (type === MAP_SHARED_VALIDATE && (flags & ~LEGACY_MAP_MASK) !== 0) return -EOPNOTSUPP;
+      if (!shared && type !== MAP_PRIVATE) return -EINVAL;
+      if (shared && (wanted & PROT_WRITE) !== 0 && !file.writable) return -EACCES;
+      if (shared && !file.writable) may &= ~PROT_WRITE;
+      if (!file.readable) return -EACCES;
+      if (file.noexec) {
+        if ((wanted & PROT_EXEC) !== 0) return -EPERM;
+        may &= ~PROT_EXEC;
+      }
+      may &= ~file.mapForbids(shared);
+      if ((flags & MAP_GROWSDOWN) !== 0) return -EINVAL;
+      if (!this.#affordable(span, wanted, flags, shared)) return -ENOMEM;
+      backing = file.mmap(this.#process, { page, pages: span / PAGE_SIZE, prot: wanted, shared });
+      if (typeof backing === 'number') return backing;
+    } else {
+      if (type !== MAP_SHARED && type !== MAP_PRIVATE) return -EINVAL;
+      if (shared && (flags & MAP_GROWSDOWN) !== 0) return -EINVAL;
+      if (!this.#affordable(span, shared ? PROT_WRITE : wanted, flags, false)) return -ENOMEM;
+      backing = new AnonymousMemory(span, shared);
+    }
+    const vma: Vma = {
+      start,
+      end: start + span,
+      page: file === undefined ? 0 : page,
+      prot: wanted,
+      may,
+      shared,
+      locked,
+      file: file?.ref(),
+      backing,
+      cow: undefined,
+    };
+    this.#insert(vma);
+    if ((flags & (MAP_POPULATE | MAP_NONBLOCK)) === MAP_POPULATE || locked) this.#populate(vma);
+    return this.#mapping(vma, request);
+  }
+
+  #mapping(vma: Vma, request: MapRequest): SimMapping {
+    const pages = (vma.end - vma.start) / PAGE_SIZE;
+    const direct = vma.shared || vma.backing.anonymous === true;
+    const readWrite = (vma.prot & (PROT_READ | PROT_WRITE)) === (PROT_READ | PROT_WRITE);
+    const view =
+      request.view && direct && readWrite && pages * PAGE_SIZE <= MAX_VIEW ? vma.backing.openView?.(vma.page, pages) : undefined;
+    return new SimMapping(this, vma, request.length, view);
+  }
+
+  /** Heuristic overcommit refuses only what all of RAM and swap could not hold. */
+  #affordable(span: number, prot: number, flags: number, shared: boolean): boolean {
+    const accountable = (prot & PROT_WRITE) !== 0 && !shared && (flags & MAP_NORESERVE) === 0;
+    return !accountable || span <= this.#limits.memory;
+  }
+
+  #lockedBytes(): number {
+    let sum = 0;
+    for (const vma of this.#vmas.all()) if (vma.locked) sum += vma.end - vma.start;
+    return sum;
+  }
+
+  #populate(vma: Vma): void {
+    if (vma.prot === 0 || vma.backing.anonymous === true) return;
+    const write = !vma.shared && (vma.prot & PROT_WRITE) !== 0;
+    for (let page = vma.start / PAGE_SIZE; page < vma.end / PAGE_SIZE; page++) {
+      if (this.#fault(vma, page, write) === null) return;
+    }
+  }
+
+  #fault(vma: Vma, addressPage: number, write: boolean): PageRef | null {
+    const index = vma.page + addressPage - vma.start / PAGE_SIZE;
+    if (vma.shared || vma.backing.anonymous === true) return vma.backing.page(index, write);
+    if (vma.cow?.has(addressPage)) return vma.cow.page(addressPage, write);
+    const page = vma.backing.page(index, false);
+    if (page === null || !write) return page;
+    vma.cow ??= this.#privateCopies(vma);
+    const copy = vma.cow.page(addressPage, true)!;
+    copy.u8.set(page.u8.subarray(page.offset, page.offset + PAGE_SIZE), copy.offset);
+    this.generation++;
+    return copy;
+  }
+
+  /** One store for every part of what was one mapping: a later split shares it. */
+  #privateCopies(vma: Vma): PageStore {
+    const copies = new PageStore(TASK_SIZE / PAGE_SIZE);
+    vma.cow = copies;
+    return copies;
+  }
+
+  #insert(vma: Vma): void {
+    this.#vmas.insert(vma);
+    vma.backing.opened?.(vma.shared, (vma.may & PROT_WRITE) !== 0);
+    const used = this.#backings.get(vma.backing);
+    if (used !== undefined) used.count++;
+    else {
+      const notify = (truncatedFrom?: number): void => this.#changed(vma.backing, truncatedFrom);
+      vma.backing.notifiers.add(notify);
+      this.#backings.set(vma.backing, { count: 1, notify });
+    }
+    this.generation++;
+  }
+
+  #remove(vma: Vma): void {
+    this.#vmas.remove(vma);
+    if (vma.backing.anonymous === true || vma.cow !== undefined) this.zap(vma, vma.start, vma.end);
+    const used = this.#backings.get(vma.backing)!;
+    if (--used.count === 0) {
+      this.#backings.delete(vma.backing);
+      vma.backing.notifiers.delete(used.notify);
+    }
+    vma.backing.closed?.(vma.shared, (vma.may & PROT_WRITE) !== 0);
+    vma.file?.unref(this.#process);
+    this.generation++;
+  }
+
+  /** The VMAs of [start, end), cut at its borders. */
+  #carve(start: number, end: number): Vma[] {
+    for (const border of [start, end]) {
+      const vma = this.#vmas.find(border);
+      if (vma === undefined || vma.start === border) continue;
+      this.#vmas.split(vma, border);
+      this.#backings.get(vma.backing)!.count++;
+    }
+    return this.#vmas.within(start, end);
+  }
+
+  /** A backing's pages moved or went. Truncation takes private copies with it; a punched hole does not. */
+  #changed(backing: Backing, truncatedFrom: number | undefined): void {
+    this.generation++;
+    if (truncatedFrom === undefined) return;
+    for (const vma of this.#vmas.all()) {
+      if (vma.backing !== backing || vma.cow === undefined) continue;
+      const from = Math.max(vma.start, vma.start + (truncatedFrom - vma.page) * PAGE_SIZE);
+      if (from < vma.end) vma.cow.punch(from, vma.end);
+    }
+  }
+
+  #window(address: bigint): { bytes: Uint8Array; offset: number } | undefined {
+    if (this.#scratch.length === 0) return undefined;
+    const offset = Number(address) - SCRATCH_BASE;
+    if (offset < 0) return undefined;
+    const bytes = this.#scratch[Math.floor(offset / SCRATCH_STRIDE)];
+    return bytes === undefined ? undefined : { bytes, offset: offset % SCRATCH_STRIDE };
+  }
+
+  #pages(
+    address: bigint,
+    length: number,
+    write: boolean,
+    visit: (page: PageRef, within: number, at: number, length: number) => void,
+  ): boolean {
+    // access_ok: the whole range lies in user space.
+    if (address < 0n || address + BigInt(length) > BigInt(TASK_SIZE)) return false;
+    let whole = true;
+    eachPage(Number(address), length, (index, within, at, piece) => {
+      if (!whole) return;
+      const page = this.resolve(index * PAGE_SIZE, write);
+      if (page === null) whole = false;
+      else visit(page, within, at, piece);
+    });
+    return whole;
+  }
+}
+
+function roundUp(length: number): number {
+  return Math.ceil(length / PAGE_SIZE) * PAGE_SIZE;
+}

@@ -1,0 +1,119 @@
+import {
+  EACCES,
+  EFAULT,
+  EINVAL,
+  ENOMEM,
+  MADV_COLD,
+  MADV_COLLAPSE,
+  MADV_DODUMP,
+  MADV_DOFORK,
+  MADV_DONTDUMP,
+  MADV_DONTFORK,
+  MADV_DONTNEED,
+  MADV_DONTNEED_LOCKED,
+  MADV_FREE,
+  MADV_HUGEPAGE,
+  MADV_KEEPONFORK,
+  MADV_MERGEABLE,
+  MADV_NOHUGEPAGE,
+  MADV_NORMAL,
+  MADV_PAGEOUT,
+  MADV_POPULATE_READ,
+  MADV_POPULATE_WRITE,
+  MADV_RANDOM,
+  MADV_REMOVE,
+  MADV_SEQUENTIAL,
+  MADV_UNMERGEABLE,
+  MADV_WILLNEED,
+  MADV_WIPEONFORK,
+  PROT_READ,
+  PROT_WRITE,
+} from '../uapi/sys.ts';
+import type { AddressSpace } from './address-space.ts';
+import { PAGE_SIZE } from './pages.ts';
+import type { Vma } from './vma.ts';
+
+/** MAP_* flags old kernels knew: MAP_SHARED_VALIDATE refuses all others (EOPNOTSUPP) unless the file announces them. */
+export const LEGACY_MAP_MASK: number = 0x40000 | 0x10000 | 0x20000 | 0x8000 | 0x4000 | 0x2000 | 0x1000 | 0x800 | 0x100 | 0x40 | 0x3 | 0x4000000 | 0x10 | 0x20 | 0x80;
+
+type Rule = (mm: AddressSpace, vma: Vma, start: number, end: number) => number;
+
+const nothing: Rule = () => 0;
+const unlessLocked =
+  (rule: Rule): Rule =>
+  (mm, vma, start, end) => (vma.locked ? -EINVAL : rule(mm, vma, start, end));
+
+const zap: Rule = (mm, vma, start, end) => {
+  mm.zap(vma, start, end);
+  return 0;
+};
+
+/** Punches a hole into the file, or into shared anonymous memory; needs a mapping whose stores reach it. */
+const remove: Rule = (_mm, vma, start, end) => {
+  if (vma.locked || vma.backing.anonymous === true) return -EINVAL;
+  if (!vma.shared || (vma.may & PROT_WRITE) === 0) return -EACCES;
+  const base = vma.page * PAGE_SIZE - vma.start;
+  return vma.backing.remove?.(base + start, base + end) ?? -EINVAL;
+};
+
+const anonymousOnly =
+  (rule: Rule): Rule =>
+  (mm, vma, start, end) => (vma.backing.anonymous === true ? rule(mm, vma, start, end) : -EINVAL);
+
+const populate =
+  (write: boolean): Rule =>
+  (mm, vma, start, end) => {
+    if ((vma.prot & (write ? PROT_WRITE : PROT_READ)) === 0) return -EINVAL;
+    if (vma.backing.anonymous === true) return 0;
+    for (let at = start; at < end; at += PAGE_SIZE) if (mm.resolve(at, write) === null) return -EFAULT;
+    return 0;
+  };
+
+/** Every advice the kernel knows (madvise_behavior_valid); others are EINVAL. */
+const rules: ReadonlyMap<number, Rule> = new Map([
+  [MADV_NORMAL, nothing],
+  [MADV_RANDOM, nothing],
+  [MADV_SEQUENTIAL, nothing],
+  [MADV_WILLNEED, nothing],
+  [MADV_DONTNEED, unlessLocked(zap)],
+  [MADV_DONTNEED_LOCKED, zap],
+  // Lazily freed pages may keep their bytes or become zeros; here they keep them, as a kernel without memory pressure does.
+  [MADV_FREE, anonymousOnly(nothing)],
+  [MADV_REMOVE, remove],
+  [MADV_DONTFORK, nothing],
+  [MADV_DOFORK, nothing],
+  [MADV_MERGEABLE, nothing],
+  [MADV_UNMERGEABLE, nothing],
+  [MADV_HUGEPAGE, nothing],
+  [MADV_NOHUGEPAGE, nothing],
+  [MADV_DONTDUMP, nothing],
+  [MADV_DODUMP, nothing],
+  [MADV_WIPEONFORK, anonymousOnly(nothing)],
+  [MADV_KEEPONFORK, nothing],
+  [MADV_COLD, unlessLocked(nothing)],
+  [MADV_PAGEOUT, unlessLocked(nothing)],
+  [MADV_POPULATE_READ, populate(false)],
+  [MADV_POPULATE_WRITE, populate(true)],
+  [MADV_COLLAPSE, () => -EINVAL],
+]);
+
+/** madvise(2): the checks of do_madvise in order, then each VMA of the range; a gap is ENOMEM after all the rest was done. */
+export function madvise(mm: AddressSpace, start: number, length: number, advice: number): number {
+  const rule = rules.get(advice);
+  if (rule === undefined || start % PAGE_SIZE !== 0) return -EINVAL;
+  const end = start + Math.ceil(length / PAGE_SIZE) * PAGE_SIZE;
+  if (end === start) return 0;
+  const stopAtGap = advice === MADV_POPULATE_READ || advice === MADV_POPULATE_WRITE;
+  let at = start;
+  let gap = false;
+  for (const vma of mm.within(start, end)) {
+    if (vma.start > at) {
+      if (stopAtGap) return -ENOMEM;
+      gap = true;
+    }
+    const error = rule(mm, vma, Math.max(start, vma.start), Math.min(end, vma.end));
+    if (error < 0) return error;
+    at = vma.end;
+  }
+  return gap || at < end ? -ENOMEM : 0;
+}

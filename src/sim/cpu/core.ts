@@ -1,0 +1,252 @@
+/** What instructions are written in: operands, stack, arithmetic with flags, control transfer. */
+import type { CpuBus, CpuEvents, CpuOptions } from './bus.ts';
+import {
+  type Insn,
+  K_IMM,
+  K_M8,
+  K_M16,
+  K_M32,
+  K_M64,
+  K_R8,
+  K_R16,
+  K_R32,
+  K_R64,
+} from './insn.ts';
+import { Fault, GP, Memory, STOP_BLOCK } from './memory.ts';
+import { CS, IP, RSP, SS } from './state.ts';
+
+export abstract class Core extends Memory {
+  /** Interrupt shadow: 1 of STI, 2 of MOV SS and POP SS. It lasts for one instruction. */
+  shadow = 0;
+  /** Instructions and REP iterations left in this `run`, the current one included. */
+  fuel = 0;
+  /** An OUT that has exited with IP still on it: skipped by the next `run`. */
+  skip: { linear: number; length: number } | null = null;
+  readonly outAdvancesRip: boolean;
+  readonly events: CpuEvents = {
+    exception: { injected: false, nr: 0, hasErrorCode: false, errorCode: 0 },
+    interrupt: { injected: false, nr: 0, soft: false },
+    nmi: { injected: false, pending: 0, masked: false },
+  };
+
+  constructor(bus: CpuBus, options: CpuOptions = {}) {
+    super(bus);
+    this.outAdvancesRip = options.outAdvancesRip ?? true;
+  }
+
+  /** The linear address of the instruction being executed. */
+  get linear0(): number {
+    return (this.ip0 + this.segBase[CS]!) | 0;
+  }
+
+  /** The instruction is not finished: it will be found again at the same place. */
+  again(): void {
+    this.r32[IP] = this.ip0;
+    this.stop |= STOP_BLOCK;
+  }
+
+  /** A non-string OUT has made its exit. */
+  outExits(): void {
+    if (this.outAdvancesRip) return;
+    this.skip = { linear: this.linear0, length: this.r32[IP]! - this.ip0 };
+    this.r32[IP] = this.ip0;
+  }
+
+  /** IRET opens the way for the next NMI. */
+  returned(): void {
+    this.events.nmi.masked = false;
+  }
+
+  // Operands.
+
+  /** Offset of the memory operand in its segment. */
+  ea(i: Insn): number {
+    const r = this.r32;
+    return ((i.disp + r[i.base]! + (r[i.index]! << i.scale)) & i.mask) >>> 0;
+  }
+
+  read(i: Insn, kind: number, n: number): number {
+    switch (kind) {
+      case K_R32:
+        return this.r32[n]!;
+      case K_IMM:
+        return i.imm;
+      case K_M32:
+        return this.load32(i.seg, this.ea(i));
+      case K_R8:
+        return this.r8[n]!;
+      case K_R16:
+        return this.r16[n]!;
+      case K_M8:
+        return this.load8(i.seg, this.ea(i));
+      case K_M16:
+        return this.load16(i.seg, this.ea(i));
+      case K_R64:
+        this.hi = this.r32[n + 16]!;
+        return this.r32[n]!;
+      case K_M64:
+        return this.load64(i.seg, this.ea(i));
+      default:
+        throw new Error(`operand kind ${kind} of ${i.form.name} cannot be read`);
+    }
+  }
+
+  /** 32-bit results clear the upper half of the register. For 64 bits `hi` holds the upper half. */
+  write(i: Insn, kind: number, n: number, value: number): void {
+    switch (kind) {
+      case K_R32:
+        this.r32[n] = value;
+        this.r32[n + 16] = 0;
+        break;
+      case K_M32:
+        this.store32(i.seg, this.ea(i), value);
+        break;
+      case K_R8:
+        this.r8[n] = value;
+        break;
+      case K_R16:
+        this.r16[n] = value;
+        break;
+      case K_M8:
+        this.store8(i.seg, this.ea(i), value);
+        break;
+      case K_M16:
+        this.store16(i.seg, this.ea(i), value);
+        break;
+      case K_R64:
+        this.r32[n] = value;
+        this.r32[n + 16] = this.hi;
+        break;
+      case K_M64:
+        this.store64(i.seg, this.ea(i), value, this.hi);
+        break;
+      default:
+        throw new Error(`operand kind ${kind} of ${i.form.name} cannot be written`);
+    }
+  }
+
+  readA(i: Insn): number {
+    return this.read(i, i.ak, i.an);
+  }
+
+  readB(i: Insn): number {
+    return this.read(i, i.bk, i.bn);
+  }
+
+  writeA(i: Insn, value: number): void {
+    this.write(i, i.ak, i.an, value);
+  }
+
+  /** Reads operand A to be written after: what the write would raise is raised now. */
+  modifyA(i: Insn): number {
+    if (i.ak >= K_M8 && i.ak <= K_M64) this.probeWrite(i.seg, this.ea(i), i.width);
+    return this.read(i, i.ak, i.an);
+  }
+
+  /** The accumulator as wide as the operand. */
+  accumulator(width: number): number {
+    return width === 4 ? this.r32[0]! : width === 2 ? this.r16[0]! : this.r8[0]!;
+  }
+
+  /** Register n, `width` bytes of it; 1 means its low byte. */
+  getReg(n: number, width: number): number {
+    return width === 4 ? this.r32[n]! : width === 2 ? this.r16[n * 2]! : this.r8[n * 4]!;
+  }
+
+  putReg(n: number, width: number, value: number): void {
+    if (width === 4) {
+      this.r32[n] = value;
+      this.r32[n + 16] = 0;
+    } else if (width === 2) this.r16[n * 2] = value;
+    else this.r8[n * 4] = value;
+  }
+
+  // Arithmetic. Operands may have any bits above their width; shift is 32 − width in bits.
+
+  add(a: number, b: number, carry: number, shift: number): number {
+    const result = (a + b + carry) | 0;
+    this.fz = this.fs = result << shift;
+    this.fp = result;
+    this.fa = a ^ b ^ result;
+    this.fc = ((a & b) | ((a | b) & ~result)) << shift;
+    return result;
+  }
+
+  sub(a: number, b: number, borrow: number, shift: number): number {
+    const result = (a - b - borrow) | 0;
+    this.fz = this.fs = result << shift;
+    this.fp = result;
+    this.fa = a ^ b ^ result;
+    this.fc = ((~a & b) | (~(a ^ b) & result)) << shift;
+    return result;
+  }
+
+  logic(result: number, shift: number): number {
+    this.fz = this.fs = result << shift;
+    this.fp = result;
+    this.fa = 0;
+    this.fc = 0;
+    return result;
+  }
+
+  // Stack.
+
+  get sp(): number {
+    return (this.r32[RSP]! & this.stackMask) >>> 0;
+  }
+
+  setSp(value: number): void {
+    if (this.stackMask === -1) this.r32[RSP] = value;
+    else this.r16[RSP * 2] = value;
+  }
+
+  /** Where a push `size` bytes below `sp` lands. */
+  below(sp: number, size: number): number {
+    return ((sp - size) & this.stackMask) >>> 0;
+  }
+
+  push(value: number, width: number): void {
+    const sp = this.below(this.sp, width);
+    if (width === 4) this.store32(SS, sp, value);
+    else this.store16(SS, sp, value);
+    this.setSp(sp);
+  }
+
+  /** What a pop reads `depth` bytes above the top; the pointer does not move. */
+  top(depth: number, width: number): number {
+    const at = ((this.sp + depth) & this.stackMask) >>> 0;
+    return width === 4 ? this.load32(SS, at) : this.load16(SS, at);
+  }
+
+  drop(size: number): void {
+    this.setSp(this.sp + size);
+  }
+
+  // Near control transfer.
+
+  /** Where a near branch of this operand size to `target` goes; #GP(0) beyond the code segment. */
+  near(target: number, osize: number): number {
+    const offset = osize === 2 ? target & 0xffff : target >>> 0;
+    if (offset > this.codeTop) throw new Fault(GP, 0);
+    return offset;
+  }
+
+  jump(target: number, osize: number): void {
+    this.r32[IP] = this.near(target, osize);
+  }
+
+  /** Leaves the block: something it was decoded under has changed. */
+  endBlock(): void {
+    this.stop |= STOP_BLOCK;
+  }
+
+  /** #GP(0) unless at the most privileged level. */
+  privileged(): void {
+    if (this.cpl !== 0) throw new Fault(GP, 0);
+  }
+
+  /** The code segment's default operand and address size in bytes. */
+  get codeSize(): number {
+    return this.segments[CS]!.db ? 4 : 2;
+  }
+}

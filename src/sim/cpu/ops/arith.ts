@@ -1,0 +1,246 @@
+/** Integer arithmetic and logic. */
+import type { Core } from '../core.ts';
+import type { Exec } from '../insn.ts';
+import { DE, Fault } from '../memory.ts';
+import { AF, CF, RAX, RDX } from '../state.ts';
+
+type Binary = (c: Core, a: number, b: number, shift: number) => number;
+
+const update =
+  (f: Binary): Exec =>
+  (c, i) => {
+    const b = c.readB(i);
+    const a = c.modifyA(i);
+    c.writeA(i, f(c, a, b, i.shift));
+  };
+
+const compare =
+  (f: Binary): Exec =>
+  (c, i) => {
+    const a = c.readA(i);
+    f(c, a, c.readB(i), i.shift);
+  };
+
+export const add: Exec = update((c, a, b, s) => c.add(a, b, 0, s));
+export const adc: Exec = update((c, a, b, s) => c.add(a, b, c.cf(), s));
+export const sub: Exec = update((c, a, b, s) => c.sub(a, b, 0, s));
+export const sbb: Exec = update((c, a, b, s) => c.sub(a, b, c.cf(), s));
+export const and: Exec = update((c, a, b, s) => c.logic(a & b, s));
+export const or: Exec = update((c, a, b, s) => c.logic(a | b, s));
+export const xor: Exec = update((c, a, b, s) => c.logic(a ^ b, s));
+export const cmp: Exec = compare((c, a, b, s) => c.sub(a, b, 0, s));
+export const test: Exec = compare((c, a, b, s) => c.logic(a & b, s));
+
+/** INC and DEC keep CF: flips the carry vector's two top bits where it differs, so that OF stays. */
+const keepCarry = (c: Core, cf: number): void => {
+  if (c.fc >>> 31 !== cf) c.fc ^= 0xc0000000 | 0;
+};
+
+export const inc: Exec = (c, i) => {
+  const a = c.modifyA(i);
+  const cf = c.cf();
+  const result = c.add(a, 1, 0, i.shift);
+  keepCarry(c, cf);
+  c.writeA(i, result);
+};
+
+export const dec: Exec = (c, i) => {
+  const a = c.modifyA(i);
+  const cf = c.cf();
+  const result = c.sub(a, 1, 0, i.shift);
+  keepCarry(c, cf);
+  c.writeA(i, result);
+};
+
+export const neg: Exec = (c, i) => {
+  const a = c.modifyA(i);
+  c.writeA(i, c.sub(0, a, 0, i.shift));
+};
+
+export const not: Exec = (c, i) => {
+  c.writeA(i, ~c.modifyA(i));
+};
+
+export const xadd: Exec = (c, i) => {
+  const b = c.readB(i);
+  const a = c.modifyA(i);
+  const sum = c.add(a, b, 0, i.shift);
+  c.write(i, i.bk, i.bn, a);
+  c.writeA(i, sum);
+};
+
+export const cmpxchg: Exec = (c, i) => {
+  const b = c.readB(i);
+  const a = c.modifyA(i);
+  c.sub(c.accumulator(i.width), a, 0, i.shift);
+  // The destination is written in either case.
+  if (c.fz === 0) c.writeA(i, b);
+  else {
+    c.writeA(i, a);
+    c.putReg(RAX, i.width, a);
+  }
+};
+
+export const cmpxchg8b: Exec = (c, i) => {
+  const at = c.ea(i);
+  c.probeWrite(i.seg, at, 8);
+  const lo = c.load64(i.seg, at);
+  const hi = c.hi;
+  const r = c.r32;
+  const equal = lo === r[RAX] && hi === r[RDX];
+  const flags = c.arith() & ~0x40;
+  c.setArith(equal ? flags | 0x40 : flags);
+  if (equal) c.store64(i.seg, at, r[3]!, r[1]!);
+  else {
+    c.store64(i.seg, at, lo, hi);
+    c.putReg(RAX, 4, lo);
+    c.putReg(RDX, 4, hi);
+  }
+};
+
+// Multiplication and division.
+
+const signed = (value: number, width: number): number => (value << (32 - width * 8)) >> (32 - width * 8);
+const unsigned = (value: number, width: number): number => (value << (32 - width * 8)) >>> (32 - width * 8);
+
+/** CF = OF = the product does not fit; the undefined SF and PF follow the low half, AF is 0 and ZF is kept or 0 as silicon does. */
+const productFlags = (c: Core, low: number, overflow: boolean, shift: number): void => {
+  c.fs = low << shift;
+  c.fz = 1;
+  c.fp = low;
+  c.fa = 0;
+  c.setCarryOverflow(overflow ? 1 : 0, overflow ? 1 : 0);
+};
+
+/** Writes a double-width product to AX, DX:AX or EDX:EAX. */
+const putProduct = (c: Core, width: number, lo: number, hi: number): void => {
+  if (width === 1) c.r16[0] = (lo & 0xff) | (hi << 8);
+  else {
+    c.putReg(RAX, width, lo);
+    c.putReg(RDX, width, hi);
+  }
+};
+
+const highHalf = (product: bigint): number => Number(BigInt.asIntN(32, product >> 32n));
+
+/** High half of a signed or unsigned 32 × 32 product. */
+const high32 = (a: number, b: number, isSigned: boolean): number =>
+  isSigned ? highHalf(BigInt(a | 0) * BigInt(b | 0)) : highHalf(BigInt(a >>> 0) * BigInt(b >>> 0));
+
+const widen = (c: Core, a: number, b: number, width: number, isSigned: boolean): void => {
+  const convert = isSigned ? signed : unsigned;
+  const lo = Math.imul(convert(a, width), convert(b, width));
+  const hi = width === 4 ? high32(a, b, isSigned) : lo >> (width * 8);
+  putProduct(c, width, lo, hi);
+  const shift = 32 - width * 8;
+  const fits = isSigned ? signed(hi, width) === (lo << shift) >> 31 : unsigned(hi, width) === 0;
+  productFlags(c, lo, !fits, shift);
+};
+
+export const mul: Exec = (c, i) => widen(c, c.accumulator(i.width), c.readA(i), i.width, false);
+export const imul1: Exec = (c, i) => widen(c, c.accumulator(i.width), c.readA(i), i.width, true);
+
+const imulInto = (c: Core, i: Parameters<Exec>[1], a: number, b: number): void => {
+  const x = signed(a, i.width);
+  const y = signed(b, i.width);
+  const lo = Math.imul(x, y);
+  const fits = i.width === 4 ? high32(x, y, true) === lo >> 31 : signed(lo, i.width) === lo;
+  c.writeA(i, lo);
+  productFlags(c, lo, !fits, i.shift);
+};
+
+export const imul2: Exec = (c, i) => {
+  const b = c.readB(i);
+  imulInto(c, i, c.readA(i), b);
+};
+export const imul3: Exec = (c, i) => imulInto(c, i, c.readB(i), i.imm);
+
+const divide = (c: Core, width: number, divisor: number, isSigned: boolean): void => {
+  const bits = BigInt(width * 8);
+  const low = BigInt(unsigned(c.accumulator(width), width));
+  const high = width === 1 ? BigInt(c.r8[1]!) : BigInt(unsigned(c.getReg(RDX, width), width));
+  let dividend = (high << bits) | low;
+  let by = BigInt(unsigned(divisor, width));
+  if (isSigned) {
+    dividend = BigInt.asIntN(width * 16, dividend);
+    by = BigInt.asIntN(width * 8, by);
+  }
+  if (by === 0n) throw new Fault(DE);
+  const quotient = dividend / by;
+  const asFits = isSigned ? BigInt.asIntN(width * 8, quotient) : BigInt.asUintN(width * 8, quotient);
+  if (asFits !== quotient) throw new Fault(DE);
+  const remainder = dividend % by;
+  putProduct(c, width, Number(BigInt.asIntN(32, quotient)), Number(BigInt.asIntN(32, remainder)));
+};
+
+export const div: Exec = (c, i) => divide(c, i.width, c.readA(i), false);
+export const idiv: Exec = (c, i) => divide(c, i.width, c.readA(i), true);
+
+// Sign extension of the accumulator.
+
+export const cbw: Exec = (c, i) => {
+  if (i.osize === 2) c.r16[0] = (c.r8[0]! << 24) >> 24;
+  else c.putReg(RAX, 4, (c.r16[0]! << 16) >> 16);
+};
+
+export const cwd: Exec = (c, i) => {
+  if (i.osize === 2) c.r16[RDX * 2] = (c.r16[0]! << 16) >> 31;
+  else c.putReg(RDX, 4, c.r32[RAX]! >> 31);
+};
+
+// Decimal adjustment.
+
+const adjustDecimal =
+  (sign: 1 | -1): Exec =>
+  (c) => {
+    const al = c.r8[0]!;
+    const flags = c.arith();
+    let result = al;
+    let cf = flags & CF;
+    let af = 0;
+    if ((al & 15) > 9 || flags & AF) {
+      result += 6 * sign;
+      // DAS reports the borrow of this step, DAA only that of the second.
+      if (result < 0) cf = 1;
+      af = AF;
+    }
+    if (al > 0x99 || flags & CF) {
+      result += 0x60 * sign;
+      cf = 1;
+    }
+    c.r8[0] = result;
+    c.logic(result, 24);
+    c.setCarryOverflow(cf, 0);
+    c.fa = af;
+  };
+
+export const daa: Exec = adjustDecimal(1);
+export const das: Exec = adjustDecimal(-1);
+
+const adjustAscii =
+  (sign: 1 | -1): Exec =>
+  (c) => {
+    const carry = (c.r8[0]! & 15) > 9 || (c.arith() & AF) !== 0;
+    if (carry) c.r16[0] = c.r16[0]! + 0x106 * sign;
+    c.r8[0] = c.r8[0]! & 15;
+    c.logic(c.r8[0]!, 24);
+    c.setCarryOverflow(carry ? 1 : 0, 0);
+    c.fa = carry ? AF : 0;
+  };
+
+export const aaa: Exec = adjustAscii(1);
+export const aas: Exec = adjustAscii(-1);
+
+export const aam: Exec = (c, i) => {
+  if (i.imm === 0) throw new Fault(DE);
+  const al = c.r8[0]!;
+  c.r8[1] = Math.trunc(al / i.imm);
+  c.r8[0] = al % i.imm;
+  c.logic(c.r8[0]!, 24);
+};
+
+export const aad: Exec = (c, i) => {
+  const al = (c.r8[0]! + c.r8[1]! * i.imm) & 0xff;
+  c.r16[0] = al;
+  c.logic(al, 24);
+};

@@ -1,0 +1,86 @@
+/** IN, OUT, INS, OUTS. */
+import type { Core } from '../core.ts';
+import type { Exec, Insn } from '../insn.ts';
+import { STOP_EXIT } from '../memory.ts';
+import { DF, ES, IOPL, RCX, RDI, RDX, RSI, VM } from '../state.ts';
+import { advance, loadAt, offsetOf, setCount } from './move.ts';
+
+type Size = 1 | 2 | 4;
+
+/** Ports need CPL ≤ IOPL; the task's permission bitmap is not modelled. */
+const allowed = (c: Core): void => {
+  if (c.protectedMode && (c.cpl > (c.fl & IOPL) >> 12 || c.fl & VM)) throw c.notModelled('I/O permission bitmap');
+};
+
+const bytesOf = (value: number, size: number): Uint8Array => Uint8Array.from({ length: size }, (_, k) => (value >>> (8 * k)) & 0xff);
+
+/** `count` elements from `port`: what was answered, or the exit that asks for it. */
+const input = (c: Core, port: number, size: number, count: number): Uint8Array => {
+  const key = `in ${port} ${size} ${count}`;
+  const data = c.answer(key);
+  if (data !== null) return data;
+  const length = size * count;
+  throw c.ask(key, length, { kind: 'io', direction: 'in', size: size as Size, port, count, data: new Uint8Array(length) });
+};
+
+const output = (c: Core, port: number, size: number, value: number): void => {
+  c.outcome = { kind: 'io', direction: 'out', size: size as Size, port, count: 1, data: bytesOf(value, size) };
+  c.stop |= STOP_EXIT;
+};
+
+/** The port is DX or an immediate byte; it is always operand B of IN and operand A of OUT. */
+const portOf = (c: Core, i: Insn, code: string | undefined): number => (code === 'DX' ? c.r16[RDX * 2]! : i.imm & 0xff);
+
+export const inPort: Exec = (c, i) => {
+  allowed(c);
+  const data = input(c, portOf(c, i, i.form.operands[1]), i.width, 1);
+  let value = 0;
+  for (let k = 0; k < i.width; k++) value |= data[k]! << (8 * k);
+  c.putReg(0, i.width, value);
+};
+
+export const outPort: Exec = (c, i) => {
+  allowed(c);
+  output(c, portOf(c, i, i.form.operands[0]), i.width, c.accumulator(i.width));
+  c.outExits();
+};
+
+/**
+ * INS. Under REP one exit asks for min(RCX, 1024 / size, B) elements, B being the *bytes* to the end of the page RDI is in (its start,
+ * when going down), at least one; RCX and RDI move when they are there.
+ */
+export const ins: Exec = (c, i) => {
+  allowed(c);
+  let count = 1;
+  let left = 1;
+  if (i.rep !== 0) {
+    left = (c.r32[RCX]! & i.mask) >>> 0;
+    if (left === 0) return;
+    const inPage = c.r32[RDI]! & 0xfff;
+    count = Math.min(left, 1024 / i.width, c.fl & DF ? inPage : 4096 - inPage) || 1;
+  }
+  const at = offsetOf(c, i, RDI);
+  c.probeWrite(ES, at, i.width);
+  const data = input(c, c.r16[RDX * 2]!, i.width, count);
+  if (c.fl & DF) {
+    for (let k = 0; k < count; k++) c.storeBytes(ES, ((at - k * i.width) & i.mask) >>> 0, data.subarray(k * i.width, (k + 1) * i.width));
+  } else c.storeBytes(ES, at, data);
+  advance(c, i, RDI, count);
+  if (i.rep !== 0) {
+    setCount(c, i, left - count);
+    c.again();
+  }
+};
+
+/** OUTS. Under REP every element is an exit of its own with RSI and RCX already moved; the instruction retires when it finds RCX 0. */
+export const outs: Exec = (c, i) => {
+  allowed(c);
+  const left = i.rep === 0 ? 1 : (c.r32[RCX]! & i.mask) >>> 0;
+  if (left === 0) return;
+  output(c, c.r16[RDX * 2]!, i.width, loadAt(c, i, i.seg, RSI));
+  advance(c, i, RSI);
+  if (i.rep !== 0) {
+    setCount(c, i, left - 1);
+    c.again();
+  } else c.outExits();
+};

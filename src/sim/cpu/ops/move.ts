@@ -1,0 +1,238 @@
+/** Data movement, stack, flags, string instructions. */
+import type { Core } from '../core.ts';
+import type { Exec, Insn } from '../insn.ts';
+import { Fault, GP, STOP_EXIT, UD } from '../memory.ts';
+import { ARITH, DF, ES, IF, IOPL, NT, OF, RAX, RBP, RBX, RCX, RDI, RF, RSI, RSP, SS, TF, VM } from '../state.ts';
+
+export const mov: Exec = (c, i) => c.writeA(i, c.readB(i));
+
+export const movsx: Exec = (c, i) => {
+  const shift = i.form.operands[1] === 'Eb' ? 24 : 16;
+  c.writeA(i, (c.readB(i) << shift) >> shift);
+};
+
+export const lea: Exec = (c, i) => c.writeA(i, c.ea(i));
+
+export const xchg: Exec = (c, i) => {
+  const b = c.readB(i);
+  const a = c.modifyA(i);
+  c.writeA(i, b);
+  c.write(i, i.bk, i.bn, a);
+};
+
+/** BSWAP of a 16-bit register is undefined; silicon clears it. */
+export const bswap: Exec = (c, i) => {
+  const a = c.readA(i);
+  c.writeA(i, i.width === 2 ? 0 : (a << 24) | ((a & 0xff00) << 8) | ((a >>> 8) & 0xff00) | (a >>> 24));
+};
+
+/** CMOVcc reads its source, and with a 32-bit operand writes the destination, whether the condition holds or not. */
+export const cmov: Exec = (c, i) => {
+  const b = c.readB(i);
+  c.writeA(i, c.condition(i.low) ? b : c.readA(i));
+};
+
+export const setcc: Exec = (c, i) => c.writeA(i, c.condition(i.low) ? 1 : 0);
+
+export const xlat: Exec = (c, i) => {
+  const at = ((c.r32[RBX]! + c.r8[0]!) & i.mask) >>> 0;
+  c.r8[0] = c.load8(i.seg, at);
+};
+
+// Stack.
+
+export const push: Exec = (c, i) => c.push(c.readA(i), i.osize);
+
+/** POP to memory computes its address with the pointer already moved. */
+export const pop: Exec = (c, i) => {
+  const value = c.top(0, i.osize);
+  const sp = c.r32[RSP]!;
+  c.drop(i.osize);
+  try {
+    c.writeA(i, value);
+  } catch (e) {
+    c.r32[RSP] = sp;
+    throw e;
+  }
+};
+
+export const pusha: Exec = (c, i) => {
+  const w = i.osize;
+  const sp = c.sp;
+  for (let n = 0; n < 8; n++) {
+    const at = c.below(sp, (n + 1) * w);
+    if (w === 2) c.store16(SS, at, c.r16[n * 2]!);
+    else c.store32(SS, at, c.r32[n]!);
+  }
+  c.setSp(sp - 8 * w);
+};
+
+export const popa: Exec = (c, i) => {
+  const w = i.osize;
+  const values = [7, 6, 5, 4, 3, 2, 1, 0].map((n, k) => [n, n === RSP ? 0 : c.top(k * w, w)] as const);
+  for (const [n, value] of values) if (n !== RSP) c.putReg(n, w, value);
+  c.drop(8 * w);
+};
+
+export const pushf: Exec = (c, i) => {
+  if (c.fl & VM && (c.fl & IOPL) !== IOPL) throw new Fault(GP, 0);
+  c.push(c.flags() & ~(RF | VM), i.osize);
+};
+
+/** Which flags POPF and IRET may change: IOPL only at CPL 0, IF only where CPL ≤ IOPL. */
+export const changeableFlags = (c: Core, width: number): number => {
+  let mask = ARITH | TF | DF | NT;
+  if (width === 4) mask |= 0x240000;
+  if (c.cpl === 0) mask |= IOPL;
+  if (c.cpl <= (c.fl & IOPL) >> 12) mask |= IF;
+  return mask;
+};
+
+export const popf: Exec = (c, i) => {
+  if (c.fl & VM && (c.fl & IOPL) !== IOPL) throw new Fault(GP, 0);
+  const value = c.top(0, i.osize);
+  const mask = changeableFlags(c, i.osize);
+  c.drop(i.osize);
+  c.setFlags((c.flags() & ~(mask | RF)) | (value & mask));
+  c.endBlock();
+};
+
+export const enter: Exec = (c, i) => {
+  const w = i.osize;
+  const level = i.imm2 & 31;
+  const sp = c.sp;
+  const put = (depth: number, value: number): void => {
+    const at = c.below(sp, depth);
+    if (w === 2) c.store16(SS, at, value);
+    else c.store32(SS, at, value);
+  };
+  const values = [c.getReg(RBP, w)];
+  const frame = c.below(sp, w);
+  for (let k = 1; k < level; k++) {
+    const at = ((c.r32[RBP]! - k * w) & c.stackMask) >>> 0;
+    values.push(w === 2 ? c.load16(SS, at) : c.load32(SS, at));
+  }
+  if (level > 0) values.push(w === 2 ? frame & 0xffff : frame);
+  // The page the new frame ends in must be writable before anything changes.
+  c.probeWrite(SS, c.below(sp, values.length * w + i.imm), w);
+  values.forEach((value, k) => put((k + 1) * w, value));
+  c.putReg(RBP, w, frame);
+  c.setSp(sp - values.length * w - i.imm);
+};
+
+export const leave: Exec = (c, i) => {
+  const at = (c.r32[RBP]! & c.stackMask) >>> 0;
+  const value = i.osize === 2 ? c.load16(SS, at) : c.load32(SS, at);
+  c.setSp(at + i.osize);
+  c.putReg(RBP, i.osize, value);
+};
+
+// Flags.
+
+export const lahf: Exec = (c) => {
+  c.r8[1] = (c.arith() & 0xff) | 2;
+};
+export const sahf: Exec = (c) => c.setArith((c.arith() & OF) | (c.r8[1]! & 0xd5));
+export const clc: Exec = (c) => c.setCarryOverflow(0, c.of());
+export const stc: Exec = (c) => c.setCarryOverflow(1, c.of());
+export const cmc: Exec = (c) => c.setCarryOverflow(c.cf() ^ 1, c.of());
+export const cld: Exec = (c) => {
+  c.fl &= ~DF;
+};
+export const std: Exec = (c) => {
+  c.fl |= DF;
+};
+export const salc: Exec = (c) => {
+  c.r8[0] = -c.cf();
+};
+export const nop: Exec = () => {};
+export const ud: Exec = () => {
+  throw new Fault(UD);
+};
+
+// String instructions.
+
+const count = (c: Core, i: Insn): number => (c.r32[RCX]! & i.mask) >>> 0;
+
+export const setCount = (c: Core, i: Insn, value: number): void => c.putReg(RCX, i.asize, value);
+
+export const advance = (c: Core, i: Insn, n: number, elements = 1): void => {
+  const step = c.fl & DF ? -i.width * elements : i.width * elements;
+  c.putReg(n, i.asize, c.r32[n]! + step);
+};
+
+export const offsetOf = (c: Core, i: Insn, n: number): number => (c.r32[n]! & i.mask) >>> 0;
+
+export const loadAt = (c: Core, i: Insn, segment: number, n: number): number => {
+  const at = offsetOf(c, i, n);
+  return i.width === 4 ? c.load32(segment, at) : i.width === 2 ? c.load16(segment, at) : c.load8(segment, at);
+};
+
+const storeAt = (c: Core, i: Insn, value: number): void => {
+  const at = offsetOf(c, i, RDI);
+  if (i.width === 4) c.store32(ES, at, value);
+  else if (i.width === 2) c.store16(ES, at, value);
+  else c.store8(ES, at, value);
+};
+
+/**
+ * Repeats `step` under a REP prefix. Each iteration is complete in itself; the instruction retires when it finds the count 0, or, for
+ * CMPS and SCAS, when ZF differs from the prefix. Where an exit or the end of the fuel comes first, IP stays on the instruction.
+ */
+export const repeat =
+  (step: (c: Core, i: Insn) => void, compares = false): Exec =>
+  (c, i) => {
+    if (i.rep === 0) {
+      step(c, i);
+      return;
+    }
+    let done = 0;
+    for (let left = count(c, i); left !== 0; left--) {
+      if (done > 0) {
+        if (c.stop !== 0 || c.fuel <= 1 || c.fl & TF) {
+          c.again();
+          return;
+        }
+        c.fuel--;
+      }
+      step(c, i);
+      done++;
+      setCount(c, i, left - 1);
+      if (c.replay.length > 0) c.settle();
+      if (compares && (c.fz === 0) !== (i.rep === 0xf3)) return;
+    }
+    // Retired only when the count is found 0: an exit of the last iteration comes before that.
+    if (c.stop & STOP_EXIT) c.again();
+  };
+
+export const movs: Exec = repeat((c, i) => {
+  storeAt(c, i, loadAt(c, i, i.seg, RSI));
+  advance(c, i, RSI);
+  advance(c, i, RDI);
+});
+
+export const stos: Exec = repeat((c, i) => {
+  storeAt(c, i, c.accumulator(i.width));
+  advance(c, i, RDI);
+});
+
+export const lods: Exec = repeat((c, i) => {
+  const value = loadAt(c, i, i.seg, RSI);
+  c.putReg(RAX, i.width, value);
+  advance(c, i, RSI);
+});
+
+export const cmps: Exec = repeat((c, i) => {
+  const a = loadAt(c, i, i.seg, RSI);
+  const b = loadAt(c, i, ES, RDI);
+  c.sub(a, b, 0, i.shift);
+  advance(c, i, RSI);
+  advance(c, i, RDI);
+}, true);
+
+export const scas: Exec = repeat((c, i) => {
+  const b = loadAt(c, i, ES, RDI);
+  c.sub(c.accumulator(i.width), b, 0, i.shift);
+  advance(c, i, RDI);
+}, true);
+

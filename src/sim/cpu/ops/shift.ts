@@ -1,0 +1,180 @@
+/** Shifts, rotates and bit operations. */
+import type { Core } from '../core.ts';
+import { type Exec, type Insn, K_IMM, K_M8, K_M64, K_NONE } from '../insn.ts';
+import { ZF } from '../state.ts';
+
+/** The count of a shift: CL, an immediate, or 1, modulo 32. */
+const countOf = (c: Core, i: Insn): number => (i.bk === K_NONE ? 1 : c.readB(i)) & 31;
+
+type Rotate = (c: Core, value: number, count: number, bits: number) => number;
+
+/** Rotates change CF and OF only, and nothing when the masked count is 0. The value comes zero-extended. */
+const rotate =
+  (f: Rotate): Exec =>
+  (c, i) => {
+    const count = countOf(c, i);
+    const value = (c.modifyA(i) << i.shift) >>> i.shift;
+    c.writeA(i, count === 0 ? value : f(c, value, count, i.width * 8));
+  };
+
+const msb = (value: number, bits: number): number => (value >>> (bits - 1)) & 1;
+
+export const rol: Exec = rotate((c, value, count, bits) => {
+  const n = count & (bits - 1);
+  const result = n === 0 ? value : (value << n) | (value >>> (bits - n));
+  c.setCarryOverflow(result & 1, msb(result, bits) ^ (result & 1));
+  return result;
+});
+
+export const ror: Exec = rotate((c, value, count, bits) => {
+  const n = count & (bits - 1);
+  const result = n === 0 ? value : (value >>> n) | (value << (bits - n));
+  c.setCarryOverflow(msb(result, bits), msb(result, bits) ^ msb(result << 1, bits));
+  return result;
+});
+
+export const rcl: Exec = rotate((c, value, count, bits) => {
+  let cf = c.cf();
+  let result = value;
+  const steps = count % (bits + 1);
+  for (let k = 0; k < steps; k++) {
+    const out = msb(result, bits);
+    result = (result << 1) | cf;
+    cf = out;
+  }
+  c.setCarryOverflow(cf, msb(result, bits) ^ cf);
+  return result;
+});
+
+export const rcr: Exec = rotate((c, value, count, bits) => {
+  let cf = c.cf();
+  let result = value;
+  const steps = count % (bits + 1);
+  for (let k = 0; k < steps; k++) {
+    const out = result & 1;
+    result = (result >>> 1) | (cf ? 1 << (bits - 1) : 0);
+    cf = out;
+  }
+  c.setCarryOverflow(cf, msb(result, bits) ^ msb(result << 1, bits));
+  return result;
+});
+
+/** Shifts set all flags; AF, undefined, comes out 0. Nothing changes when the masked count is 0. */
+const shift =
+  (f: Rotate): Exec =>
+  (c, i) => {
+    const count = countOf(c, i);
+    const value = (c.modifyA(i) << i.shift) >>> i.shift;
+    if (count === 0) {
+      c.writeA(i, value);
+      return;
+    }
+    c.writeA(i, f(c, value, count, i.width * 8));
+  };
+
+const shiftFlags = (c: Core, result: number, bits: number, cf: number, of: number): number => {
+  c.logic(result, 32 - bits);
+  c.setCarryOverflow(cf, of);
+  return result;
+};
+
+export const shl: Exec = shift((c, value, count, bits) => {
+  const cf = count > bits ? 0 : (value >>> (bits - count)) & 1;
+  const result = value << count;
+  return shiftFlags(c, result, bits, cf, msb(result, bits) ^ cf);
+});
+
+export const shr: Exec = shift((c, value, count, bits) => {
+  const cf = count > bits ? 0 : (value >>> (count - 1)) & 1;
+  const result = value >>> count;
+  return shiftFlags(c, result, bits, cf, msb(result << 1, bits) ^ msb(result, bits));
+});
+
+export const sar: Exec = shift((c, value, count, bits) => {
+  const wide = (value << (32 - bits)) >> (32 - bits);
+  return shiftFlags(c, wide >> count, bits, (wide >> (count - 1)) & 1, 0);
+});
+
+/** Count of SHLD and SHRD: third operand, CL or imm8. */
+const doubleCount = (c: Core, i: Insn): number => (i.form.operands[2] === 'CL' ? c.r8[4]! : i.imm) & 31;
+
+export const shld: Exec = (c, i) => {
+  const count = doubleCount(c, i);
+  const bits = i.width * 8;
+  const b = (c.readB(i) << i.shift) >>> i.shift;
+  const a = (c.modifyA(i) << i.shift) >>> i.shift;
+  if (count === 0) {
+    c.writeA(i, a);
+    return;
+  }
+  // A 16-bit operand with a count above 16 (undefined) shifts a:b:a, as silicon does.
+  const result =
+    count < bits ? (a << count) | (b >>> (bits - count)) : count === bits ? b : (b << (count - bits)) | (a >>> (2 * bits - count));
+  const cf = count <= bits ? (a >>> (bits - count)) & 1 : (b >>> (2 * bits - count)) & 1;
+  c.writeA(i, shiftFlags(c, result, bits, cf, msb(result, bits) ^ msb(a, bits)));
+};
+
+export const shrd: Exec = (c, i) => {
+  const count = doubleCount(c, i);
+  const bits = i.width * 8;
+  const b = (c.readB(i) << i.shift) >>> i.shift;
+  const a = (c.modifyA(i) << i.shift) >>> i.shift;
+  if (count === 0) {
+    c.writeA(i, a);
+    return;
+  }
+  const result =
+    count < bits ? (a >>> count) | (b << (bits - count)) : count === bits ? b : (b >>> (count - bits)) | (a << (2 * bits - count));
+  const cf = count <= bits ? (a >>> (count - 1)) & 1 : (b >>> (count - bits - 1)) & 1;
+  c.writeA(i, shiftFlags(c, result, bits, cf, msb(result, bits) ^ msb(result << 1, bits)));
+};
+
+// Bit test. With a register index and a memory operand, the index reaches beyond the operand.
+
+const bitTest =
+  (f: (value: number, bit: number) => number, writes: boolean): Exec =>
+  (c, i) => {
+    const index = c.readB(i);
+    const bits = i.width * 8;
+    const memory = i.ak >= K_M8 && i.ak <= K_M64;
+    let at = 0;
+    if (memory) {
+      at = c.ea(i);
+      if (i.bk !== K_IMM) {
+        const step = (((index << i.shift) >> i.shift) >> (i.width === 2 ? 4 : 5)) * i.width;
+        at = ((at + step) & i.mask) >>> 0;
+      }
+      if (writes) c.probeWrite(i.seg, at, i.width);
+    }
+    const value = memory ? (i.width === 2 ? c.load16(i.seg, at) : c.load32(i.seg, at)) : c.readA(i);
+    const bit = index & (bits - 1);
+    if (writes) {
+      const result = f(value, 1 << bit);
+      if (!memory) c.writeA(i, result);
+      else if (i.width === 2) c.store16(i.seg, at, result);
+      else c.store32(i.seg, at, result);
+    }
+    c.setCarryOverflow((value >>> bit) & 1, c.of());
+  };
+
+export const bt: Exec = bitTest((value) => value, false);
+export const bts: Exec = bitTest((value, bit) => value | bit, true);
+export const btr: Exec = bitTest((value, bit) => value & ~bit, true);
+export const btc: Exec = bitTest((value, bit) => value ^ bit, true);
+
+/** A zero source leaves the destination as it is and sets ZF; the other flags are undefined. */
+const scan =
+  (f: (value: number) => number): Exec =>
+  (c, i) => {
+    const value = (c.readB(i) << i.shift) >>> i.shift;
+    const flags = c.arith() & ~ZF;
+    if (value === 0) {
+      c.setArith(flags | ZF);
+      return;
+    }
+    c.setArith(flags);
+    c.writeA(i, f(value));
+  };
+
+export const bsf: Exec = scan((value) => 31 - Math.clz32(value & -value));
+export const bsr: Exec = scan((value) => 31 - Math.clz32(value));

@@ -1,0 +1,68 @@
+import { EAGAIN, EINVAL, O_NONBLOCK, O_RDWR, EFD_SEMAPHORE, POLLERR, POLLIN, POLLOUT } from '../uapi/sys.ts';
+import { AnonFile } from './file.ts';
+import type { Process } from './process.ts';
+import { WaitQueue } from './wait-queue.ts';
+
+const ULLONG_MAX = 0xffff_ffff_ffff_ffffn;
+
+/**
+ * eventfd: a 64-bit counter. Writers add, up to 0xfffffffffffffffe; readers take it all (or 1, EFD_SEMAPHORE). Kernel-side users hold the
+ * file with `ref`, `signal` it (ioeventfd, VFIO interrupts) or add a waiter and `consume` (irqfd).
+ */
+export class EventfdFile extends AnonFile {
+  override readonly wait: WaitQueue = new WaitQueue();
+  #count: bigint;
+  readonly #semaphore: boolean;
+
+  /** `flags` of eventfd2(2), already checked. */
+  constructor(initval: number, flags: number) {
+    super('anon_inode:[eventfd]', O_RDWR | (flags & O_NONBLOCK));
+    this.#count = BigInt(initval >>> 0);
+    this.#semaphore = (flags & EFD_SEMAPHORE) !== 0;
+  }
+
+  get count(): bigint {
+    return this.#count;
+  }
+
+  override read(_p: Process, into: Uint8Array): number {
+    if (into.length < 8) return -EINVAL;
+    const value = this.consume();
+    if (value === 0n) return -EAGAIN;
+    new DataView(into.buffer, into.byteOffset).setBigUint64(0, value, true);
+    return 8;
+  }
+
+  override write(_p: Process, from: Uint8Array): number {
+    if (from.length !== 8) return -EINVAL;
+    const value = new DataView(from.buffer, from.byteOffset).getBigUint64(0, true);
+    if (value === ULLONG_MAX) return -EINVAL;
+    if (ULLONG_MAX - this.#count <= value) return -EAGAIN;
+    this.#count += value;
+    this.wait.wake(POLLIN);
+    return 8;
+  }
+
+  override poll(): number {
+    return (
+      (this.#count > 0n ? POLLIN : 0) |
+      (this.#count === ULLONG_MAX ? POLLERR : 0) |
+      (this.#count < ULLONG_MAX - 1n ? POLLOUT : 0)
+    );
+  }
+
+  /** eventfd_signal: never blocks; the counter sticks at its maximum (POLLERR). */
+  signal(n = 1n): void {
+    const sum = this.#count + n;
+    this.#count = sum > ULLONG_MAX ? ULLONG_MAX : sum;
+    this.wait.wake(this.#count === ULLONG_MAX ? POLLIN | POLLERR : POLLIN);
+  }
+
+  /** eventfd_ctx_do_read: what a reader takes; 0 when nothing is there. */
+  consume(): bigint {
+    const value = this.#semaphore && this.#count > 0n ? 1n : this.#count;
+    this.#count -= value;
+    if (value > 0n) this.wait.wake(POLLOUT);
+    return value;
+  }
+}

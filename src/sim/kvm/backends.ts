@@ -1,0 +1,90 @@
+import type { Machine } from '../machine.ts';
+
+/**
+ * What differs between KVM's vendor modules, besides the tables of a machine profile. 'pvm' was asked (Linux 6.18, paravirtual
+ * nested KVM, shadow paging, real mode through the instruction emulator); 'vmx' and 'svm' are read in the 7.2 source.
+ */
+export interface Backend {
+  /** Where RIP stands at the exit of a non-string OUT: behind it (instruction emulator), or at it (hardware). */
+  readonly outAdvancesRip: boolean;
+  /** An access to a slot whose host page cannot be used: an MMIO exit (emulator), or −EFAULT with exit reason 0 (hardware paging). */
+  readonly badHostPage: 'mmio' | 'efault';
+  /** Segment types after reset. */
+  readonly resetTypes: { readonly cs: number; readonly ss: number; readonly tr: number };
+  /** SHUTDOWN: SVM has INIT-reset the vCPU before userspace sees the exit. */
+  readonly resetOnShutdown: boolean;
+  /** CR4 bits that are legal whatever the guest's CPUID; 'cpuid': those of the features the guest's CPUID has, besides the old ones. */
+  readonly cr4: bigint | 'cpuid';
+  /** SET_SREGS looks at reserved EFER bits. */
+  readonly checksEfer: boolean;
+  /** EFER bits KVM_SET_MSRS lets through (LMA is dropped, not refused). */
+  readonly eferBits: bigint;
+  /** SET_SREGS with paging but without long mode drops CR0.PG: pvm runs such guests as if unpaged. */
+  readonly dropsLegacyPaging: boolean;
+  /** GET_SREGS gives back the padding byte of each segment. */
+  readonly echoesSegmentPadding: boolean;
+  /** RFLAGS bits that read as 0 outside protected mode. */
+  readonly hiddenRflags: bigint;
+  /** The guest's TSC is the host's, and writes to it have no effect. */
+  readonly hostTsc: boolean;
+  /** IA32_PAT takes memory types the architecture reserves. */
+  readonly anyPat: boolean;
+  /** SET_CPUID2 merges what the host has into leaves 1, 7 and 0xD. */
+  readonly cpuidOverlay: boolean;
+  readonly ucodeRev: bigint;
+  readonly miscEnable: bigint;
+}
+
+const hardware = {
+  outAdvancesRip: false,
+  badHostPage: 'efault',
+  resetOnShutdown: false,
+  cr4: 'cpuid',
+  checksEfer: true,
+  dropsLegacyPaging: false,
+  echoesSegmentPadding: false,
+  hiddenRflags: 0n,
+  hostTsc: false,
+  anyPat: false,
+  cpuidOverlay: false,
+  miscEnable: 0x1800n,
+} as const;
+
+const backends: Readonly<Record<Machine['backend'], Backend>> = {
+  pvm: {
+    outAdvancesRip: true,
+    badHostPage: 'mmio',
+    resetTypes: { cs: 11, ss: 3, tr: 11 },
+    resetOnShutdown: false,
+    // VME … OSXMMEXCPT (bits 0–10), UMIP, FSGSBASE, OSXSAVE, SMEP, SMAP, PKE: fixed, CPUID is not asked.
+    cr4: 0x750fffn,
+    checksEfer: false,
+    eferBits: 0xd01n,
+    dropsLegacyPaging: true,
+    echoesSegmentPadding: true,
+    hiddenRflags: 1n << 17n,
+    hostTsc: true,
+    anyPat: true,
+    cpuidOverlay: true,
+    ucodeRev: 0n,
+    miscEnable: 1n,
+  },
+  vmx: {
+    ...hardware,
+    resetTypes: { cs: 11, ss: 3, tr: 11 },
+    eferBits: 0xd01n,
+    ucodeRev: 0x1_0000_0000n,
+  },
+  svm: {
+    ...hardware,
+    resetTypes: { cs: 10, ss: 2, tr: 3 },
+    resetOnShutdown: true,
+    // SCE, LME, LMA, NX, SVME, LMSLE, FFXSR, AUTOIBRS.
+    eferBits: 0x20_7d01n,
+    ucodeRev: 0x0100_0065n,
+  },
+};
+
+export function backendOf(machine: Machine): Backend {
+  return backends[machine.backend];
+}

@@ -1,0 +1,8 @@
+import type { Machine } from '../machine.ts';
+
+/** KVM_CHECK_EXTENSION: never fails, 0 for what there is not. The capability number is compared as a whole unsigned long. */
+export function checkExtension(machine: Machine, cap: bigint, on: 'system' | 'vm'): number {
+  const value = cap > 0xffffn ? undefined : machine.kvm.capabilities[Number(cap)];
+  if (value === undefined) return 0;
+  return typeof value === 'number' ? value : value[on === 'system' ? 0 : 1];
+}

@@ -1,0 +1,77 @@
+import { NotModelled } from '../../kernel/errors.ts';
+import * as uapi from '../../uapi/kvm.ts';
+import type { Machine } from "../machine.ts";
+import type { Process } from '../process.ts';
+
+/** An ioctl of one kind of descriptor: ≥ 0 or −errno. A handler reads like the kernel's check list; the first check that fails decides. */
+export type Handler<T> = (self: T, p: Process, arg: bigint) => number;
+
+/** The kinds of KVM descriptor, as `coverage()` and messages name them. */
+export type KvmFdKind = 'system' | 'vm' | 'vcpu';
+
+export interface Row<T> {
+  readonly name: string;
+  readonly request: number;
+  /** Undefined: the kernel knows it, this simulator does not yet. */
+  readonly handler: Handler<T> | undefined;
+  /** The system descriptor's value of this capability must not be 0, or else this kernel has no such ioctl. */
+  readonly needs: number | undefined;
+}
+
+/** What a table row may say instead of a bare handler. */
+export interface Gated<T> {
+  readonly needs: number;
+  readonly handler?: Handler<T>;
+}
+
+/** KVM knows the ioctl on this kind of descriptor; the simulator does not model it. */
+export const NOT_MODELLED: unique symbol = Symbol('not modelled');
+
+export type RequestName = { [K in keyof typeof uapi]: (typeof uapi)[K] extends number ? K : never }[keyof typeof uapi];
+
+/** KVM_CHECK_EXTENSION on the system descriptor. */
+export function capability(machine: Machine, cap: number): number {
+  const value = machine.kvm.capabilities[cap] ?? 0;
+  return typeof value === 'number' ? value : value[0];
+}
+
+/**
+ * Everything one kind of descriptor answers: each request the kernel has for it on x86, modelled or not. What is not in the table is
+ * unknown there, whatever it may mean on another descriptor.
+ */
+export class IoctlTable<T> {
+  readonly kind: KvmFdKind;
+  /** What an unknown request gives: EINVAL or ENOTTY. */
+  readonly unknown: number;
+  readonly rows: ReadonlyMap<number, Row<T>>;
+
+  constructor(
+    kind: KvmFdKind,
+    unknown: number,
+    rows: Readonly<Partial<Record<RequestName, Handler<T> | Gated<T> | typeof NOT_MODELLED>>>,
+  ) {
+    this.kind = kind;
+    this.unknown = unknown;
+    this.rows = new Map(
+      Object.entries(rows).map(([name, row]) => {
+        const request = uapi[name as RequestName] as number;
+        const handler = typeof row === 'function' ? row : typeof row === 'object' ? row.handler : undefined;
+        return [request, { name, request, handler, needs: typeof row === 'object' ? row.needs : undefined }];
+      }),
+    );
+  }
+
+  /** Finds and runs the handler. Requests are matched as all 32 bits: a right number with a wrong size is unknown. */
+  dispatch(self: T, p: Process, request: number, arg: bigint): number {
+    const row = this.rows.get(request);
+    const { machine } = p.system;
+    if (row === undefined || (row.needs !== undefined && capability(machine, row.needs) === 0)) return -this.unknown;
+    if (row.handler !== undefined) return row.handler(self, p, arg);
+    return p.system.notModelled(`${row.name} on a ${this.kind} descriptor`, -this.unknown);
+  }
+}
+
+/** Struct fields and flags that are not modelled have no errno an old kernel would give: always an exception. */
+export function notModelled(what: string): never {
+  throw new NotModelled(what);
+}

@@ -1,0 +1,190 @@
+import {
+  KVM_MEM_GUEST_MEMFD,
+  KVM_MEM_LOG_DIRTY_PAGES,
+  KVM_MEM_READONLY,
+  kvm_userspace_memory_region,
+  kvm_userspace_memory_region2,
+} from '../../uapi/kvm.ts';
+import { EBADF, EEXIST, EINVAL } from '../../uapi/sys.ts';
+
+/** User memslot ids per address space: 32767 less 3 internal ones. */
+export const KVM_USER_MEM_SLOTS = 32764;
+/** Pages one slot may have. */
+export const KVM_MEM_MAX_NR_PAGES: number = 2 ** 31 - 1;
+
+const PAGE_MASK = 0xfffn;
+const U64_END = 1n << 64n;
+
+/** One memslot. Only `flags` and `base_gfn` ever change; any other change is EINVAL, and a slot has to be deleted first. */
+export interface Memslot {
+  readonly as_id: number;
+  readonly id: number;
+  base_gfn: number;
+  readonly npages: number;
+  readonly userspace_addr: bigint;
+  flags: number;
+}
+
+/** A region as userspace passes it; the v1 struct has the first five fields, the rest is zero then. */
+export interface Region {
+  slot: number;
+  flags: number;
+  guest_phys_addr: bigint;
+  memory_size: bigint;
+  userspace_addr: bigint;
+  guest_memfd_offset: bigint;
+  guest_memfd: number;
+}
+
+/** What of the machine and the VM decides about slots. */
+export interface SlotLimits {
+  /** 2 with SMM, else 1. */
+  readonly addressSpaces: number;
+  /** First address the user may not name: TASK_SIZE_MAX. */
+  readonly userTop: bigint;
+  /** MAXPHYADDR of the host with two-dimensional paging, 52 with shadow paging. */
+  readonly gpaBits: number;
+  readonly readonlyMem: boolean;
+  readonly guestMemfd: boolean;
+  /** True when the descriptor is open. Only asked for GUEST_MEMFD. */
+  isOpen(fd: number): boolean;
+}
+
+/** Bytes of `struct kvm_userspace_memory_region`(2), decoded. */
+export function decodeRegion(bytes: Uint8Array): Region {
+  if (bytes.length >= kvm_userspace_memory_region2.size) return kvm_userspace_memory_region2.decode(bytes);
+  return { ...kvm_userspace_memory_region.decode(bytes), guest_memfd_offset: 0n, guest_memfd: 0 };
+}
+
+/**
+ * The memslots of a VM, in every address space sorted by guest frame. Looking one up is a binary search; `generation` moves
+ * with every change, and whoever remembers an answer has to compare it.
+ */
+export class Memslots {
+  generation = 0;
+  readonly #spaces: AddressSpaceSlots[];
+
+  constructor(spaces: number) {
+    this.#spaces = Array.from({ length: spaces }, () => new AddressSpaceSlots());
+  }
+
+  /** The slot that holds this guest frame. */
+  find(gfn: number, as_id = 0): Memslot | undefined {
+    return this.#spaces[as_id]?.find(gfn);
+  }
+
+  get(id: number, as_id = 0): Memslot | undefined {
+    return this.#spaces[as_id]?.byId.get(id);
+  }
+
+  /** All slots of an address space, by guest frame. */
+  list(as_id = 0): readonly Memslot[] {
+    return this.#spaces[as_id]?.sorted ?? [];
+  }
+
+  /**
+   * KVM_SET_USER_MEMORY_REGION and …2, once the struct is copied in: 0 or −errno. The checks are in the kernel's order, the
+   * first that fails decides.
+   */
+  set(region: Region, limits: SlotLimits, v1: boolean): number {
+    const { flags, guest_phys_addr, memory_size, userspace_addr } = region;
+    const id = region.slot & 0xffff;
+    const as_id = region.slot >>> 16;
+    if (v1 && flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY)) return -EINVAL;
+    if (id >= KVM_USER_MEM_SLOTS) return -EINVAL;
+    if (flags & ~allowedFlags(flags, limits)) return -EINVAL;
+    if (memory_size & PAGE_MASK) return -EINVAL;
+    if (guest_phys_addr & PAGE_MASK) return -EINVAL;
+    if (userspace_addr & PAGE_MASK || userspace_addr + memory_size > limits.userTop) return -EINVAL;
+    if (flags & KVM_MEM_GUEST_MEMFD) {
+      if (region.guest_memfd_offset & PAGE_MASK || region.guest_memfd_offset + memory_size >= U64_END) return -EINVAL;
+    }
+    const space = this.#spaces[as_id];
+    if (space === undefined) return -EINVAL;
+    if (memory_size !== 0n && guest_phys_addr + memory_size >= U64_END) return -EINVAL;
+    const pages = memory_size >> 12n;
+    if (pages > BigInt(KVM_MEM_MAX_NR_PAGES)) return -EINVAL;
+
+    const old = space.byId.get(id);
+    const base_gfn = Number(guest_phys_addr >> 12n);
+    const npages = Number(pages);
+    if (npages === 0) {
+      if (old === undefined) return -EINVAL;
+      space.remove(old);
+      this.generation++;
+      return 0;
+    }
+    if (old !== undefined) {
+      // A guest_memfd slot can only be deleted, not even set again to what it is.
+      if (flags & KVM_MEM_GUEST_MEMFD) return -EINVAL;
+      if (userspace_addr !== old.userspace_addr || npages !== old.npages) return -EINVAL;
+      if ((flags ^ old.flags) & KVM_MEM_READONLY) return -EINVAL;
+      if (base_gfn === old.base_gfn) {
+        if (flags !== old.flags) {
+          old.flags = flags;
+          this.generation++;
+        }
+        return 0;
+      }
+    }
+    if (space.overlaps(base_gfn, npages, old)) return -EEXIST;
+    // No guest_memfd can exist in this simulator yet: any open descriptor is one of another kind.
+    if (flags & KVM_MEM_GUEST_MEMFD) return limits.isOpen(region.guest_memfd) ? -EINVAL : -EBADF;
+    // The frame limit comes after overlap and guest_memfd, and counts the host's address bits.
+    if (base_gfn + npages > 2 ** (limits.gpaBits - 12)) return -EINVAL;
+
+    if (old !== undefined) space.remove(old);
+    space.insert(
+      old === undefined ? { as_id, id, base_gfn, npages, userspace_addr, flags } : Object.assign(old, { base_gfn, flags }),
+    );
+    this.generation++;
+    return 0;
+  }
+}
+
+function allowedFlags(flags: number, limits: SlotLimits): number {
+  if (flags & KVM_MEM_GUEST_MEMFD) return limits.guestMemfd ? KVM_MEM_GUEST_MEMFD : 0;
+  return KVM_MEM_LOG_DIRTY_PAGES | (limits.readonlyMem ? KVM_MEM_READONLY : 0) | (limits.guestMemfd ? KVM_MEM_GUEST_MEMFD : 0);
+}
+
+class AddressSpaceSlots {
+  readonly byId: Map<number, Memslot> = new Map();
+  readonly sorted: Memslot[] = [];
+
+  /** Index of the first slot that ends above `gfn`. */
+  #above(gfn: number): number {
+    let low = 0;
+    let high = this.sorted.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const slot = this.sorted[middle]!;
+      if (slot.base_gfn + slot.npages <= gfn) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  find(gfn: number): Memslot | undefined {
+    const slot = this.sorted[this.#above(gfn)];
+    return slot !== undefined && slot.base_gfn <= gfn ? slot : undefined;
+  }
+
+  overlaps(base_gfn: number, npages: number, except: Memslot | undefined): boolean {
+    for (let n = this.#above(base_gfn); n < this.sorted.length; n++) {
+      const slot = this.sorted[n]!;
+      if (slot.base_gfn >= base_gfn + npages) return false;
+      if (slot !== except) return true;
+    }
+    return false;
+  }
+
+  insert(slot: Memslot): void {
+    this.sorted.splice(this.#above(slot.base_gfn), 0, slot);
+    this.byId.set(slot.id, slot);
+  }
+
+  remove(slot: Memslot): void {
+    this.sorted.splice(this.#above(slot.base_gfn), 1);
+    this.byId.delete(slot.id);
+  }
+}

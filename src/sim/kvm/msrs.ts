@@ -1,0 +1,334 @@
+import { kvm_msr_entry, kvm_msr_list, kvm_msrs } from '../../uapi/kvm.ts';
+import { E2BIG, EFAULT } from '../../uapi/sys.ts';
+import { FS, GS } from '../cpu/state.ts';
+import type { Machine } from '../machine.ts';
+import type { Process } from '../process.ts';
+import { applyApicBase } from './sregs.ts';
+import type { Vcpu } from './vcpu.ts';
+
+/** MSRs one call may name, plus one. */
+const MAX_IO_MSRS = 256;
+const HEADER: number = kvm_msrs.offsetOf('entries');
+const ENTRY: number = kvm_msr_entry.size;
+
+/** `host`: the access comes from userspace through an ioctl, not from the guest's RDMSR or WRMSR. */
+interface Access {
+  readonly vcpu: Vcpu;
+  readonly index: number;
+  readonly host: boolean;
+}
+
+/** What a write leaves in the MSR; undefined refuses it. */
+type Setter = (value: bigint, access: Access) => bigint | undefined;
+
+interface MsrRow {
+  readonly first: number;
+  readonly last: number;
+  /** Undefined: not readable. */
+  readonly get: ((access: Access) => bigint | undefined) | undefined;
+  readonly set: Setter;
+}
+
+const any: Setter = (value) => value;
+/** Only userspace may write. */
+const hostOnly: Setter = (value, { host }) => (host ? value : undefined);
+const readOnly: Setter = () => undefined;
+const zeroOnly: Setter = (value) => (value === 0n ? 0n : undefined);
+/** Accepted and forgotten. */
+const ignored = Symbol('ignored');
+const canonical: Setter = (value) => (signExtend48(value) === value ? value : undefined);
+const maskedTo =
+  (bits: bigint): Setter =>
+  (value) =>
+    value & ~bits ? undefined : value;
+
+function signExtend48(value: bigint): bigint {
+  return BigInt.asUintN(64, BigInt.asIntN(48, value));
+}
+
+function memoryType(byte: bigint, legal: number): boolean {
+  return byte < 8n && ((legal >>> Number(byte)) & 1) === 1;
+}
+
+function everyByte(value: bigint, test: (byte: bigint) => boolean): boolean {
+  for (let shift = 0n; shift < 64n; shift += 8n) if (!test((value >> shift) & 0xffn)) return false;
+  return true;
+}
+
+/** UC, WC, WT, WP, WB. */
+const MTRR_TYPES = 0x73;
+/** Besides, UC-. */
+const PAT_TYPES = 0xf3;
+
+const mtrrVariable: Setter = (value, { vcpu, index }) => {
+  const beyond = -1n << BigInt(vcpu.cpuid.maxphyaddr);
+  if ((index & 1) === 0) return memoryType(value & 0xffn, MTRR_TYPES) && !(BigInt.asUintN(64, beyond | 0xf00n) & value) ? value : undefined;
+  return BigInt.asUintN(64, beyond | 0x7ffn) & value ? undefined : value;
+};
+const mtrrFixed: Setter = (value) => (everyByte(value, (byte) => memoryType(byte, MTRR_TYPES)) ? value : undefined);
+
+/** The feature MSR's value is frozen once the vCPU has entered the guest. */
+const feature =
+  (set: Setter): Setter =>
+  (value, access) => {
+    if (access.vcpu.entered) return value === read(access) ? value : undefined;
+    return set(value, access);
+  };
+/** Needs a guest CPUID bit: without it, reads as 0 for userspace and takes only 0. */
+const needsCpuid =
+  (leaf: number, name: 'ecx' | 'edx', bit: number, set: Setter): Setter =>
+  (value, access) =>
+    access.vcpu.cpuid.has(leaf, 0, name, bit) ? set(value, access) : access.host ? zeroOnly(value, access) : undefined;
+
+/** EFER: reserved bits refuse; LMA is what the CPU says, never what is written. A guest may not change LME while it pages. */
+const setEfer: Setter = (value, { vcpu, host }) => {
+  const { cpu } = vcpu;
+  if (value & ~vcpu.backend.eferBits) return undefined;
+  if (!host && ((value ^ cpu.efer) & 0x100n) !== 0n && (cpu.cr0 & 0x80000000) !== 0) return undefined;
+  cpu.efer = (value & ~0x400n) | (cpu.efer & 0x400n);
+  cpu.refresh();
+  return cpu.efer;
+};
+
+const setHwcr: Setter = (value) => {
+  // HWCR: FFDIS, TLBCACHEDIS and monitor-MWAIT bits are accepted and dropped; McStatusWrEn and TscFreqSel are kept.
+  const rest = value & ~0x148n;
+  return rest & ~0x104_0000n ? undefined : rest;
+};
+
+const setTscAux: Setter = (value, { vcpu }) => {
+  if (vcpu.cpuid.amdLike) return value & 0xffffffffn;
+  return value >> 32n ? undefined : value;
+};
+
+const setTscRatio: Setter = (value) => (value === 0n || value === 1n << 32n ? 1n << 32n : undefined);
+
+const setPvEoi: Setter = (value, { vcpu }) => {
+  if ((value & ~1n) % 4n !== 0n) return undefined;
+  const gfn = Number(value >> 12n);
+  return value & 1n && vcpu.vm.memslots.find(gfn) === undefined ? undefined : value;
+};
+
+const setTsc = (value: bigint, { vcpu }: Access): bigint => {
+  if (!vcpu.backend.hostTsc) vcpu.tscOffset = BigInt.asUintN(64, value - vcpu.hostTsc());
+  return value;
+};
+
+const base = (segment: number): Pick<MsrRow, 'get' | 'set'> => ({
+  get: ({ vcpu }) => vcpu.cpu.segments[segment]!.base,
+  set: (value, access) => {
+    if (canonical(value, access) === undefined) return undefined;
+    access.vcpu.cpu.segments[segment]!.base = value;
+    access.vcpu.cpu.refresh();
+    return value;
+  },
+});
+
+type Spec = readonly [at: number | readonly [number, number], initial: bigint | MsrRow['get'], set: Setter | typeof ignored];
+
+function rows(specs: readonly Spec[]): MsrRow[] {
+  return specs.map(([at, initial, set]) => {
+    const [first, last] = typeof at === 'number' ? [at, at] : at;
+    const fixed = typeof initial === 'bigint' ? initial : undefined;
+    const get: MsrRow['get'] =
+      typeof initial === 'function' ? initial : fixed === undefined ? undefined : ({ vcpu, index }) => vcpu.msrs.get(index) ?? fixed;
+    return { first, last, get, set: set === ignored ? (_value, { vcpu, index }) => vcpu.msrs.get(index) ?? fixed ?? 0n : set };
+  });
+}
+
+/**
+ * Every MSR KVM knows whatever the host is, by number: value at reset, and what a write does. Asked of Linux 6.18; the names are those of
+ * `msr-index.h`.
+ */
+const common: readonly MsrRow[] = rows([
+  [[0x0, 0x1], 0n, readOnly], // P5_MC_ADDR, P5_MC_TYPE
+  [0x10, ({ vcpu }) => vcpu.tsc(), setTsc], // TSC
+  [[0x11, 0x12], 0n, any], // KVM_WALL_CLOCK, KVM_SYSTEM_TIME
+  [0x17, 0n, readOnly], // PLATFORM_ID
+  [0x1b, ({ vcpu }) => vcpu.apicBase, (value, { vcpu }) => (applyApicBase(vcpu, value) ? value : undefined)], // APICBASE
+  [0x2a, 0n, readOnly], // EBL_CR_POWERON
+  [0x2c, 1n << 24n, readOnly], // EBC_FREQUENCY_ID
+  [0x34, 0n, hostOnly], // SMI_COUNT
+  [0x3b, 0n, (value, { vcpu }) => (vcpu.cpuid.has(7, 0, 'ebx', 1) ? value : 0n)], // TSC_ADJUST
+  [0x48, 0n, ignored], // SPEC_CTRL
+  [[0x49, 0x49], undefined, ignored], // PRED_CMD
+  [0x79, undefined, ignored], // UCODE_WRITE
+  [0x8b, ({ vcpu, index }) => vcpu.msrs.get(index) ?? vcpu.backend.ucodeRev, hostOnly], // UCODE_REV
+  [[0xc1, 0xc2], 0n, ignored], // PERFCTR0, 1
+  [0xcd, 3n, readOnly], // FSB_FREQ
+  [0xce, 0x80000000n, feature(hostOnly)], // PLATFORM_INFO
+  [0xfe, 0x508n, readOnly], // MTRRcap
+  [0x10a, 0n, feature(needsCpuid(7, 'edx', 29, hostOnly))], // ARCH_CAPABILITIES
+  [0x10b, undefined, ignored], // FLUSH_CMD
+  [0x11e, 0xbe70_2111n, ignored], // BBL_CR_CTL3
+  [0x122, 0n, ignored], // TSX_CTRL
+  [0x140, 0n, any], // MISC_FEATURES_ENABLES
+  [0x174, 0n, any], // SYSENTER_CS
+  [[0x175, 0x176], 0n, (value) => signExtend48(value)], // SYSENTER_ESP, EIP
+  [0x179, 0x20n, readOnly], // MCG_CAP
+  [0x17a, 0n, any], // MCG_STATUS
+  [0x17b, 0n, zeroOnly], // MCG_CTL (MCG_CAP has no MCG_CTL_P)
+  [[0x186, 0x187], 0n, ignored], // EVNTSEL0, 1
+  [0x198, 0x400_0000_03e8n, readOnly], // PERF_STATUS
+  [0x199, 0n, readOnly], // PERF_CTL
+  [0x1a0, ({ vcpu, index }) => vcpu.msrs.get(index) ?? vcpu.backend.miscEnable, any], // MISC_ENABLE
+  [[0x1c4, 0x1c5], 0n, zeroOnly], // XFD, XFD_ERR
+  [0x1d9, 0n, ignored], // DEBUGCTL
+  [[0x1db, 0x1de], 0n, zeroOnly], // LASTBRANCH…, LASTINT…
+  [0x1fc, 0n, any], // POWER_CTL
+  [[0x200, 0x20f], 0n, mtrrVariable],
+  [0x250, 0n, mtrrFixed],
+  [[0x258, 0x259], 0n, mtrrFixed],
+  [[0x268, 0x26f], 0n, mtrrFixed],
+  [
+    0x277, // PAT
+    0x0007_0406_0007_0406n,
+    (value, { vcpu }) => (vcpu.backend.anyPat || everyByte(value, (byte) => memoryType(byte, PAT_TYPES)) ? value : undefined),
+  ],
+  [[0x280, 0x29f], 0n, zeroOnly], // MCi_CTL2 (MCG_CAP has no CMCI_P)
+  [0x2ff, 0n, (value) => (value & ~0xcffn || !memoryType(value & 0xffn, MTRR_TYPES) ? undefined : value)], // MTRRdefType
+  [0x345, 0n, feature(needsCpuid(1, 'ecx', 15, hostOnly))], // PERF_CAPABILITIES
+  [
+    [0x400, 0x47f], // MCi_CTL, STATUS, ADDR, MISC
+    0n,
+    (value, { index, host }) => {
+      const register = index & 3;
+      if (register === 0) return value === 0n || BigInt.asUintN(64, value | 0x401n) === 0xffff_ffff_ffff_ffffn ? value : undefined;
+      return register === 1 && !host && value !== 0n ? undefined : value;
+    },
+  ],
+  [0x606, 0n, readOnly], // RAPL_POWER_UNIT
+  [0x611, 0n, readOnly], // PKG_ENERGY_STATUS
+  [0x619, 0n, readOnly], // DRAM_ENERGY_STATUS
+  [0x639, 0n, readOnly], // PP0_ENERGY_STATUS
+  [0x641, 0n, readOnly], // PP1_ENERGY_STATUS
+  [0x6e0, 0n, ignored], // TSC_DEADLINE (needs an in-kernel LAPIC)
+  [0xda0, 0n, readOnly], // XSS
+  [[0x4b564d00, 0x4b564d01], 0n, any], // KVM_WALL_CLOCK_NEW, KVM_SYSTEM_TIME_NEW
+  [0x4b564d02, 0n, zeroOnly], // KVM_ASYNC_PF_EN (needs an in-kernel LAPIC)
+  [0x4b564d03, 0n, maskedTo(~0x3en)], // KVM_STEAL_TIME
+  [0x4b564d04, 0n, setPvEoi], // KVM_PV_EOI_EN
+  [0x4b564d05, 1n, maskedTo(1n)], // KVM_POLL_CONTROL
+  [0x4b564d06, 0n, readOnly], // KVM_ASYNC_PF_INT (needs an in-kernel LAPIC)
+  [0x4b564d07, 0n, ignored], // KVM_ASYNC_PF_ACK
+  [0xc0000080, ({ vcpu }) => vcpu.cpu.efer, setEfer],
+  [0xc0000081, 0n, any], // STAR
+  [[0xc0000082, 0xc0000083], 0n, canonical], // LSTAR, CSTAR
+  [0xc0000084, 0n, any], // SYSCALL_MASK
+  [0xc0000100, base(FS).get, base(FS).set],
+  [0xc0000101, base(GS).get, base(GS).set],
+  [0xc0000102, 0n, canonical], // KERNEL_GS_BASE
+  [0xc0000103, 0n, setTscAux],
+  [[0xc0010000, 0xc0010007], 0n, ignored], // K7_EVNTSEL0 … K7_PERFCTR3
+  [0xc0010010, 0n, readOnly], // SYSCFG
+  [0xc0010015, 0n, setHwcr],
+  [0xc001001b, 0x2000_0000n, ignored], // K7 0xc001001b
+  [0xc001001f, 0n, ignored], // NB_CFG
+  [0xc0010020, undefined, ignored], // PATCH_LOADER
+  [0xc0010055, 0n, readOnly], // INT_PENDING_MSG
+  [0xc0010058, 0n, zeroOnly], // FAM10H_MMIO_CONF_BASE
+  [[0xc0010112, 0xc0010113], 0n, readOnly], // TSEG_ADDR, TSEG_MASK
+  [0xc0010117, 0n, ignored], // VM_HSAVE_PA
+  [
+    [0xc0010140, 0xc0010141], // OSVW_ID_LENGTH, OSVW_STATUS
+    ({ vcpu, index }) => (vcpu.cpuid.has(0x80000001, 0, 'ecx', 9) ? (vcpu.msrs.get(index) ?? 0n) : undefined),
+    (value, { vcpu }) => (vcpu.cpuid.has(0x80000001, 0, 'ecx', 9) ? value : undefined),
+  ],
+  [[0xc0011022, 0xc0011023], 0n, ignored], // DC_CFG, BU_CFG
+  [0xc001102a, 0n, ignored], // BU_CFG2
+  [0xc001102c, 0n, ignored], // EX_CFG
+]);
+
+/** MSRs of the vendor modules. */
+const vendor: Readonly<Record<Machine['backend'], readonly MsrRow[]>> = {
+  pvm: rows([
+    [0x4b564d10, 0x400n, readOnly],
+    [0x4b564d11, 0x4d_5650n, readOnly],
+    [0x4b564d12, 0x1ffn, readOnly],
+    [0x4b564d13, ({ vcpu }) => BigInt(vcpu.vm.machine.kvm.tscKhz), readOnly],
+    [0xc0000104, 1n << 32n, setTscRatio],
+    [0xc001011f, 0n, ignored], // VIRT_SPEC_CTRL
+  ]),
+  svm: rows([
+    [0xc0000104, 1n << 32n, setTscRatio],
+    [0xc001011f, 0n, ignored],
+  ]),
+  vmx: rows([[0x3a, 0n, any]]), // FEAT_CTL
+};
+
+const tables: Map<Machine['backend'], Map<number, MsrRow>> = new Map();
+
+function rowOf(machine: Machine, index: number): MsrRow | undefined {
+  let table = tables.get(machine.backend);
+  if (table === undefined) {
+    table = new Map();
+    for (const row of [...common, ...vendor[machine.backend]]) for (let at = row.first; at <= row.last; at++) table.set(at, row);
+    tables.set(machine.backend, table);
+  }
+  return table.get(index);
+}
+
+function read(access: Access): bigint | undefined {
+  return rowOf(access.vcpu.vm.machine, access.index)?.get?.(access);
+}
+
+/** KVM's own rule for MSRs it does not support but lists: userspace reads 0 and may write 0. */
+function listed(machine: Machine, index: number): boolean {
+  return machine.kvm.msrs.includes(index) || machine.kvm.featureMsrs.some(([feature]) => feature === index);
+}
+
+/** undefined: there is no such MSR (the guest takes #GP). */
+export function getMsr(vcpu: Vcpu, index: number, host: boolean): bigint | undefined {
+  return read({ vcpu, index, host }) ?? (host && listed(vcpu.vm.machine, index) ? 0n : undefined);
+}
+
+/** False: refused (the guest takes #GP). */
+export function setMsr(vcpu: Vcpu, index: number, value: bigint, host: boolean): boolean {
+  const row = rowOf(vcpu.vm.machine, index);
+  if (row === undefined) return host && value === 0n && listed(vcpu.vm.machine, index);
+  const stored = row.set(value, { vcpu, index, host });
+  if (stored === undefined) return false;
+  vcpu.msrs.set(index, stored);
+  return true;
+}
+
+/** KVM_GET_MSRS on the system descriptor: what is listed but no feature reads as 0. */
+export function getFeatureMsr(machine: Machine, index: number): bigint | undefined {
+  return machine.kvm.featureMsrs.find(([feature]) => feature === index)?.[1] ?? (machine.kvm.msrs.includes(index) ? 0n : undefined);
+}
+
+/**
+ * KVM_GET_MSRS and KVM_SET_MSRS: entries in order up to the first that fails; the number of those before it is the result. A GET
+ * writes all entries back, the failing one with data 0.
+ */
+export function msrIo(p: Process, arg: bigint, one: { get(index: number): bigint | undefined } | { set(index: number, value: bigint): boolean }): number {
+  const nmsrs = p.mm.read32(arg);
+  if (nmsrs === null || p.mm.copyFrom(arg, HEADER) === null) return -EFAULT;
+  if (nmsrs >= MAX_IO_MSRS) return -E2BIG;
+  const entries = p.mm.copyFrom(arg + BigInt(HEADER), nmsrs * ENTRY);
+  if (entries === null) return -EFAULT;
+  const view = new DataView(entries.buffer);
+  let done = 0;
+  for (; done < nmsrs; done++) {
+    const at = done * ENTRY;
+    const index = view.getUint32(at, true);
+    if ('set' in one) {
+      if (!one.set(index, view.getBigUint64(at + 8, true))) break;
+    } else {
+      const value = one.get(index);
+      view.setBigUint64(at + 8, value ?? 0n, true);
+      if (value === undefined) break;
+    }
+  }
+  return 'get' in one && !p.mm.copyTo(arg + BigInt(HEADER), entries) ? -EFAULT : done;
+}
+
+/** KVM_GET_MSR_INDEX_LIST and KVM_GET_MSR_FEATURE_INDEX_LIST: the true count is always written back, indices only where they all fit. */
+export function getIndexList(p: Process, arg: bigint, indices: readonly number[]): number {
+  const room = p.mm.read32(arg);
+  if (room === null || !p.mm.write32(arg, indices.length)) return -EFAULT;
+  if (room < indices.length) return -E2BIG;
+  const bytes = new Uint8Array(Uint32Array.from(indices).buffer);
+  return p.mm.copyTo(arg + BigInt(kvm_msr_list.offsetOf('indices')), bytes) ? 0 : -EFAULT;
+}
+

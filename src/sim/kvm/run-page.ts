@@ -1,0 +1,94 @@
+import { kvm_run } from '../../uapi/kvm.ts';
+import type { Backing } from '../file.ts';
+import { PAGE_SIZE, type PageRef } from '../pages.ts';
+
+/** Pages of a vCPU's mapping: kvm_run, the PIO data page, the coalesced MMIO ring. */
+export const KVM_RUN_PAGE = 0;
+export const KVM_PIO_PAGE_OFFSET = 1;
+export const KVM_COALESCED_MMIO_PAGE_OFFSET = 2;
+/** KVM_GET_VCPU_MMAP_SIZE: the three of them. */
+export const VCPU_MMAP_PAGES = 3;
+
+const at = (path: string): number => kvm_run.offsetOf(path);
+
+/** Offsets in `struct kvm_run`. */
+export const RUN = {
+  request_interrupt_window: at('request_interrupt_window'),
+  immediate_exit: at('immediate_exit'),
+  exit_reason: at('exit_reason'),
+  ready_for_interrupt_injection: at('ready_for_interrupt_injection'),
+  if_flag: at('if_flag'),
+  flags: at('flags'),
+  cr8: at('cr8'),
+  apic_base: at('apic_base'),
+  kvm_valid_regs: at('kvm_valid_regs'),
+  kvm_dirty_regs: at('kvm_dirty_regs'),
+  sync_regs: at('s.regs.regs'),
+  sync_sregs: at('s.regs.sregs'),
+  sync_events: at('s.regs.events'),
+} as const;
+
+/**
+ * What the vCPU descriptor maps. Any other page is SIGBUS on touch. Page 2 belongs to the VM: every vCPU's mapping shows the same one. The
+ * pages live in one piece so that a mapping has `bytes`; only the first vCPU's piece can hold the VM's ring itself, so that in the
+ * `bytes` of another vCPU's three-page mapping the third page is a page of its own.
+ */
+export class RunPages implements Backing {
+  readonly notifiers: Set<() => void> = new Set();
+  view: DataView;
+  u8: Uint8Array;
+  #buffer: SharedArrayBuffer;
+  readonly #ring: RunPages;
+  #views = 0;
+
+  /** `ring`: the pages of the VM's first vCPU; none for that one itself. */
+  constructor(ring: RunPages | undefined) {
+    this.#buffer = new SharedArrayBuffer(VCPU_MMAP_PAGES * PAGE_SIZE);
+    this.u8 = new Uint8Array(this.#buffer);
+    this.view = new DataView(this.#buffer);
+    this.#ring = ring ?? this;
+  }
+
+  /** The PIO data page. */
+  get pio(): Uint8Array {
+    return this.u8.subarray(PAGE_SIZE, 2 * PAGE_SIZE);
+  }
+
+  page(index: number, _write: boolean): PageRef | null {
+    if (index >= VCPU_MMAP_PAGES) return null;
+    const pages = index === KVM_COALESCED_MMIO_PAGE_OFFSET ? this.#ring : this;
+    return pages.#ref(index);
+  }
+
+  openView(index: number, count: number): PageRef | undefined {
+    if (index + count > VCPU_MMAP_PAGES) return undefined;
+    if (index === KVM_COALESCED_MMIO_PAGE_OFFSET) return this.#ring.#open(index);
+    return this.#open(index);
+  }
+
+  closeView(index: number): void {
+    const pages = index === KVM_COALESCED_MMIO_PAGE_OFFSET ? this.#ring : this;
+    pages.#close();
+  }
+
+  #ref(index: number): PageRef {
+    return { buffer: this.#buffer, u8: this.u8, view: this.view, offset: index * PAGE_SIZE };
+  }
+
+  #open(index: number): PageRef {
+    this.#views++;
+    return this.#ref(index);
+  }
+
+  /** With the last view the pages move: KVM goes on using them, and what is left behind reads zeros. */
+  #close(): void {
+    if (--this.#views > 0) return;
+    const old = this.u8;
+    this.#buffer = new SharedArrayBuffer(VCPU_MMAP_PAGES * PAGE_SIZE);
+    this.u8 = new Uint8Array(this.#buffer);
+    this.view = new DataView(this.#buffer);
+    this.u8.set(old);
+    old.fill(0);
+    for (const notifier of this.notifiers) notifier();
+  }
+}

@@ -1,0 +1,78 @@
+/** One CPUID leaf as KVM_GET_SUPPORTED_CPUID lists it. */
+export interface CpuidLeaf {
+  readonly function: number;
+  readonly index: number;
+  readonly flags: number;
+  readonly eax: number;
+  readonly ebx: number;
+  readonly ecx: number;
+  readonly edx: number;
+}
+
+/** A capability's value on the system descriptor and on a VM of the default type, where it differs. */
+export type CapabilityValue = number | readonly [system: number, vm: number];
+
+export interface Limits {
+  /** RLIMIT_NOFILE: one more than the highest descriptor. */
+  readonly nofile: number;
+  /** vm.max_map_count. */
+  readonly maps: number;
+  /** Bytes of RAM and swap: a private writable mapping without MAP_NORESERVE larger than this is ENOMEM (heuristic overcommit). */
+  readonly memory: number;
+  /** RLIMIT_MEMLOCK in bytes, for MAP_LOCKED; Infinity for a process with CAP_IPC_LOCK. */
+  readonly memlock: number;
+}
+
+/**
+ * The simulated host, as plain data. Feature gates follow `release`: what a kernel of that version does not have is refused
+ * as that kernel refuses it. A profile is a module in `machines/`.
+ */
+export interface Machine {
+  readonly name: string;
+  /** `uname -r`. */
+  readonly release: string;
+  /** Which KVM backend answers: 'pvm' has no hardware paging and runs real mode through KVM's emulator. */
+  readonly backend: 'pvm' | 'svm' | 'vmx';
+  /** Online host CPUs. */
+  readonly cpus: number;
+  /** Guest instructions per simulated millisecond: what a `budget` buys. */
+  readonly instructionsPerMs: number;
+  readonly limits: Limits;
+  /** Pools of huge pages by page size in bytes: how many are free. Sizes the kernel does not have are absent. */
+  readonly hugePages: Readonly<Record<number, number>>;
+  /** vm.memfd_noexec. */
+  readonly memfdNoexec: 0 | 1 | 2;
+  /** Device nodes that exist: '/dev/kvm': true. */
+  readonly devices: Readonly<Record<string, boolean>>;
+  /** What KVM answers; see `machines/`. */
+  readonly kvm: KvmMachine;
+}
+
+/** The KVM part of a machine: tables that a real host gave. */
+export interface KvmMachine {
+  /** KVM_CHECK_EXTENSION by capability number; absent: 0. */
+  readonly capabilities: Readonly<Record<number, CapabilityValue>>;
+  /** KVM_GET_SUPPORTED_CPUID. */
+  readonly cpuid: readonly CpuidLeaf[];
+  /** KVM_GET_EMULATED_CPUID. */
+  readonly emulatedCpuid: readonly CpuidLeaf[];
+  /** KVM_GET_MSR_INDEX_LIST, in order. */
+  readonly msrs: readonly number[];
+  /** KVM_GET_MSR_FEATURE_INDEX_LIST with the values KVM_GET_MSRS gives on the system descriptor. */
+  readonly featureMsrs: readonly (readonly [index: number, value: bigint])[];
+  /** KVM_X86_GET_MCE_CAP_SUPPORTED. */
+  readonly mceCap: bigint;
+  /** KVM_GET_TSC_KHZ of a new vCPU. */
+  readonly tscKhz: number;
+  /** Physical address bits a memslot may use. */
+  readonly gpaBits: number;
+  /** VM types, bit mask (KVM_CAP_VM_TYPES). */
+  readonly vmTypes: number;
+}
+
+/** True when the machine's kernel is `version` ('6.14') or newer. */
+export function atLeast(machine: Machine, version: string): boolean {
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  const [hasMajor = 0, hasMinor = 0] = machine.release.split('.').map((part) => Number.parseInt(part, 10));
+  return hasMajor > major || (hasMajor === major && hasMinor >= minor);
+}

@@ -1,0 +1,291 @@
+import { Deadlock } from '../kernel/errors.ts';
+import { EINTR } from '../uapi/sys.ts';
+import type { Process } from './process.ts';
+import type { VcpuLike } from './vcpu-like.ts';
+
+/** Instructions of one slice: how often kicks, budgets and other vCPUs are looked at. */
+const SLICE = 50_000;
+
+/** One KVM_RUN under way. */
+interface Run {
+  readonly process: Process;
+  readonly vcpu: VcpuLike;
+  /** Simulated time at which its budget is used up. */
+  readonly deadline: number;
+  /** The vCPU's kick word: 1 while a kick waits to be answered. */
+  readonly kick: Int32Array;
+  entered: boolean;
+  idle: boolean;
+  /** Inside `slice` now: a device model that makes a system call must not enter it again. */
+  stepping: boolean;
+  result: number | undefined;
+  error: unknown;
+  readonly done: ((result: number, error?: unknown) => void) | undefined;
+}
+
+interface Timer {
+  readonly at: number;
+  readonly fire: () => void;
+}
+
+/**
+ * Lets the machine run, in one thread and always in the same order. Time is what was executed: one tick per guest instruction,
+ * and a jump to the next timer or deadline when every vCPU sleeps. A synchronous KVM_RUN and a blocking system call step the asynchronous runs too,
+ * as they go on meanwhile on a real machine; their completions wait for the event loop, in order.
+ */
+export class Runner {
+  readonly instructionsPerMs: number;
+  #ticks = 0;
+  readonly #runs: Run[] = [];
+  readonly #timers: Timer[] = [];
+  readonly #kicks = new WeakMap<VcpuLike, Int32Array>();
+  /** vCPUs whose kick word another thread may have. */
+  readonly #shared = new WeakSet<VcpuLike>();
+  readonly #completions: (() => void)[] = [];
+  #pump: NodeJS.Immediate | undefined;
+  /** Keeps the process alive while a run or a wait with `ref` is under way. */
+  #alive: NodeJS.Timeout | undefined;
+  #held = 0;
+
+  constructor(instructionsPerMs: number) {
+    this.instructionsPerMs = instructionsPerMs;
+  }
+
+  /** Simulated time since boot, in ticks (instructions). */
+  get ticks(): number {
+    return this.#ticks;
+  }
+
+  /** The same in nanoseconds: CLOCK_MONOTONIC of the machine. */
+  get now(): bigint {
+    return (BigInt(this.#ticks) * 1_000_000n) / BigInt(this.instructionsPerMs);
+  }
+
+  /** Calls `fire` when simulated time reaches `ticks`; the result cancels. */
+  at(ticks: number, fire: () => void): () => void {
+    const timer = { at: ticks, fire };
+    const index = this.#timers.findIndex((other) => other.at > ticks);
+    this.#timers.splice(index < 0 ? this.#timers.length : index, 0, timer);
+    this.wake();
+    return () => {
+      const at = this.#timers.indexOf(timer);
+      if (at >= 0) this.#timers.splice(at, 1);
+    };
+  }
+
+  // ---- KVM_RUN
+
+  /** KVM_RUN to its end. `budget` in simulated milliseconds, 0 for none. */
+  run(p: Process, vcpu: VcpuLike, budget = 0): number {
+    if (this.running(vcpu)) this.block('KVM_RUN on a vCPU that is inside KVM_RUN', () => (this.running(vcpu) ? undefined : true));
+    const run = this.#start(p, vcpu, budget, undefined);
+    for (;;) {
+      this.#step(run);
+      if (run.result !== undefined) break;
+      if (!this.#round(run) && run.idle && !this.#jump() && !this.#waitForKick(vcpu)) {
+        this.#end(run);
+        throw new Deadlock(`KVM_RUN: ${vcpu.link} sleeps and nothing in the machine can wake it`);
+      }
+    }
+    this.#end(run);
+    if (run.error !== undefined) throw run.error;
+    return run.result;
+  }
+
+  /** KVM_RUN in slices from the event loop; `done` once, later. */
+  runAsync(p: Process, vcpu: VcpuLike, budget: number, done: (result: number, error?: unknown) => void): void {
+    this.#start(p, vcpu, budget, done);
+    this.hold();
+    this.#schedule();
+  }
+
+  running(vcpu: VcpuLike): boolean {
+    return this.#runs.some((run) => run.vcpu === vcpu);
+  }
+
+  /** Makes the run under way, or the next one, return −EINTR once. */
+  kick(vcpu: VcpuLike): void {
+    const word = this.kickWord(vcpu);
+    Atomics.store(word, 0, 1);
+    Atomics.notify(word, 0);
+    this.wake();
+  }
+
+  kickWord(vcpu: VcpuLike): Int32Array {
+    let word = this.#kicks.get(vcpu);
+    if (word === undefined) this.#kicks.set(vcpu, (word = new Int32Array(new SharedArrayBuffer(4))));
+    return word;
+  }
+
+  /** The kick word leaves this thread: from now on a sleeping vCPU may be woken from outside. */
+  shareKickWord(vcpu: VcpuLike): Int32Array {
+    this.#shared.add(vcpu);
+    for (const run of this.#runs) if (run.vcpu === vcpu && run.idle) this.#listen(run);
+    return this.kickWord(vcpu);
+  }
+
+  // ---- blocking
+
+  /**
+   * Runs the machine until `attempt` answers something. `deadline` in ticks: undefined comes back when simulated time reaches it. Throws
+   * Deadlock where nothing can happen any more.
+   */
+  block<T>(what: string, attempt: () => T | undefined, deadline?: number): T | undefined {
+    let expired = deadline !== undefined && deadline <= this.#ticks;
+    const cancel = deadline === undefined || expired ? undefined : this.at(deadline, () => (expired = true));
+    try {
+      for (;;) {
+        const answer = attempt();
+        if (answer !== undefined) return answer;
+        if (expired) return undefined;
+        if (!this.#round(undefined) && !this.#jump()) throw new Deadlock(`${what}: nothing in the machine can wake it`);
+      }
+    } finally {
+      cancel?.();
+    }
+  }
+
+  /** Something changed that a sleeping vCPU may wait for. */
+  wake(): void {
+    if (this.#runs.length === 0) return;
+    for (const run of this.#runs) run.idle = false;
+    if (this.#runs.some((run) => run.done !== undefined)) this.#schedule();
+  }
+
+  /** Delivers from the event loop, in the order of the calls. */
+  later(completion: () => void): void {
+    this.#completions.push(completion);
+    this.#schedule();
+  }
+
+  hold(): void {
+    if (this.#held++ === 0) this.#alive = setInterval(() => {}, 2 ** 30);
+  }
+
+  unhold(): void {
+    if (--this.#held === 0) clearInterval(this.#alive);
+  }
+
+  /** The kernel goes away: every run ends as a signal would end it, completions are still delivered. */
+  dispose(): void {
+    this.#timers.length = 0;
+    for (const run of [...this.#runs]) {
+      if (run.stepping) continue;
+      Atomics.store(run.kick, 0, 1);
+      this.#step(run);
+      run.result ??= -EINTR;
+      this.#finish(run);
+    }
+  }
+
+  // ---- inside
+
+  #start(process: Process, vcpu: VcpuLike, budget: number, done: Run['done']): Run {
+    vcpu.ref();
+    const deadline = budget > 0 ? this.#ticks + Math.max(1, Math.floor(budget * this.instructionsPerMs)) : Infinity;
+    const run: Run = {
+      process,
+      vcpu,
+      deadline,
+      kick: this.kickWord(vcpu),
+      entered: false,
+      idle: false,
+      stepping: false,
+      result: undefined,
+      error: undefined,
+      done,
+    };
+    this.#runs.push(run);
+    return run;
+  }
+
+  /** One slice. Afterwards `result` is set, or `idle` tells whether it sleeps. */
+  #step(run: Run): void {
+    const kicked = Atomics.load(run.kick, 0) !== 0;
+    const expired = run.deadline <= this.#ticks;
+    const pending = kicked ? (run.entered ? 'running' : 'entry') : expired ? 'running' : 'none';
+    const before = run.vcpu.executed;
+    run.stepping = true;
+    try {
+      const slice = run.vcpu.slice(run.process, Math.min(SLICE, Math.max(0, run.deadline - this.#ticks)), !run.entered, pending);
+      run.idle = slice === 'idle';
+      if (typeof slice === 'number') run.result = slice;
+      if (slice === -EINTR && kicked) Atomics.store(run.kick, 0, 0);
+    } catch (error) {
+      run.result = 0;
+      run.error = error;
+    } finally {
+      run.stepping = false;
+      run.entered = true;
+    }
+    this.#advance(this.#ticks + run.vcpu.executed - before);
+    if (run.idle) this.#listen(run);
+    else for (const other of this.#runs) other.idle = false;
+  }
+
+  /** One slice of every other run that does not sleep; false when there was none. */
+  #round(own: Run | undefined): boolean {
+    let moved = own !== undefined && !own.idle;
+    for (const run of [...this.#runs]) {
+      if (run === own || run.idle || run.stepping || run.done === undefined || run.result !== undefined) continue;
+      this.#step(run);
+      if (!run.idle) moved = true;
+      if (run.result !== undefined) this.#finish(run);
+    }
+    return moved;
+  }
+
+  /** Everything sleeps: on to the next timer or deadline. */
+  #jump(): boolean {
+    let next = this.#timers[0]?.at ?? Infinity;
+    for (const run of this.#runs) if (!run.stepping) next = Math.min(next, run.deadline);
+    if (next === Infinity) return false;
+    this.#advance(next);
+    for (const run of this.#runs) run.idle = false;
+    return true;
+  }
+
+  #advance(to: number): void {
+    this.#ticks = Math.max(this.#ticks, to);
+    while (this.#timers.length > 0 && this.#timers[0]!.at <= this.#ticks) this.#timers.shift()!.fire();
+  }
+
+  /** An asynchronous run is over: its completion is queued. */
+  #finish(run: Run): void {
+    this.#end(run);
+    const { done, result, error } = run;
+    if (done === undefined) return;
+    this.unhold();
+    this.later(() => done(result!, error));
+  }
+
+  #end(run: Run): void {
+    const at = this.#runs.indexOf(run);
+    if (at < 0) return;
+    this.#runs.splice(at, 1);
+    run.vcpu.unref(run.process);
+  }
+
+  #schedule(): void {
+    this.#pump ??= setImmediate(() => {
+      this.#pump = undefined;
+      if (!this.#round(undefined) && this.#runs.some((run) => run.done !== undefined && run.idle)) this.#jump();
+      for (const completion of this.#completions.splice(0)) completion();
+      if (this.#completions.length > 0 || this.#runs.some((run) => run.done !== undefined && !run.idle)) this.#schedule();
+    });
+  }
+
+  /** A sleeping vCPU whose kick word another thread has can be woken by it alone. */
+  #waitForKick(vcpu: VcpuLike): boolean {
+    if (!this.#shared.has(vcpu)) return false;
+    Atomics.wait(this.kickWord(vcpu), 0, 0);
+    return true;
+  }
+
+  #listen(run: Run): void {
+    if (run.done === undefined || !this.#shared.has(run.vcpu)) return;
+    const waiting = Atomics.waitAsync(run.kick, 0, 0);
+    if (waiting.async) void waiting.value.then(() => this.wake());
+    else this.later(() => this.wake());
+  }
+}
