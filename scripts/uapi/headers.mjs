@@ -32,7 +32,8 @@ function sourceOfDebian() {
   const files = ['/etc/apt/sources.list', ...listing('/etc/apt/sources.list.d').map((name) => `/etc/apt/sources.list.d/${name}`)];
   for (const file of files.filter(existsSync)) {
     const text = readFileSync(file, 'utf8');
-    const uri = /^\s*URIs:\s*(\S+\/debian)\/?\s*$/m.exec(text)?.[1] ?? /^\s*deb\s+(?:\[[^\]]*\]\s+)?(\S+\/debian)\/?\s/m.exec(text)?.[1];
+    const uri =
+      /^\s*URIs:\s*(\S+\/debian)\/?\s*$/m.exec(text)?.[1] ?? /^\s*deb\s+(?:\[[^\]]*\]\s+)?(\S+\/debian)\/?\s/m.exec(text)?.[1];
     if (uri) return uri;
   }
   throw new Error('no Debian mirror in /etc/apt: set KVIO_UAPI_HEADERS to an unpacked linux-libc-dev of Linux 7.2');
@@ -49,10 +50,15 @@ function fetchInto(tree) {
     const list = join(scratch, 'sources.list');
     const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
     writeFileSync(list, `deb [arch=amd64 signed-by=${keyring}] ${mirror} ${suite} main\n`);
-    const options = [`Dir::Etc::SourceList=${list}`, 'Dir::Etc::SourceParts=/dev/null', `Dir::State::Lists=${join(scratch, 'lists')}`]
+    const options = [
+      `Dir::Etc::SourceList=${list}`,
+      'Dir::Etc::SourceParts=/dev/null',
+      `Dir::State::Lists=${join(scratch, 'lists')}`,
+    ]
       .concat([`Dir::Cache=${scratch}`, 'APT::Sandbox::User=root'])
       .flatMap((option) => ['-o', option]);
-    const run = (...args) => execFileSync('apt-get', [...options, '-q', ...args], { cwd: scratch, stdio: ['ignore', 'ignore', 'inherit'] });
+    const run = (...args) =>
+      execFileSync('apt-get', [...options, '-q', ...args], { cwd: scratch, stdio: ['ignore', 'ignore', 'inherit'] });
     try {
       run('update');
       run('download', 'linux-libc-dev');

@@ -11,7 +11,14 @@ export const MODULES = [
   {
     file: 'sys',
     headers: [
-      ...['asm-generic/errno-base.h', 'asm-generic/errno.h', 'linux/eventfd.h', 'linux/memfd.h', 'linux/falloc.h', 'linux/mman.h'],
+      ...[
+        'asm-generic/errno-base.h',
+        'asm-generic/errno.h',
+        'linux/eventfd.h',
+        'linux/memfd.h',
+        'linux/falloc.h',
+        'linux/mman.h',
+      ],
       ...['asm/mman.h', 'asm-generic/mman.h', 'asm-generic/mman-common.h', 'asm-generic/hugetlb_encode.h', 'asm-generic/poll.h'],
       ...['linux/fcntl.h', 'asm/fcntl.h', 'asm-generic/fcntl.h', 'linux/stat.h', 'linux/fs.h'],
     ],
@@ -23,7 +30,16 @@ export const MODULES = [
 /** What is included, in this order, before anything is asked. asm/fcntl.h and asm/errno.h pull in the generic ones. */
 export const INCLUDES = [
   ...['linux/kvm.h', 'linux/kvm_para.h', 'linux/vfio.h', 'linux/iommufd.h', 'linux/dma-buf.h', 'linux/udmabuf.h', 'asm/errno.h'],
-  ...['linux/eventfd.h', 'linux/memfd.h', 'linux/falloc.h', 'linux/mman.h', 'linux/poll.h', 'linux/fcntl.h', 'linux/stat.h', 'linux/fs.h'],
+  ...[
+    'linux/eventfd.h',
+    'linux/memfd.h',
+    'linux/falloc.h',
+    'linux/mman.h',
+    'linux/poll.h',
+    'linux/fcntl.h',
+    'linux/stat.h',
+    'linux/fs.h',
+  ],
 ];
 
 export const SOURCE = `${INCLUDES.map((header) => `#include <${header}>`).join('\n')}\n`;
@@ -54,5 +70,6 @@ export const FLEXIBLE = {
   'vfio_iommu_type1_info_cap_iova_range.iova_ranges': 'nr_iovas',
   'vfio_iommu_type1_dma_unmap.data': 'argsz-24',
   'vfio_iommu_type1_dirty_bitmap.data': 'argsz-8',
+  'vfio_device_feature_dma_buf.dma_ranges': 'nr_ranges',
   'udmabuf_create_list.list': 'count',
 };

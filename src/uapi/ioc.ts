@@ -26,7 +26,8 @@ export function _IOC(dir: number, type: number | string, nr: number, size: numbe
     ['nr', nr, _IOC_NRBITS],
     ['size', size, _IOC_SIZEBITS],
   ] as const) {
-    if (!Number.isInteger(value) || value < 0 || value >= 2 ** bits) throw new RangeError(`_IOC: ${name} ${value} does not fit ${bits} bits`);
+    if (!Number.isInteger(value) || value < 0 || value >= 2 ** bits)
+      throw new RangeError(`_IOC: ${name} ${value} does not fit ${bits} bits`);
   }
   return ((dir << _IOC_DIRSHIFT) | (size << _IOC_SIZESHIFT) | (letter << _IOC_TYPESHIFT) | nr) >>> 0;
 }

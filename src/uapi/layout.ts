@@ -98,7 +98,12 @@ function flexCount(text: string, elementSize: number): FlexCount {
 }
 
 /** Parses a body. `tagged` resolves `struct NAME`; `inline` makes the Struct of an untagged member. */
-export function parseLayout(body: string, kind: 'struct' | 'union', tagged: (name: string) => Struct<unknown>, inline: MakeInline): Parsed {
+export function parseLayout(
+  body: string,
+  kind: 'struct' | 'union',
+  tagged: (name: string) => Struct<unknown>,
+  inline: MakeInline,
+): Parsed {
   const fields: Field[] = [];
   let unions = 0;
 
@@ -128,7 +133,13 @@ export function parseLayout(body: string, kind: 'struct' | 'union', tagged: (nam
     return [field(type, declarator, offset, union, struct)];
   }
 
-  function field(type: string, declarator: string, offset: number, union: number | undefined, struct: Struct<unknown> | undefined): Field {
+  function field(
+    type: string,
+    declarator: string,
+    offset: number,
+    union: number | undefined,
+    struct: Struct<unknown> | undefined,
+  ): Field {
     const [, at, name, suffix, bit, width] = DECLARATOR.exec(declarator) ?? [];
     const scalar = struct ? undefined : scalarOf(type);
     if (name === undefined || (!struct && !scalar)) throw new Error(`layout: ${type} ${declarator}`);

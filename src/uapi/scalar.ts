@@ -4,12 +4,12 @@
  */
 
 /** How a scalar is stored. `ptr` is a user address (C pointer type), 64 bits, unsigned. */
-export type ScalarKind = 'u8' | 'u16' | 'u32' | 'u64' | 's8' | 's16' | 's32' | 's64';
+export type ScalarKind = 'u8' | 'u16' | 'u32' | 'u64' | 's8' | 's16' | 's32' | 's64' | 'u128';
 
 export interface Scalar {
   readonly kind: ScalarKind;
   readonly size: number;
-  /** bigint (64-bit) or number. */
+  /** bigint (64 bits and more) or number. */
   readonly wide: boolean;
   readonly min: number | bigint;
   readonly max: number | bigint;
@@ -25,9 +25,9 @@ function scalar(
   const bits = Number(kind.slice(1));
   const signed = kind.startsWith('s');
   const top = 1n << BigInt(signed ? bits - 1 : bits);
-  const wide = bits === 64;
-  const fit = (value: bigint) => (wide ? value : Number(value));
-  return { kind, size: bits / 8, wide, min: fit(signed ? -top : 0n), max: fit(top - 1n), get, set };
+  const wide = bits >= 64;
+  const narrow = (value: bigint) => (wide ? value : Number(value));
+  return { kind, size: bits / 8, wide, min: narrow(signed ? -top : 0n), max: narrow(top - 1n), get, set };
 }
 
 const u8 = scalar(
@@ -70,6 +70,15 @@ const s64 = scalar(
   (v, at) => v.getBigInt64(at, true),
   (v, at, x) => v.setBigInt64(at, x, true),
 );
+/** arm64's SIMD registers. */
+const u128 = scalar(
+  'u128',
+  (v, at) => v.getBigUint64(at, true) | (v.getBigUint64(at + 8, true) << 64n),
+  (v, at, x: bigint) => {
+    v.setBigUint64(at, BigInt.asUintN(64, x), true);
+    v.setBigUint64(at + 8, x >> 64n, true);
+  },
+);
 
 const BY_NAME: ReadonlyMap<string, Scalar> = new Map([
   ['__u8', u8],
@@ -88,6 +97,7 @@ const BY_NAME: ReadonlyMap<string, Scalar> = new Map([
   ['__u64', u64],
   ['__aligned_u64', u64],
   ['__s64', s64],
+  ['__uint128_t', u128],
   ['long', s64],
   ['unsigned long', u64],
   ['long long', s64],
@@ -104,22 +114,27 @@ export function scalarOf(type: string): Scalar | undefined {
 const describe = (value: unknown): string =>
   typeof value === 'bigint' ? `${value}n` : value === null ? 'null' : typeof value === 'object' ? 'an object' : String(value);
 
-/** Throws unless `value` is what the scalar can hold: TypeError for a wrong type, RangeError for a value out of range. */
-export function checkScalar(s: Scalar, value: unknown, where: string, type: string): void {
-  if (s.wide) {
-    if (typeof value !== 'bigint') throw new TypeError(`${where} is ${type}: a bigint is needed, not ${typeof value} ${describe(value)}`);
-  } else {
-    if (typeof value !== 'number' || Number.isNaN(value)) {
-      throw new TypeError(`${where} is ${type}: a number is needed, not ${typeof value} ${describe(value)}`);
-    }
-    if (!Number.isInteger(value)) throw new RangeError(`${where} is ${type}: ${value} is not an integer`);
+/** Whether a value is of the scalar's type and within its range. */
+export function fits(s: Scalar, value: unknown): boolean {
+  if (s.wide ? typeof value !== 'bigint' : !Number.isInteger(value)) return false;
+  return (value as number) >= s.min && (value as number) <= s.max;
+}
+
+/** Why it does not: TypeError for a wrong type, RangeError for a value out of range. */
+export function misfit(s: Scalar, value: unknown, where: string, type: string): Error {
+  const wanted = s.wide ? 'bigint' : 'number';
+  if (typeof value !== wanted || Number.isNaN(value)) {
+    return new TypeError(`${where} is ${type}: a ${wanted} is needed, not ${typeof value} ${describe(value)}`);
   }
-  if (value < s.min || value > s.max) throw new RangeError(`${where} is ${type}: ${describe(value)} is outside ${s.min}..${s.max}`);
+  if (!s.wide && !Number.isInteger(value)) return new RangeError(`${where} is ${type}: ${value} is not an integer`);
+  return new RangeError(`${where} is ${type}: ${describe(value)} is outside ${s.min}..${s.max}`);
 }
 
 /** The value range of a bit-field of `bits` bits (the headers have unsigned ones only). */
 export function checkBits(bits: number, value: unknown, where: string): void {
   const max = 2 ** bits - 1;
-  if (typeof value !== 'number' || Number.isNaN(value)) throw new TypeError(`${where} is a ${bits}-bit field: a number is needed`);
-  if (!Number.isInteger(value) || value < 0 || value > max) throw new RangeError(`${where}: ${value} is outside 0..${max} (${bits} bits)`);
+  if (typeof value !== 'number' || Number.isNaN(value))
+    throw new TypeError(`${where} is a ${bits}-bit field: a number is needed`);
+  if (!Number.isInteger(value) || value < 0 || value > max)
+    throw new RangeError(`${where}: ${value} is outside 0..${max} (${bits} bits)`);
 }

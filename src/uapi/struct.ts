@@ -16,7 +16,9 @@ export type { Field, FlexCount, Node, UnionNode } from './layout.ts';
 /** Key of a type-only property that lists the members of a struct's unions. No object has it. */
 export declare const unionMembers: unique symbol;
 
-type PadName = `${'' | '_' | '__'}${'pad' | 'padding' | 'reserved' | 'reserve' | 'resv' | 'rsvd' | 'unused'}${'' | number | `_${number}`}` | 'u8_pad';
+type PadName =
+  | `${'' | '_' | '__'}${'pad' | 'padding' | 'reserved' | 'reserve' | 'resv' | 'rsvd' | 'unused'}${'' | number | `_${number}`}`
+  | 'u8_pad';
 type UnionName<T> = T extends { readonly [unionMembers]?: infer U } ? U : never;
 type Flat<T> = { [K in keyof T]: T[K] };
 
@@ -48,7 +50,14 @@ export class Struct<T> {
   #byName: ReadonlyMap<string, Field> | undefined;
   #makeView: ((view: DataView, at: number) => unknown) | undefined;
 
-  constructor(name: string, kind: 'struct' | 'union', size: number, align: number, layout: string, tagged: readonly Struct<unknown>[]) {
+  constructor(
+    name: string,
+    kind: 'struct' | 'union',
+    size: number,
+    align: number,
+    layout: string,
+    tagged: readonly Struct<unknown>[],
+  ) {
     this.name = name;
     this.kind = kind;
     this.size = size;
@@ -160,7 +169,8 @@ export class Struct<T> {
       let dims = field.dims;
       for (const [, index] of indices.matchAll(/\[(\d+)\]/g)) {
         const [length, ...rest]: readonly number[] = dims;
-        if (length === undefined || (!field.flex && Number(index) >= length)) throw new RangeError(`${this.name}.${path}: no such element`);
+        if (length === undefined || (!field.flex && Number(index) >= length))
+          throw new RangeError(`${this.name}.${path}: no such element`);
         size = rest.reduce((product, dim) => product * dim, elementSize(field));
         offset += Number(index) * size;
         dims = rest;

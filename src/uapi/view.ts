@@ -4,7 +4,7 @@
  */
 import { elementSize, encodeField } from './encode.ts';
 import type { Field } from './layout.ts';
-import { checkBits, checkScalar } from './scalar.ts';
+import { checkBits, fits, misfit } from './scalar.ts';
 import type { Struct } from './struct.ts';
 
 /** What every view carries, hidden behind symbols so that only kernel names enumerate. */
@@ -34,7 +34,11 @@ export function makeView(struct: Struct<unknown>): (view: DataView, at: number) 
   }
   Object.defineProperty(StructView, 'name', { value: struct.name });
   for (const field of struct.fields) {
-    Object.defineProperty(StructView.prototype, field.name, { enumerable: true, configurable: true, ...accessor(field, `${struct.name}.${field.name}`) });
+    Object.defineProperty(StructView.prototype, field.name, {
+      enumerable: true,
+      configurable: true,
+      ...accessor(field, `${struct.name}.${field.name}`),
+    });
   }
   return (view, at) => new StructView(view, at);
 }
@@ -68,13 +72,14 @@ function accessor(field: Field, where: string): Accessor {
       return get(this[VIEW], this[BASE] + offset);
     },
     set(value) {
-      checkScalar(scalar!, value, where, type);
+      if (!fits(scalar!, value)) throw misfit(scalar!, value, where, type);
       set(this[VIEW], this[BASE] + offset, value as never);
     },
   };
 }
 
-const octets = (live: Live, at: number, length: number): Uint8Array => new Uint8Array(live[VIEW].buffer, live[VIEW].byteOffset + at, length);
+const octets = (live: Live, at: number, length: number): Uint8Array =>
+  new Uint8Array(live[VIEW].buffer, live[VIEW].byteOffset + at, length);
 
 function nestedAccessor(field: Field, struct: Struct<unknown>, where: string): Accessor {
   return {
@@ -113,31 +118,41 @@ function liveArray(live: Live, field: Field, dims: readonly number[], at: number
     return struct ? struct.viewAt(live[VIEW], at + i * stride) : scalar!.get(live[VIEW], at + i * stride);
   };
   if (struct || inner.length > 0) return Object.freeze(Array.from({ length }, (_, i) => get(i)));
-  return new Proxy(new Array<unknown>(length), {
-    get(target, key, receiver) {
+  const put = (i: number, value: unknown): boolean => {
+    if (!fits(scalar!, value)) throw misfit(scalar!, value, `${where}[${i}]`, field.type);
+    scalar!.set(live[VIEW], at + i * stride, value as never);
+    return true;
+  };
+  const target = new Array<unknown>(length);
+  Object.defineProperty(target, Symbol.for('nodejs.util.inspect.custom'), {
+    value: () => Array.from({ length }, (_, i) => get(i)),
+  });
+  return new Proxy(target, {
+    get(array, key, receiver) {
       const i = indexOf(key, length);
-      return i < 0 ? Reflect.get(target, key, receiver) : get(i);
+      return i < 0 ? Reflect.get(array, key, receiver) : get(i);
     },
-    has: (target, key) => indexOf(key, length) >= 0 || Reflect.has(target, key),
-    getOwnPropertyDescriptor(target, key) {
+    has: (array, key) => indexOf(key, length) >= 0 || Reflect.has(array, key),
+    getOwnPropertyDescriptor(array, key) {
       const i = indexOf(key, length);
-      return i < 0 ? Reflect.getOwnPropertyDescriptor(target, key) : { value: get(i), writable: true, enumerable: true, configurable: true };
+      return i < 0
+        ? Reflect.getOwnPropertyDescriptor(array, key)
+        : { value: get(i), writable: true, enumerable: true, configurable: true };
     },
-    ownKeys: (target) => [...Array.from({ length }, (_, i) => String(i)), ...Reflect.ownKeys(target).filter((key) => indexOf(key, length) < 0)],
-    set(_target, key, value) {
+    ownKeys: (array) => [
+      ...Array.from({ length }, (_, i) => String(i)),
+      ...Reflect.ownKeys(array).filter((key) => indexOf(key, length) < 0),
+    ],
+    set(_array, key, value) {
       const i = indexOf(key, length);
       if (i < 0) throw new RangeError(`${where} has ${length} elements: ${String(key)} cannot be set`);
-      checkScalar(scalar!, value, `${where}[${i}]`, field.type);
-      scalar!.set(live[VIEW], at + i * stride, value as never);
-      return true;
+      return put(i, value);
     },
-    defineProperty(_target, key, descriptor) {
+    defineProperty(_array, key, descriptor) {
       const i = indexOf(key, length);
-      if (i < 0 || !('value' in descriptor)) return false;
-      checkScalar(scalar!, descriptor.value, `${where}[${i}]`, field.type);
-      scalar!.set(live[VIEW], at + i * stride, descriptor.value as never);
-      return true;
+      return i >= 0 && 'value' in descriptor && put(i, descriptor.value);
     },
+    deleteProperty: () => false,
   });
 }
 

@@ -1,0 +1,93 @@
+#!/usr/bin/env node
+// npm run bench [-- --json] [-- --check]: what a call costs through each road to the kernel, as ratios to C. docs/benchmarks.md
+// says how to read it. All contestants are measured in turns, in one run: only ratios within a run mean something.
+import { release } from 'node:os';
+import { ensureOrExit } from '../ensure.mjs';
+import { median } from './statistics.mjs';
+
+const options = new Set(process.argv.slice(2));
+const known = ['--json', '--check', '--quick'];
+const unknown = [...options].find((option) => !known.includes(option));
+if (unknown !== undefined) {
+  process.stderr.write(`usage: npm run bench -- [${known.join('] [')}]; not ${unknown}\n`);
+  process.exit(1);
+}
+
+await ensureOrExit();
+const { openContestants } = await import('./contestants.mjs');
+const { footprint } = await import('./footprint.mjs');
+
+const rounds = options.has('--quick') ? 7 : 25;
+/** Long enough that a round is milliseconds, short enough that the turns are close together in time. */
+const counts = { ioctl: 20_000, exit: 1_000 };
+const slowCounts = { ioctl: 2_000, exit: 500 };
+
+/** Medians over the rounds, in nanoseconds, and of the ratios to C within each round. */
+async function measure(contestants, what) {
+  const present = contestants.filter((each) => each.reason === undefined);
+  const count = (each) => (each.slow ? slowCounts : counts)[what];
+  for (const each of present) await each[what](count(each));
+  const samples = new Map(present.map((each) => [each.name, []]));
+  for (let round = 0; round < rounds; round++) {
+    for (const each of present) samples.get(each.name).push(await each[what](count(each)));
+  }
+  const base = samples.get('C');
+  return Object.fromEntries(
+    [...samples].map(([name, values]) => [
+      name,
+      { ns: median(values), ratio: base && median(values.map((value, round) => value / base[round])) },
+    ]),
+  );
+}
+
+const { contestants, close } = await openContestants();
+const result = { node: process.versions.node, kernel: release(), rounds, absent: {}, ioctl: {}, exit: {}, targets: [] };
+for (const { name, reason } of contestants) if (reason !== undefined) result.absent[name] = reason;
+result.ioctl = await measure(contestants, 'ioctl');
+result.exit = await measure(contestants, 'exit');
+close();
+result.import = footprint(rounds);
+result.targets = targets(result);
+
+/** Each with what was measured; `met` is undefined where a side of it was absent. */
+function targets({ ioctl, exit, import: footprint }) {
+  const addon = 'addon, kernel.ioctl / vcpu.run';
+  const against = (what, value, limit) => ({ what, value, limit, met: value === undefined ? undefined : value <= limit });
+  return [
+    against('ioctl through kernel.ioctl, guard on: times C', ioctl[addon]?.ratio, 1.5),
+    against('the same: times koffi', ioctl[addon] && ioctl.koffi && ioctl[addon].ns / ioctl.koffi.ns, 1),
+    against('port exit through vcpu.run: times C', exit[addon]?.ratio, 1.1),
+    against("import 'kvio': milliseconds", footprint.import_ms, 60),
+  ];
+}
+
+function table() {
+  const cell = (entry) => {
+    if (entry === undefined) return ['', ''];
+    const time = entry.ns < 10_000 ? `${entry.ns.toFixed(0)} ns` : `${(entry.ns / 1000).toFixed(1)} µs`;
+    return [time, entry.ratio === undefined ? '' : `${entry.ratio.toFixed(2)} × C`];
+  };
+  const rows = contestants.map(({ name, reason }) =>
+    reason === undefined ? [name, ...cell(result.ioctl[name]), ...cell(result.exit[name])] : [name, 'absent', '', '', ''],
+  );
+  const all = [['', 'KVM_GET_API_VERSION', '', 'port exit', ''], ...rows];
+  const widths = [0, 1, 2, 3, 4].map((column) => Math.max(...all.map((row) => row[column].length)));
+  const lines = all.map((row) =>
+    row
+      .map((text, column) => (column === 0 ? text.padEnd(widths[0]) : text.padStart(widths[column])))
+      .join('  ')
+      .trimEnd(),
+  );
+  const absent = Object.entries(result.absent).map(([name, reason]) => `${name}: absent, ${reason}`);
+  const { import_ms, process_ms, rss_mb, heap_mb } = result.import;
+  const footprintLine = `import 'kvio': ${import_ms.toFixed(1)} ms (process ${process_ms.toFixed(1)} ms), ${rss_mb.toFixed(1)} MB resident, ${heap_mb.toFixed(1)} MB heap; a fresh process minus an empty one`;
+  const verdicts = result.targets.map(({ what, value, limit, met }) => {
+    const verdict = met === undefined ? 'not measured' : met ? 'met' : 'MISSED';
+    return `${verdict.padEnd(12)}  ${what}: ${value === undefined ? '–' : value.toFixed(2)} (at most ${limit})`;
+  });
+  const head = `Node ${result.node}, Linux ${result.kernel}, median of ${rounds} rounds in turns`;
+  return [head, '', ...lines, '', ...absent, footprintLine, '', ...verdicts].join('\n');
+}
+
+process.stdout.write(`${options.has('--json') ? JSON.stringify(result, null, 2) : table()}\n`);
+if (options.has('--check') && result.targets.some((target) => target.met === false)) process.exitCode = 1;

@@ -1,0 +1,35 @@
+/** kvio: /dev/kvm, /dev/vfio and /dev/iommu for Node.js, on the real kernel or a simulated one. A table of contents. */
+
+// The kernel: system calls on descriptors, memory it can see, errors
+export {
+  Deadlock,
+  type IoctlArgument,
+  type IoctlOptions,
+  isKvioError,
+  type Kernel,
+  KernelError,
+  type KernelFeatures,
+  type KernelKind,
+  type Kicker,
+  KvioError,
+  type Memory,
+  type MemoryRange,
+  type MmapOptions,
+  NotAvailable,
+  NotModelled,
+  type PollFd,
+  type RunAsyncOptions,
+  type RunOptions,
+  type Stat,
+  VcpuBusy,
+  type WaitOptions,
+} from './kernel/index.ts';
+// KVM: one class per kind of descriptor
+export type { KvmExit, KvmExitOf } from './kvm/exits.ts';
+export { Handle } from './kvm/handle.ts';
+export { type Msrs, MsrsIncomplete, type MsrsInput } from './kvm/msrs.ts';
+export { type DeviceAttr, Kvm } from './kvm/system.ts';
+export { type ExitIterable, Vcpu } from './kvm/vcpu.ts';
+export { type MemorySlot, type MemorySlot2, Vm } from './kvm/vm.ts';
+// Which kernel answers, and why
+export { findKernels, type KernelFound, kick, type OpenOptions, openKernel } from './open.ts';

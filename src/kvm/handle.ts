@@ -1,0 +1,112 @@
+import { showAs } from '../kernel/inspect.ts';
+import type { IoctlArgument, IoctlOptions, Kernel } from '../kernel/kernel.ts';
+import type { Memory } from '../kernel/memory.ts';
+import type { Input, Struct } from '../uapi/struct.ts';
+
+/** What must be given back when a handle goes, kept apart from the handle so that it can be collected. */
+interface Held {
+  readonly kernel: Kernel;
+  readonly fd: number;
+  readonly kind: string;
+  memory: Memory | undefined;
+}
+
+const warned: Set<string> = new Set();
+
+function release({ kernel, fd, memory }: Held): void {
+  if (kernel.closed) return;
+  kernel.close(fd);
+  memory?.close();
+}
+
+const collected: FinalizationRegistry<Held> = new FinalizationRegistry((held) => {
+  if (held.kernel.closed) return;
+  try {
+    release(held);
+  } catch {
+    return; // closed behind the handle's back, through the raw kernel: nothing leaked
+  }
+  if (warned.has(held.kind)) return;
+  warned.add(held.kind);
+  process.emitWarning(
+    `a ${held.kind} (descriptor ${held.fd}) was collected without close(): it is closed now, later ones silently`,
+    {
+      type: 'KvioWarning',
+      code: 'KVIO_UNCLOSED',
+    },
+  );
+});
+
+/**
+ * One file descriptor of a kernel, as an object. `close()` and `using` give it back, any number of times; every later call
+ * throws KernelError EBADF. A handle that is collected unclosed is closed and warned about (`KVIO_UNCLOSED`).
+ * Closing a handle closes a descriptor and nothing else: a VM lives until the last descriptor that refers to it is closed.
+ */
+export abstract class Handle {
+  readonly kernel: Kernel;
+  /** The descriptor; −1 after `close()`. For the raw `kernel.ioctl(handle.fd, …)`. */
+  get fd(): number {
+    return this.#fd;
+  }
+  #fd: number;
+  readonly #held: Held;
+
+  constructor(kernel: Kernel, fd: number) {
+    this.kernel = kernel;
+    this.#fd = fd;
+    this.#held = { kernel, fd, kind: new.target.name, memory: undefined };
+    collected.register(this, this.#held, this.#held);
+  }
+
+  get closed(): boolean {
+    return this.#fd === -1 || this.kernel.closed;
+  }
+
+  /**
+   * ioctl(2) on this descriptor with any request of `kvio/uapi`, for what has no method here. `arg` as in `kernel.ioctl`.
+   * Returns the kernel's value (≥ 0); throws KernelError.
+   */
+  ioctl(request: number, arg?: IoctlArgument, options?: IoctlOptions): number {
+    return this.kernel.ioctl(this.#fd, request, arg, options);
+  }
+
+  /** close(2). Idempotent. */
+  close(): void {
+    if (this.#fd === -1) return;
+    this.#fd = -1;
+    collected.unregister(this.#held);
+    release(this.#held);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** A mapping that lives as long as this handle. */
+  protected attach(memory: Memory): void {
+    this.#held.memory = memory;
+  }
+
+  protected describe(): string {
+    return `fd ${this.#fd}`;
+  }
+
+  /** What `console.log` shows between the braces. */
+  static describe(handle: Handle): string {
+    return handle.closed ? 'closed' : handle.describe();
+  }
+}
+
+showAs(Handle, (handle) => `${handle.constructor.name} { ${Handle.describe(handle)}, ${handle.kernel.kind} }`);
+
+/** An ioctl that fills a struct. */
+export function getStruct<T>(handle: Handle, request: number, struct: Struct<T>): T {
+  const bytes = struct.alloc();
+  handle.ioctl(request, bytes);
+  return struct.decode(bytes);
+}
+
+/** An ioctl that takes a full struct; the codec throws TypeError for a missing field. */
+export function setStruct<T>(handle: Handle, request: number, struct: Struct<T>, value: Input<T>): number {
+  return handle.ioctl(request, struct.encode(value));
+}

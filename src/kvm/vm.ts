@@ -1,0 +1,121 @@
+import type { Kernel } from '../kernel/kernel.ts';
+import type { Memory } from '../kernel/memory.ts';
+import {
+  KVM_CHECK_EXTENSION,
+  KVM_CREATE_VCPU,
+  KVM_ENABLE_CAP,
+  KVM_SET_BOOT_CPU_ID,
+  KVM_SET_IDENTITY_MAP_ADDR,
+  KVM_SET_NR_MMU_PAGES,
+  KVM_SET_TSS_ADDR,
+  KVM_SET_USER_MEMORY_REGION,
+  KVM_SET_USER_MEMORY_REGION2,
+  kvm_enable_cap,
+  kvm_userspace_memory_region,
+  kvm_userspace_memory_region2,
+} from '../uapi/kvm.ts';
+import type { Input } from '../uapi/struct.ts';
+import { Handle, setStruct } from './handle.ts';
+import { rangeOf } from './memory-argument.ts';
+import type { Kvm } from './system.ts';
+import { mapRunPage, Vcpu } from './vcpu.ts';
+
+/** A memslot over a `Memory` (all of it, or `length` bytes from `offset`) instead of `userspace_addr` and `memory_size`. */
+export interface MemorySlot {
+  /** Bits 15:0 the slot id, bits 31:16 the address space. */
+  slot: number;
+  /** KVM_MEM_*; default 0. */
+  flags?: number;
+  /** In bytes, page-aligned. */
+  guest_phys_addr: bigint;
+  memory: Memory;
+  /** In bytes into `memory`, page-aligned; default 0. */
+  offset?: number;
+  /** In bytes, whole pages; default the rest of `memory`. 0 deletes the slot. */
+  length?: number;
+}
+
+/** The same for KVM_SET_USER_MEMORY_REGION2; `guest_memfd` is looked at only with KVM_MEM_GUEST_MEMFD in `flags`. */
+export interface MemorySlot2 extends MemorySlot {
+  guest_memfd?: number;
+  guest_memfd_offset?: bigint;
+}
+
+/** A VM descriptor. The VM itself lives until the last of its VM, vCPU and device descriptors is closed. */
+export class Vm extends Handle {
+  /** The `/dev/kvm` it came from; undefined for a descriptor from outside. */
+  readonly kvm: Kvm | undefined;
+
+  constructor(kernel: Kernel, fd: number, kvm?: Kvm) {
+    super(kernel, fd);
+    this.kvm = kvm;
+  }
+
+  /** A VM descriptor from outside. `close()` closes it; `kernel.close()` does not. Another process' VM answers EIO to everything. */
+  static fromFd(kernel: Kernel, fd: number): Vm {
+    return new Vm(kernel, kernel.adopt(fd));
+  }
+
+  /** KVM_CHECK_EXTENSION on the VM: what this VM can do; 0 for what is absent. Never fails. */
+  checkExtension(capability: number): number {
+    return this.ioctl(KVM_CHECK_EXTENSION, capability);
+  }
+
+  /**
+   * KVM_CREATE_VCPU, and the mapping of its `kvm_run`. `id`: the APIC id, below KVM_CAP_MAX_VCPU_ID; ids may be sparse.
+   * EINVAL for an id out of range, EEXIST for one in use: an id stays used until the VM is gone, even when its descriptor is closed.
+   */
+  createVcpu(id: number): Vcpu {
+    const fd = this.ioctl(KVM_CREATE_VCPU, id);
+    return new Vcpu(this.kernel, fd, mapRunPage(this.kernel, fd, this.kvm), { id, vm: this });
+  }
+
+  /**
+   * KVM_SET_USER_MEMORY_REGION: creates, moves, reflags or (size 0) deletes a memslot. Takes the plain struct, or a MemorySlot. The kernel keeps
+   * the memory alive until the slot is deleted or the VM is gone, also when its handle is closed.
+   * EINVAL: size, gpa or address not page-aligned, unknown flags, a change that is not allowed. EEXIST: overlaps another slot.
+   */
+  setUserMemoryRegion(region: MemorySlot | Input<kvm_userspace_memory_region>): void {
+    setStruct(this, KVM_SET_USER_MEMORY_REGION, kvm_userspace_memory_region, 'memory' in region ? plainRegion(region) : region);
+  }
+
+  /** KVM_SET_USER_MEMORY_REGION2: the same with a guest_memfd behind the slot (KVM_MEM_GUEST_MEMFD). KVM_CAP_USER_MEMORY2. */
+  setUserMemoryRegion2(region: MemorySlot2 | Input<kvm_userspace_memory_region2>): void {
+    const plain =
+      'memory' in region
+        ? { guest_memfd: region.guest_memfd ?? 0, guest_memfd_offset: region.guest_memfd_offset ?? 0n, ...plainRegion(region) }
+        : region;
+    setStruct(this, KVM_SET_USER_MEMORY_REGION2, kvm_userspace_memory_region2, plain);
+  }
+
+  /** KVM_SET_TSS_ADDR: three pages of guest-physical space for old VMX hosts; stored nowhere on others. EINVAL above 0xffffd000. x86 only. */
+  setTssAddr(address: number): void {
+    this.ioctl(KVM_SET_TSS_ADDR, address);
+  }
+
+  /** KVM_SET_IDENTITY_MAP_ADDR: one page for old VMX hosts. EINVAL once there is a vCPU. x86 only. */
+  setIdentityMapAddr(address: bigint): void {
+    this.ioctl(KVM_SET_IDENTITY_MAP_ADDR, BigUint64Array.of(address));
+  }
+
+  /** KVM_SET_BOOT_CPU_ID: which vCPU id is the BSP (default 0). EBUSY once there is a vCPU. x86 only. */
+  setBootCpuId(id: number): void {
+    this.ioctl(KVM_SET_BOOT_CPU_ID, id);
+  }
+
+  /** KVM_SET_NR_MMU_PAGES: pages for shadow page tables. EINVAL below 64. x86 only. */
+  setNrMmuPages(pages: number): void {
+    this.ioctl(KVM_SET_NR_MMU_PAGES, pages);
+  }
+
+  /** KVM_ENABLE_CAP on the VM. EINVAL for a capability that cannot be enabled, or is not here. */
+  enableCap(cap: Input<kvm_enable_cap>): void {
+    setStruct(this, KVM_ENABLE_CAP, kvm_enable_cap, cap);
+  }
+}
+
+/** Anything a MemorySlot must not have (userspace_addr besides memory, a misspelt field) is left in for the codec to refuse. */
+function plainRegion(region: MemorySlot): Input<kvm_userspace_memory_region> {
+  const { memory, offset, length, ...rest } = region;
+  return { flags: 0, ...rest, ...rangeOf(memory, offset, length) };
+}

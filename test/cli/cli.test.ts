@@ -1,0 +1,90 @@
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { findKernels } from 'kvio';
+import { describe, expect, it } from 'vitest';
+import { paintFor } from '../../src/cli/paint.ts';
+
+const root = new URL('../../', import.meta.url).pathname;
+const available = findKernels()
+  .filter((found) => found.available)
+  .map(({ kind }) => kind);
+
+function kvio(args: string[], env: NodeJS.ProcessEnv = {}): { stdout: string; stderr: string; status: number | null } {
+  const { KVIO_KERNEL: _, ...inherited } = process.env;
+  return spawnSync(process.execPath, [`${root}dist/cli/main.js`, ...args], { env: { ...inherited, ...env }, encoding: 'utf8' });
+}
+
+describe('kvio', () => {
+  it('says its version and its commands', () => {
+    expect(kvio(['--version']).stdout.trim()).toBe(JSON.parse(readFileSync(`${root}package.json`, 'utf8')).version);
+    const help = kvio(['--help']);
+    expect(help).toMatchObject({ status: 0, stderr: '' });
+    expect(help.stdout).toMatch(/tour .*\n.*kernels /);
+    expect(kvio([])).toMatchObject({ status: 2, stdout: help.stdout });
+  });
+
+  it.each([
+    [['turo'], /no command 'turo': one of tour, kernels/],
+    [['tour', 'twice'], /tour takes no arguments: 'twice'/],
+    [['tour', '--colour'], /--colour/],
+    [['toString'], /no command 'toString'/],
+  ])('refuses %j', (args, message) => {
+    const { status, stdout, stderr } = kvio(args);
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
+    expect(stderr).toMatch(message);
+    expect(stderr.trim().split('\n')).toHaveLength(1);
+  });
+
+  it('lists kernels with reasons', () => {
+    const { stdout, status } = kvio(['kernels']);
+    expect(status).toBe(0);
+    const lines = stdout.trim().split('\n');
+    for (const [i, { kind, available, reason }] of findKernels().entries()) {
+      expect(lines[i]).toMatch(new RegExp(`^${kind} +${available ? 'yes' : 'no'} `));
+      expect(lines[i]).toContain(reason);
+    }
+  });
+
+  it('refuses a KVIO_KERNEL that is no kernel', () => {
+    expect(kvio(['tour'], { KVIO_KERNEL: 'xen' })).toMatchObject({
+      status: 2,
+      stderr: "kvio: KVIO_KERNEL must be one of 'native', 'ffi', 'sim', not 'xen'\n",
+    });
+  });
+});
+
+describe('kvio tour', () => {
+  const guests = ['hello', 'ports', 'string I/O', 'MMIO', 'shutdown'];
+
+  it('shows every guest on every kernel, without a difference', () => {
+    const { stdout, stderr, status } = kvio(['tour']);
+    expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
+    for (const name of guests) expect(stdout).toMatch(new RegExp(`^${name} `, 'm'));
+    const header = stdout.split('\n').find((line) => /\(Linux /.test(line))!;
+    for (const kind of available) expect(header).toContain(`${kind} (Linux `);
+    const row = stdout.split('\n').find((line) => /io out 0x3f8 48\b/.test(line))!;
+    expect(row.match(/io out 0x3f8 48/g)).toHaveLength(available.length);
+    expect(stdout.match(/shutdown\b/g)!.length).toBeGreaterThan(available.length);
+    expect(stdout).not.toMatch(/≠|—/);
+    expect(stdout).not.toContain('\x1b');
+  });
+
+  it('runs with the simulator only, and says what was not run', () => {
+    const { stdout, stderr, status } = kvio(['tour'], { KVIO_KERNEL: 'sim' });
+    expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
+    expect(stdout).toMatch(/^native +no .*not run: KVIO_KERNEL=sim$/m);
+    expect(stdout).toMatch(/5 guests ran on one kernel\. Nothing to compare it with here\./);
+  });
+});
+
+describe('colour', () => {
+  const terminal = { isTTY: true, hasColors: () => true };
+  it('is for terminals that have it', () => {
+    expect(paintFor(terminal, {}).red('x')).toBe('\x1b[31mx\x1b[39m');
+    expect(paintFor({ isTTY: false, hasColors: () => true }, {}).red('x')).toBe('x');
+    expect(paintFor({ isTTY: true, hasColors: () => false }, {}).red('x')).toBe('x');
+    expect(paintFor({}, {}).red('x')).toBe('x');
+    expect(paintFor(terminal, { NO_COLOR: '1' }).bold('x')).toBe('x');
+    expect(paintFor(terminal, { NO_COLOR: '' }).bold('x')).not.toBe('x');
+  });
+});

@@ -1,0 +1,127 @@
+/** Goldens: what a real kernel answered, as files, and the comparison of a report with one. */
+import type { Fact, Observation } from './case.ts';
+import { NOT_MODELLED } from './case.ts';
+import type { Report } from './run-cases.ts';
+
+export interface Golden {
+  /** `6.18-pvm`: release, backend, configuration; see identity.ts. */
+  readonly identity: string;
+  readonly release: string;
+  readonly cases: Readonly<Record<string, Observation>>;
+  /** Cases that could not be run where this was recorded, and why. */
+  readonly notRun: Readonly<Record<string, string>>;
+}
+
+export interface Difference {
+  readonly case: string;
+  readonly label: string;
+  readonly expected: Fact | undefined;
+  readonly got: Fact | undefined;
+}
+
+/** A difference that is known, between two kinds of real kernels or between a kernel and a way to it, with its reason. */
+export interface KnownDifference {
+  /** Identities or kernel names it is between: a prefix followed by `*`, or the whole. */
+  readonly between: readonly [string, string];
+  /** Name of the case and label of the fact; `*` at the end stands for any rest. */
+  readonly case: string;
+  readonly label: string;
+  readonly reason: string;
+}
+
+export interface Comparison {
+  /** Facts that were compared and are the same. */
+  readonly same: number;
+  readonly differences: readonly Difference[];
+  readonly known: readonly (Difference & { readonly reason: string })[];
+  /** Facts the simulator says it does not model. */
+  readonly notModelled: readonly { readonly case: string; readonly label: string; readonly what: string }[];
+  /** Cases that were not run on one of the two, and why. */
+  readonly notRun: readonly { readonly case: string; readonly reason: string }[];
+}
+
+export function toGolden(report: Report): Golden {
+  const failed = [...report.results].flatMap(([name, result]) => ('failed' in result ? [`${name}: ${result.failed}`] : []));
+  if (failed.length > 0) throw new Error(`cases failed; nothing is recorded:\n${failed.join('\n')}`);
+  if (report.identity === undefined) throw new Error('there is no /dev/kvm to record');
+  const cases: Record<string, Observation> = {};
+  const notRun: Record<string, string> = {};
+  for (const [name, result] of report.results) {
+    if ('facts' in result) cases[name] = result.facts;
+    else if ('notRun' in result) notRun[name] = result.notRun;
+  }
+  return { identity: report.identity, release: report.release, cases, notRun };
+}
+
+/** JSON with a fact a line, so that a changed answer is a changed line. */
+export function formatGolden(golden: Golden): string {
+  const cases = Object.entries(golden.cases).map(([name, facts]) => {
+    const lines = Object.entries(facts).map(([label, fact]) => `      ${JSON.stringify(label)}: ${JSON.stringify(fact)}`);
+    return `    ${JSON.stringify(name)}: {\n${lines.join(',\n')}\n    }`;
+  });
+  const notRun = Object.entries(golden.notRun).map(([name, reason]) => `    ${JSON.stringify(name)}: ${JSON.stringify(reason)}`);
+  return [
+    '{',
+    `  "identity": ${JSON.stringify(golden.identity)},`,
+    `  "release": ${JSON.stringify(golden.release)},`,
+    `  "cases": {\n${cases.join(',\n')}\n  },`,
+    `  "notRun": {${notRun.length === 0 ? '' : `\n${notRun.join(',\n')}\n  `}}`,
+    '}',
+    '',
+  ].join('\n');
+}
+
+export function countObservations(golden: Pick<Golden, 'cases'>): number {
+  return Object.values(golden.cases).reduce((sum, facts) => sum + Object.keys(facts).length, 0);
+}
+
+/** Compares what a kernel answered with a golden, fact by fact. `names` are what known differences call the two. */
+export function compare(golden: Golden, report: Report, known: readonly KnownDifference[] = [], names: readonly [string, string] = [golden.identity, report.kernel]): Comparison {
+  let same = 0;
+  const differences: Difference[] = [];
+  const excused: (Difference & { reason: string })[] = [];
+  const notModelled: { case: string; label: string; what: string }[] = [];
+  const notRun: { case: string; reason: string }[] = [];
+  for (const [name, result] of report.results) {
+    if ('notRun' in result) {
+      notRun.push({ case: name, reason: result.notRun });
+      continue;
+    }
+    if ('failed' in result) {
+      differences.push({ case: name, label: '(the whole case)', expected: 'facts', got: result.failed });
+      continue;
+    }
+    const expected = golden.cases[name];
+    if (expected === undefined) {
+      notRun.push({ case: name, reason: `golden ${golden.identity} has no such case: ${golden.notRun[name] ?? 'record it (npm run golden:record)'}` });
+      continue;
+    }
+    for (const label of new Set([...Object.keys(expected), ...Object.keys(result.facts)])) {
+      const [want, got] = [expected[label], result.facts[label]];
+      if (typeof got === 'string' && got.startsWith(NOT_MODELLED)) notModelled.push({ case: name, label, what: got.slice(NOT_MODELLED.length) });
+      else if (JSON.stringify(want) === JSON.stringify(got)) same++;
+      else {
+        const difference = { case: name, label, expected: want, got };
+        const reason = known.find((entry) => speaksOf(entry, difference, names))?.reason;
+        if (reason === undefined) differences.push(difference);
+        else excused.push({ ...difference, reason });
+      }
+    }
+  }
+  return { same, differences, known: excused, notModelled, notRun };
+}
+
+function speaksOf(entry: KnownDifference, difference: Difference, names: readonly [string, string]): boolean {
+  const [a, b] = entry.between;
+  const pair = (matches(a, names[0]) && matches(b, names[1])) || (matches(a, names[1]) && matches(b, names[0]));
+  return pair && matches(entry.case, difference.case) && matches(entry.label, difference.label);
+}
+
+function matches(pattern: string, text: string): boolean {
+  return pattern.endsWith('*') ? text.startsWith(pattern.slice(0, -1)) : pattern === text;
+}
+
+/** A difference as a reader wants it: the case, the fact, what was recorded, what was answered. */
+export function showDifference({ case: name, label, expected, got }: Difference): string {
+  return `${name} › ${label}\n    golden: ${JSON.stringify(expected)}\n    answer: ${JSON.stringify(got)}`;
+}

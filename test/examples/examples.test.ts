@@ -1,0 +1,80 @@
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { findKernels } from 'kvio';
+import { describe, expect, it } from 'vitest';
+
+const root = new URL('../../', import.meta.url).pathname;
+
+/** What each example prints, on every kernel. Those that need what ffi lacks say so there. */
+const outputs: Readonly<Record<string, readonly string[]>> = {
+  hello: ['H'],
+  ports: [
+    'in  8 bits at port 0x10: 0x2a',
+    'out 8 bits at port 0x11: 0x2a',
+    'in  16 bits at port 0x12: 0x1fff',
+    'out 16 bits at port 0x14: 0x2000',
+    'in  32 bits at port 0x18: 0xcafef00d',
+    'out 32 bits at port 0x1c: 0xcafef00d',
+    'rax 0xcafef00d',
+  ],
+  'string-io': [
+    'REP INSB asks for 1024 bytes',
+    'REP INSB asks for 476 bytes',
+    'REP OUTSB wrote: a string, written by REP OUTSB',
+    'the guest has all 1500 bytes in its memory',
+  ],
+  mmio: [
+    'read  2 at 0: 34 12',
+    'write 2 at 2: 34 12',
+    'write 4 at 4: 01 02 03 04',
+    'read  1 at 8: 7f',
+    'write 1 at 8: 80',
+    'device: 34 12 34 12 01 02 03 04 80',
+  ],
+  'async-run': ['the guest wrote to port 1', 'intr', 'the guest spun while the event loop ticked 3 times; it stands at 0x1002'],
+  'worker-kick': ['KVM_RUN came back: intr, rip 0x1000'],
+};
+
+const withoutAsync: Readonly<Record<string, readonly string[]>> = {
+  'async-run': ['the ffi kernel has synchronous calls only'],
+  'worker-kick': ['the ffi kernel cannot interrupt a vCPU'],
+};
+
+it('every example has its output here', () => {
+  const names = readdirSync(`${root}examples`).filter((name) => name.endsWith('.ts'));
+  expect(names.map((name) => name.slice(0, -3)).sort()).toEqual(Object.keys(outputs).sort());
+});
+
+for (const { kind, available, reason } of findKernels()) {
+  describe.skipIf(!available)(`examples on ${kind}${available ? '' : ` (not run: ${reason})`}`, () => {
+    it.each(Object.keys(outputs))('%s', (name) => {
+      const { stdout, stderr, status } = spawnSync(process.execPath, [`${root}scripts/example.mjs`, name], {
+        env: { ...process.env, KVIO_KERNEL: kind },
+        encoding: 'utf8',
+      });
+      expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
+      const expected = (kind === 'ffi' && withoutAsync[name]) || outputs[name]!;
+      expect(stdout.trimEnd().split('\n')).toEqual(expected);
+    });
+  });
+}
+
+describe('README.md', () => {
+  const readme = readFileSync(`${root}README.md`, 'utf8');
+  it('shows examples/hello.ts, which is run above', () => {
+    const [, block] = /```ts\n(.*?)```/s.exec(readme)!;
+    expect(block).toBe(readFileSync(`${root}examples/hello.ts`, 'utf8'));
+  });
+
+  it('names commands and files that exist', () => {
+    const { scripts } = JSON.parse(readFileSync(`${root}package.json`, 'utf8'));
+    for (const [, script] of readme.matchAll(/npm (?:run )?(start|test|example)\b/g)) expect(scripts).toHaveProperty([script!]);
+    for (const [, path] of readme.matchAll(/`((?:docs|examples)\/[\w.-]+)`/g))
+      expect(readFileSync(`${root}${path}`, 'utf8')).not.toBe('');
+    const listed = /The others: (.*)\./
+      .exec(readme)![1]!
+      .split(', ')
+      .map((name) => name.slice(1, -1));
+    expect([...listed, 'hello'].sort()).toEqual(Object.keys(outputs).sort());
+  });
+});
