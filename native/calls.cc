@@ -37,6 +37,8 @@ void closeOwned(Env* env) {
 
 namespace {
 
+constexpr int sliceMs = 50;
+
 /// A new descriptor: closed with the environment unless JavaScript closes it before.
 napi_value opened(const Args& args, int64_t fd) {
   if (fd >= 0) own(args.own(), static_cast<int>(fd), true);
@@ -88,12 +90,31 @@ napi_value Fcntl(napi_env env, napi_callback_info info) {
   return command == F_DUPFD || command == F_DUPFD_CLOEXEC ? opened(args, result) : args.result(result);
 }
 
+int64_t now() {
+  timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return time.tv_sec * int64_t{1000} + time.tv_nsec / 1000000;
+}
+
+/// A worker that blocks in the kernel could not be terminated: it looks up every 50 ms. False: it is being terminated.
+bool awaitReady(const Args& args, int fd, short events) {
+  if (args.own()->isMain) return true;
+  pollfd waited = {fd, events, 0};
+  for (int timeout = 0; poll(&waited, 1, timeout) == 0; timeout = sliceMs) {
+    if (timeout > 0 && !alive(args.env())) return false;
+    // A descriptor that does not block has its own answer to not being ready.
+    int flags = timeout > 0 ? 0 : fcntl(fd, F_GETFL);
+    if (flags < 0 || (flags & O_NONBLOCK) != 0) return true;
+  }
+  return true;
+}
+
 napi_value Read(napi_env env, napi_callback_info info) {
   Args args(env, info);
   int fd = args.int32(0, "fd");
   Bytes into = args.bytes(1, "into");
   if (!args.ok()) return nullptr;
-  return args.result(outcome(read(fd, into.data, into.length)));
+  return args.result(!awaitReady(args, fd, POLLIN) ? -EINTR : outcome(read(fd, into.data, into.length)));
 }
 
 napi_value Write(napi_env env, napi_callback_info info) {
@@ -101,7 +122,7 @@ napi_value Write(napi_env env, napi_callback_info info) {
   int fd = args.int32(0, "fd");
   Bytes from = args.bytes(1, "from");
   if (!args.ok()) return nullptr;
-  return args.result(outcome(write(fd, from.data, from.length)));
+  return args.result(!awaitReady(args, fd, POLLOUT) ? -EINTR : outcome(write(fd, from.data, from.length)));
 }
 
 napi_value Pread(napi_env env, napi_callback_info info) {
@@ -184,12 +205,6 @@ napi_value Fstat(napi_env env, napi_callback_info info) {
   return args.result(result);
 }
 
-int64_t now() {
-  timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * int64_t{1000} + time.tv_nsec / 1000000;
-}
-
 /// (fd, events, revents) triples. A wait without end looks up every 50 ms whether its worker is to be terminated.
 napi_value Poll(napi_env env, napi_callback_info info) {
   Args args(env, info);
@@ -210,8 +225,8 @@ napi_value Poll(napi_env env, napi_callback_info info) {
   for (;;) {
     int64_t left = timeout < 0 ? -1 : end - now();
     if (timeout >= 0 && left < 0) left = 0;
-    bool sliced = slices && (left < 0 || left > 50);
-    result = outcome(poll(fds, count, sliced ? 50 : static_cast<int>(left)));
+    bool sliced = slices && (left < 0 || left > sliceMs);
+    result = outcome(poll(fds, count, sliced ? sliceMs : static_cast<int>(left)));
     if (result != 0 || !sliced || !alive(env)) break;
   }
   if (result >= 0)

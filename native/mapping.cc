@@ -15,6 +15,9 @@ namespace kvio {
 namespace {
 
 constexpr long hugetlbMagic = 0x958458f6;  // linux/magic.h: HUGETLBFS_MAGIC
+/// linux/magic.h: SYSFS_MAGIC, PROC_SUPER_MAGIC, DEBUGFS_MAGIC, DMA_BUF_MAGIC, GUEST_MEMFD_MAGIC. Their regular files are devices in
+/// disguise (a PCI function's resource0), or fault by their own rules.
+constexpr long deviceLike[] = {0x62656572, 0x9fa0, 0x64626720, 0x444d4142, 0x474d454d};
 constexpr uint64_t kvmPages = 3;           // kvm.md §4.2: kvm_run, the PIO page, the coalesced MMIO ring
 constexpr uint64_t dirtyRingPage = 64;     // linux/kvm.h: KVM_DIRTY_LOG_PAGE_OFFSET on x86-64 and arm64
 
@@ -54,10 +57,13 @@ size_t steadyPages(int fd, uint64_t offset, uint64_t length, int flags) {
   if (named < 0) return 0;
   target[named] = 0;
   if (strncmp(target, "anon_inode:kvm-vcpu:", 20) == 0) return steadyVcpu(fd, offset, length, flags) ? 4096 : 0;
-  // guest_memfd is a regular file on newer kernels, and faults wherever memory is private or absent.
-  if (strstr(target, "[kvm-gmem]") != nullptr) return 0;
+  // guest_memfd (a regular file on newer kernels) faults wherever memory is private or absent; a dma-buf may be device memory.
+  if (strncmp(target, "anon_inode:", 11) == 0 || strncmp(target, "/[kvm-gmem]", 11) == 0 || strncmp(target, "/dmabuf:", 8) == 0) return 0;
   struct stat stat;
-  if (fstat(fd, &stat) != 0 || !S_ISREG(stat.st_mode)) return 0;
+  struct statfs system;
+  if (fstat(fd, &stat) != 0 || !S_ISREG(stat.st_mode) || fstatfs(fd, &system) != 0) return 0;
+  for (long magic : deviceLike)
+    if (system.f_type == magic) return 0;
   size_t pageSize = filePageSize(fd);
   // What lies in the file's last page can be touched, beyond its end too.
   uint64_t size = (static_cast<uint64_t>(stat.st_size) + pageSize - 1) & ~(pageSize - 1);

@@ -15,6 +15,7 @@ struct Runner {
   Env* env;
   Record* record;
   pthread_t thread;
+  pid_t threadId = 0;
   Mutex mutex;
   pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
   bool busy = false;
@@ -33,6 +34,7 @@ void* runnerThread(void* data) {
   prctl(PR_SET_NAME, name);
   RunOptions options;
   options.thread = threadId();
+  __atomic_store_n(&runner->threadId, options.thread, __ATOMIC_RELEASE);
   options.stop = &runner->stop;
   runner->mutex.lock();
   for (;;) {
@@ -79,7 +81,8 @@ void halt(Runner* runner) {
   if (!busy) return;
   // Either it has not entered yet and will see `stop` under this mutex, or it is inside and gets the signal.
   Locked locked(runner->record->mutex);
-  if (runner->record->thread != 0) interrupt(runner->record, stopped);
+  pid_t thread = __atomic_load_n(&runner->threadId, __ATOMIC_ACQUIRE);
+  if (thread != 0 && runner->record->thread == thread) interrupt(runner->record, stopped);
   pthread_cond_broadcast(&runner->record->left);
 }
 

@@ -32,4 +32,5 @@ export { type DeviceAttr, Kvm } from './kvm/system.ts';
 export { type ExitIterable, Vcpu } from './kvm/vcpu.ts';
 export { type MemorySlot, type MemorySlot2, Vm } from './kvm/vm.ts';
 // Which kernel answers, and why
-export { findKernels, type KernelFound, kick, type OpenOptions, openKernel } from './open.ts';
+export { kick } from './open/kick.ts';
+export { findKernels, type KernelFound, type OpenOptions, openKernel } from './open.ts';

@@ -4,10 +4,11 @@ import { KvioError, rangeError, typeError } from './kernel/errors.ts';
 import type { Kernel } from './kernel/kernel.ts';
 import { loadAddon, openNative } from './native/index.ts';
 import { deviceTrouble } from './open/devices.ts';
-import { openSim, type SimOptions } from './sim/index.ts';
+import { openSim } from './open/simulator.ts';
+import type { SimOptions } from './sim/index.ts';
 
 /** Which kernel to open. What else is given goes to the simulator, if it is the simulator (`machine` …). */
-export interface OpenOptions extends SimOptions {
+export interface OpenOptions extends Omit<SimOptions, 'reason'> {
   /** Decides, whatever `KVIO_KERNEL` says; an error where it is not there. */
   kernel?: KernelKind;
   /** Devices that must come from this kernel, all of them: default `['/dev/kvm']`. */
@@ -74,11 +75,16 @@ export function findKernels(devices: readonly string[] = defaultDevices): Kernel
 
 /** What the road to the real kernel is missing goes before what the host is missing only where the host is missing nothing. */
 function real(kind: KernelKind, trouble: string | undefined, devices: string, road: object, loaded: string): KernelFound {
-  const missing = 'reason' in road ? String(road.reason) : undefined;
+  const missing = 'reason' in road ? `${String(road.reason)}${kind === 'native' ? remedy(String(road.reason)) : ''}` : undefined;
   const reason = trouble ?? missing;
   return reason === undefined
     ? { kind, available: true, reason: `${devices} can be opened, ${loaded}` }
     : { kind, available: false, reason };
+}
+
+function remedy(reason: string): string {
+  if (!/not built|could not be loaded/.test(reason)) return '';
+  return '; to build it: npm run build in a checkout, npx node-gyp rebuild --directory node_modules/kvio in a project';
 }
 
 /** What decides the kernel, if anything does: the option, then `KVIO_KERNEL`. Throws RangeError for a name that is none of the three. */

@@ -2,15 +2,18 @@
  * What the calls cost without JavaScript. Sets up the guest of guest.mjs, then answers lines on standard input:
  *   ioctl N    N × KVM_GET_API_VERSION
  *   exit N     N × KVM_RUN up to a port exit
- * each with the nanoseconds one of them took. Ends with the input; exit status 2 and a line on standard error if /dev/kvm fails.
+ * each with the nanoseconds one of them took. With an argument a second thread sleeps meanwhile: a process with threads, as Node is
+ * one, shares its descriptor table, and the kernel then counts a reference to the file around every call. Ends with the input; exit status 2 and a line on standard error if /dev/kvm fails.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 static int fail(const char *what)
 {
@@ -25,7 +28,13 @@ static double now(void)
 	return time.tv_sec * 1e9 + time.tv_nsec;
 }
 
-int main(void)
+static void *sleeper(void *nothing)
+{
+	pause();
+	return nothing;
+}
+
+int main(int argc, char **argv)
 {
 	/* mov dx,0x3f8; mov al,'H'; again: out dx,al; jmp again */
 	static const unsigned char code[] = { 0xba, 0xf8, 0x03, 0xb0, 0x48, 0xee, 0xeb, 0xfd };
@@ -35,6 +44,7 @@ int main(void)
 	struct kvm_run *run;
 	char line[64], what[16];
 	int kvm, vm, vcpu, count;
+	pthread_t thread;
 	void *ram;
 
 	if ((kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC)) < 0)
@@ -60,6 +70,8 @@ int main(void)
 	if (ioctl(vcpu, KVM_SET_SREGS, &sregs) < 0 || ioctl(vcpu, KVM_SET_REGS, &regs) < 0)
 		return fail("KVM_SET_SREGS, KVM_SET_REGS");
 
+	if (argc > 1 && pthread_create(&thread, NULL, sleeper, argv[1]) != 0)
+		return fail("pthread_create");
 	while (fgets(line, sizeof(line), stdin) && sscanf(line, "%15s %d", what, &count) == 2) {
 		double start = now();
 		int index, bad = 0;

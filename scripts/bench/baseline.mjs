@@ -4,16 +4,18 @@ import { mkdirSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { at, which } from '../ensure/tree.mjs';
 
-/** `{ measure(what, count), stop() }`, or `{ reason }`. */
-export async function openBaseline() {
+/** `{ measure(what, count), stop() }`, or `{ reason }`. `threads`: with a second thread that sleeps. */
+export async function openBaseline({ threads = false } = {}) {
   const compiler = which('gcc') ?? which('cc');
   if (compiler === undefined) return { reason: 'no C compiler on PATH' };
-  const program = at('.cache', 'bench', 'baseline');
+  const program = at('.cache', 'bench', threads ? 'baseline-threads' : 'baseline');
   mkdirSync(at('.cache', 'bench'), { recursive: true });
-  const built = spawnSync(compiler, ['-O2', '-o', program, at('scripts', 'bench', 'baseline.c')], { encoding: 'utf8' });
+  const built = spawnSync(compiler, ['-O2', '-pthread', '-o', program, at('scripts', 'bench', 'baseline.c')], {
+    encoding: 'utf8',
+  });
   if (built.status !== 0) return { reason: `baseline.c does not compile: ${built.stderr.split('\n')[0]}` };
 
-  const child = spawn(program, { stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = spawn(program, threads ? ['threads'] : [], { stdio: ['pipe', 'pipe', 'pipe'] });
   let complaint = '';
   child.stderr.on('data', (data) => {
     complaint += data;

@@ -94,13 +94,13 @@ export async function openContestants() {
       return { reason: error.message };
     }
   };
-  const baseline = await openBaseline();
-  const c =
-    baseline.reason === undefined
-      ? { ioctl: (n) => baseline.measure('ioctl', n), exit: (n) => baseline.measure('exit', n) }
-      : baseline;
+  const baselines = [await openBaseline(), await openBaseline({ threads: true })];
+  const [c, threads] = baselines.map((each) =>
+    each.reason === undefined ? { ioctl: (n) => each.measure('ioctl', n), exit: (n) => each.measure('exit', n) } : each,
+  );
   const contestants = [
     { name: 'C', ...c },
+    { name: 'C, in a process with threads', ...threads },
     { name: 'addon, raw', ...on('native', throughBackend) },
     { name: 'addon, kernel.ioctl / vcpu.run', ...on('native', throughKernel) },
     { name: 'ffi-rs, kernel.ioctl / vcpu.run', slow: true, ...on('ffi', throughKernel) },
@@ -108,7 +108,7 @@ export async function openContestants() {
     { name: 'simulator, kernel.ioctl / vcpu.run', ...on('sim', throughKernel) },
   ];
   const close = () => {
-    baseline.stop?.();
+    for (const baseline of baselines) baseline.stop?.();
     for (const kernel of Object.values(kernels)) kernel.close();
   };
   return { contestants, close };

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { root } from '../ensure/tree.mjs';
 import { median } from './statistics.mjs';
 
-const report = `process.stdout.write(JSON.stringify([performance.now(), process.memoryUsage().rss, process.memoryUsage().heapUsed]))`;
+const report = `process.stdout.write(JSON.stringify([performance.now(), process.memoryUsage().rss, process.memoryUsage().heapUsed, process.cpuUsage()]))`;
 
 function fresh(statement) {
   const start = process.hrtime.bigint();
@@ -13,8 +13,8 @@ function fresh(statement) {
   });
   const wall = Number(process.hrtime.bigint() - start) / 1e6;
   if (status !== 0) throw new Error(`${statement}: ${stderr}`);
-  const [ready, rss, heap] = JSON.parse(stdout);
-  return { wall, ready, rss: rss / 1e6, heap: heap / 1e6 };
+  const [ready, rss, heap, { user, system }] = JSON.parse(stdout);
+  return { wall, ready, cpu: (user + system) / 1e3, rss: rss / 1e6, heap: heap / 1e6 };
 }
 
 /** Milliseconds and megabytes of the import alone: differences of medians. */
@@ -29,6 +29,7 @@ export function footprint(rounds, specifier = 'kvio') {
   return {
     import_ms: difference('ready'),
     process_ms: difference('wall'),
+    cpu_ms: difference('cpu'),
     rss_mb: difference('rss'),
     heap_mb: difference('heap'),
   };

@@ -32,7 +32,8 @@ export function image() {
 }
 
 /** One line of the golden file: code, the eight registers and flags before; what differs afterwards. All numbers hexadecimal. */
-export const formatInput = (c) => `${Buffer.from(c.code).toString('hex')} ${[...c.regs, c.flags].map((v) => v.toString(16)).join(',')}`;
+export const formatInput = (c) =>
+  `${Buffer.from(c.code).toString('hex')} ${[...c.regs, c.flags].map((v) => v.toString(16)).join(',')}`;
 
 export function parse(line) {
   const [code, before, exit, after, memory = ''] = line.split(' ');
@@ -47,7 +48,9 @@ export function parse(line) {
 
 /** What a case left behind, in the words of the golden file: changed registers, then cs:ip, flags; then changed memory. */
 export function formatResult(c, result) {
-  const changed = REGISTERS.flatMap((name, k) => (result.regs[k] !== c.regs[k] ? [`${name}=${result.regs[k].toString(16)}`] : []));
+  const changed = REGISTERS.flatMap((name, k) =>
+    result.regs[k] !== c.regs[k] ? [`${name}=${result.regs[k].toString(16)}`] : [],
+  );
   const segments = Object.keys(SELECTORS).flatMap((name, k) =>
     result.selectors[k] !== SELECTORS[name] ? [`${name}=${result.selectors[k].toString(16)}`] : [],
   );
@@ -62,3 +65,7 @@ export function formatResult(c, result) {
   }
   return `${result.exit} ${after} ${memory.join(',')}`.trimEnd();
 }
+
+/** A result with the flags of `mask` (left undefined by the instructions) cleared. */
+export const masked = (text, mask) =>
+  text.replace(/fl=([0-9a-f]+)/, (_, hex) => `fl=${(Number.parseInt(hex, 16) & ~mask).toString(16)}`);

@@ -1,6 +1,6 @@
 // build/Release/*.node by node-gyp. What is missing is named, remembered, and tried again only when something changed: without
 // the addon kvio goes on with ffi-rs or the simulator.
-import { realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { at, exists, filesUnder, fingerprint, readStamp, run, say, which, writeStamp } from './tree.mjs';
 
@@ -10,7 +10,7 @@ const make = () => which(process.env.MAKE || 'make');
 const compiler = () => which((process.env.CXX || 'g++').trim().split(/\s+/)[0]);
 
 /** The headers that came with this Node: `--nodedir` for node-gyp. Undefined: node-gyp has to download them. */
-export function nodedir() {
+function nodedir() {
   const candidates = [process.env.npm_config_nodedir, dirname(dirname(realpathSync(process.execPath)))];
   return candidates.find((folder) => folder && exists(join(folder, 'include', 'node', 'node_api.h')));
 }
@@ -24,10 +24,15 @@ const inputs = () => fingerprint(sources(), process.platform, process.arch);
 const tools = () => ({ python: python(), make: make(), compiler: compiler(), nodedir: nodedir() });
 
 /** What prebuildify made, or brought along: the loader prefers it. */
-export const prebuilt = join('prebuilds', `${process.platform}-${process.arch}`, 'kvio.node');
+const prebuilt = join('prebuilds', `${process.platform}-${process.arch}`, 'kvio.node');
 
 function built() {
   return exists(at(prebuilt)) || exists(at('build', 'Release', 'kvio.node'));
+}
+
+function newerThanSources(file) {
+  const time = (path) => statSync(at(path), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  return sources().every((source) => time(source) <= time(file));
 }
 
 /** The names of what is not there, with what to do about each. */
@@ -60,11 +65,10 @@ export const addon = {
     if (stamp?.inputs !== inputs()) return false;
     return stamp.reason === undefined ? built() : JSON.stringify(stamp.tools) === JSON.stringify({ ...tools() });
   },
-  /** The prebuilt one is of these very sources. */
-  adoptPrebuilt: () => writeStamp('addon', { inputs: inputs(), tools: tools() }),
   run() {
     if (exists(at(prebuilt))) {
-      say(`removing ${prebuilt}: it is older than native/`);
+      if (newerThanSources(prebuilt)) return writeStamp('addon', { inputs: inputs(), tools: tools() });
+      say(`removing ${prebuilt}: it is older than native/, and the loader would prefer it`);
       rmSync(at(prebuilt));
     }
     const found = tools();

@@ -105,7 +105,8 @@ export function run(program, args, { env = process.env, quiet = false } = {}) {
     encoding: 'utf8',
     maxBuffer: 1 << 26,
   });
-  const output = `${result.stdout ?? ''}${result.stderr ?? ''}${result.error ? `${result.error.message}\n` : ''}`;
+  const ending = result.error?.message ?? (result.signal === null ? undefined : `${program} was ended by ${result.signal}`);
+  const output = `${result.stdout ?? ''}${result.stderr ?? ''}${ending === undefined ? '' : `${ending}\n`}`;
   return { ok: result.status === 0, output };
 }
 

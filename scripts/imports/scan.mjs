@@ -126,7 +126,7 @@ export function importsOf(source) {
     const member = is(index - 3, '.');
     const statement = (before === 'from' && fromClause(list, index - 2)) || before === 'import';
     const dynamic = called?.kind === 'word' && ['import', 'require'].includes(called.text) && !member;
-    const url = called?.text === 'URL' && is(index + 1, ',') && is(index + 2, 'import') && token.text.startsWith('.');
+    const url = called?.text === 'URL' && is(index + 1, ',') && is(index + 2, 'import') && /^\..*\.[cm]?[jt]s$/.test(token.text);
     if (statement || dynamic || url) found.push({ specifier: token.text, line: token.line });
   });
   return found;

@@ -2,6 +2,7 @@
  * Asks this host's /dev/kvm everything a machine profile of the simulator holds, and prints it as JSON.
  * Built and run by capture-profile.mjs. Needs read/write access to /dev/kvm; changes nothing outside its own VMs.
  */
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -10,12 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #define LAST_CAP 260
 
-static int sys, vm, vcpu;
+static int sys, vm;
 
 static void die(const char *what) {
   perror(what);
@@ -33,7 +35,7 @@ static void caps(const char *name, int fd) {
   printf("},\n");
 }
 
-static struct kvm_cpuid2 *cpuid(const char *name, unsigned long request) {
+static void cpuid(const char *name, unsigned long request) {
   struct kvm_cpuid2 *table = calloc(1, sizeof *table + 256 * sizeof table->entries[0]);
   table->nent = 256;
   if (ioctl(sys, request, table)) table->nent = 0;
@@ -43,7 +45,6 @@ static struct kvm_cpuid2 *cpuid(const char *name, unsigned long request) {
     printf("%s[%u,%u,%u,%u,%u,%u,%u]", i ? ",\n" : "", e->function, e->index, e->flags, e->eax, e->ebx, e->ecx, e->edx);
   }
   printf("],\n");
-  return table;
 }
 
 static struct kvm_msr_list *msr_list(const char *name, unsigned long request) {
@@ -68,39 +69,54 @@ static int get_msr(int fd, uint32_t index, uint64_t *data) {
   return got == 1;
 }
 
-/* Every readable MSR of the ranges KVM knows: [index, value]. */
-static void msr_values(const char *name, int fd, const struct kvm_msr_list *list) {
-  static const uint32_t ranges[][2] = {{0, 0x2000}, {0x4b564d00, 0x4b564d10}, {0x40000000, 0x40000200}, {0xc0000000, 0xc0000400}, {0xc0010000, 0xc0011100}};
-  int first = 1;
+/* The value of each listed feature MSR on the system descriptor. */
+static void feature_values(const struct kvm_msr_list *list) {
   uint64_t data;
-  (void)list;
-  printf("\"%s\":[", name);
-  for (unsigned r = 0; r < sizeof ranges / sizeof ranges[0]; r++)
-    for (uint32_t index = ranges[r][0]; index < ranges[r][1]; index++) {
-      if (!get_msr(fd, index, &data)) continue;
-      printf("%s[%u,\"%llu\"]", first ? "" : ",\n", index, (unsigned long long)data);
-      first = 0;
-    }
+  printf("\"featureMsrs\":[");
+  for (unsigned i = 0; i < list->nmsrs; i++) {
+    if (!get_msr(sys, list->indices[i], &data)) die("KVM_GET_MSRS");
+    printf("%s[%u,\"%llu\"]", i ? "," : "", list->indices[i], (unsigned long long)data);
+  }
   printf("],\n");
 }
 
-static void segment(const char *name, const struct kvm_segment *s) {
-  printf("\"%s\":{\"base\":\"%llu\",\"limit\":%u,\"selector\":%u,\"type\":%u,\"present\":%u,\"dpl\":%u,\"db\":%u,\"s\":%u,\"l\":%u,\"g\":%u,\"avl\":%u,\"unusable\":%u},\n", name,
-         (unsigned long long)s->base, s->limit, s->selector, s->type, s->present, s->dpl, s->db, s->s, s->l, s->g, s->avl, s->unusable);
+/*
+ * A KVM whose guests execute CPUID on the silicon (PVM) merges the host's leaves 1, 7 and 0xD into what SET_CPUID2 is given. Gives it zeros
+ * and prints what became of them; prints nothing where they stay zeros. Leaf 0xD.1 is asked of the processor itself.
+ */
+static void native_cpuid(void) {
+  struct kvm_cpuid2 *table = calloc(1, sizeof *table + 256 * sizeof table->entries[0]);
+  int vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+  static const uint32_t leaves[][3] = {{1, 0, 0}, {7, 0, 1}, {7, 1, 1}};
+  table->nent = 3;
+  for (int i = 0; i < 3; i++) {
+    table->entries[i].function = leaves[i][0];
+    table->entries[i].index = leaves[i][1];
+    table->entries[i].flags = leaves[i][2];
+  }
+  if (ioctl(vcpu, KVM_SET_CPUID2, table)) die("KVM_SET_CPUID2");
+  table->nent = 256;
+  if (ioctl(vcpu, KVM_GET_CPUID2, table)) die("KVM_GET_CPUID2");
+  printf("\"nativeCpuid\":[");
+  for (unsigned i = 0; table->entries[0].ecx != 0 && i < table->nent; i++) {
+    struct kvm_cpuid_entry2 *e = &table->entries[i];
+    uint32_t a, b, c, d;
+    if (e->function == 0xd && e->index == 1) {
+      __cpuid_count(0xd, 1, a, b, c, d);
+      e->eax = a, e->ebx = b, e->ecx = c, e->edx = d;
+    }
+    printf("%s[%u,%u,%u,%u,%u,%u,%u]", i ? "," : "", e->function, e->index, e->flags, e->eax, e->ebx, e->ecx, e->edx);
+  }
+  printf("],\n");
 }
 
-static void reset_state(void) {
-  struct kvm_regs r;
-  struct kvm_sregs s;
-  struct kvm_fpu f;
-  if (ioctl(vcpu, KVM_GET_REGS, &r) || ioctl(vcpu, KVM_GET_SREGS, &s) || ioctl(vcpu, KVM_GET_FPU, &f)) die("reset state");
-  printf("\"reset\":{\"rdx\":\"%llu\",\"rip\":\"%llu\",\"rflags\":\"%llu\",\n", (unsigned long long)r.rdx, (unsigned long long)r.rip, (unsigned long long)r.rflags);
-  segment("cs", &s.cs);
-  segment("ds", &s.ds);
-  segment("ss", &s.ss);
-  segment("tr", &s.tr);
-  segment("ldt", &s.ldt);
-  printf("\"cr0\":\"%llu\",\"apic_base\":\"%llu\",\"fcw\":%u,\"mxcsr\":%u},\n", (unsigned long long)s.cr0, (unsigned long long)s.apic_base, f.fcw, f.mxcsr);
+/* The highest guest address bit a memslot may have. */
+static int gpa_bits(void) {
+  for (int bits = 52; bits > 32; bits--) {
+    struct kvm_userspace_memory_region region = {.slot = 7, .guest_phys_addr = (1ull << bits) - 4096, .memory_size = 4096};
+    if (ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) == 0) return bits;
+  }
+  return 32;
 }
 
 int main(void) {
@@ -111,23 +127,16 @@ int main(void) {
   printf("{\"release\":\"%s\",\n", u.release);
   caps("system", sys);
   caps("vm", vm);
-  if ((vcpu = ioctl(vm, KVM_CREATE_VCPU, 0)) < 0) die("KVM_CREATE_VCPU");
-  struct kvm_cpuid2 *table = cpuid("supportedCpuid", KVM_GET_SUPPORTED_CPUID);
+  cpuid("cpuid", KVM_GET_SUPPORTED_CPUID);
   cpuid("emulatedCpuid", KVM_GET_EMULATED_CPUID);
-  struct kvm_msr_list *list = msr_list("msrIndexList", KVM_GET_MSR_INDEX_LIST);
-  struct kvm_msr_list *features = msr_list("msrFeatureIndexList", KVM_GET_MSR_FEATURE_INDEX_LIST);
-  msr_values("featureMsrs", sys, features);
-  msr_values("msrs", vcpu, list);
-  reset_state();
-  if (ioctl(vcpu, KVM_SET_CPUID2, table)) die("KVM_SET_CPUID2");
-  msr_values("msrsWithCpuid", vcpu, list);
-  printf("\"tscKhz\":%d,\n", ioctl(vm, KVM_GET_TSC_KHZ, 0));
-  struct kvm_device_attr attr = {.group = 0, .attr = 0};
-  uint64_t xcr0 = 0;
-  attr.addr = (uintptr_t)&xcr0;
-  if (ioctl(sys, KVM_GET_DEVICE_ATTR, &attr)) xcr0 = 0;
+  native_cpuid();
+  msr_list("msrs", KVM_GET_MSR_INDEX_LIST);
+  feature_values(msr_list("features", KVM_GET_MSR_FEATURE_INDEX_LIST));
   uint64_t mce = 0;
   ioctl(sys, KVM_X86_GET_MCE_CAP_SUPPORTED, &mce);
-  printf("\"xcr0\":\"%llu\",\"mceCap\":\"%llu\"}\n", (unsigned long long)xcr0, (unsigned long long)mce);
+  struct rlimit nofile;
+  getrlimit(RLIMIT_NOFILE, &nofile);
+  printf("\"tscKhz\":%d,\"mceCap\":\"%llu\",\"gpaBits\":%d,\"nofile\":%lu,\"memory\":%llu}\n", ioctl(vm, KVM_GET_TSC_KHZ, 0),
+         (unsigned long long)mce, gpa_bits(), (unsigned long)nofile.rlim_cur, (unsigned long long)sysconf(_SC_PHYS_PAGES) * 4096);
   return 0;
 }

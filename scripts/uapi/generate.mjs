@@ -33,9 +33,8 @@ export function probe(tree, arch) {
   for (const [name, { file, text }] of wanted) {
     const value = values.get(name);
     const string = /^"((?:[^"\\]|\\0)*)"$/.exec(text);
-    if (value) constants.set(name, { name, module: moduleOf(file, name), literal: literal(value, text) });
-    else if (string)
-      constants.set(name, { name, module: moduleOf(file, name), literal: `'${string[1].replaceAll('\\0', '\\x00')}'` });
+    const written = string ? `'${string[1].replaceAll('\\0', '\\x00')}'` : value && literal(value, text);
+    if (written) constants.set(name, { name, module: moduleOf(file, name), literal: written });
   }
 
   const byTag = new Map(types.map((type) => [type.name, type]));

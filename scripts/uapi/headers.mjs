@@ -95,5 +95,9 @@ export function compiler(tree, arch) {
   const builtin = execFileSync(command, ['-print-file-name=include'], { encoding: 'utf8' }).trim();
   const include = [join(tree, 'usr/lib/linux/uapi', folder), join(tree, 'usr/include'), builtin];
   const args = ['-nostdinc', ...include.flatMap((folderName) => ['-isystem', folderName]), '-x', 'c', '-std=gnu11', '-w'];
-  return { command, args, run: (extra, input) => execFileSync(command, [...args, ...extra], { input, maxBuffer: 1 << 28 }) };
+  return {
+    command,
+    args,
+    run: (extra, input) => execFileSync(command, [...args, ...extra], { input, stdio: 'pipe', maxBuffer: 1 << 28 }),
+  };
 }

@@ -1,2 +1,141 @@
-// 64-bit struct members, classed: those that hold an address in the caller's memory, and those that do not.
-export const POINTERS = new Set([]);
+// 64-bit struct members, classed: those that hold an address in the caller's memory, and those that do not. A new member of a
+// later header is in neither list; the test that walks all structs then asks for a decision.
+
+/** Members that hold a user address. C pointer types (`void *`) are pointers by themselves. */
+export const POINTERS = new Set([
+  'kvm_userspace_memory_region.userspace_addr',
+  'kvm_userspace_memory_region2.userspace_addr',
+  'kvm_device_attr.addr',
+  'kvm_one_reg.addr',
+  'kvm_enc_region.addr',
+  'kvm_dirty_tlb.bitmap',
+  'kvm_config_tlb.params',
+  'kvm_config_tlb.array',
+  'kvm_xen_hvm_config.blob_addr_32',
+  'kvm_xen_hvm_config.blob_addr_64',
+  'kvm_xen_hvm_attr.u.shared_info.hva',
+  'kvm_xen_vcpu_attr.u.hva',
+  'kvm_sev_cmd.data',
+  'kvm_sev_launch_start.dh_uaddr',
+  'kvm_sev_launch_start.session_uaddr',
+  'kvm_sev_launch_update_data.uaddr',
+  'kvm_sev_launch_secret.hdr_uaddr',
+  'kvm_sev_launch_secret.guest_uaddr',
+  'kvm_sev_launch_secret.trans_uaddr',
+  'kvm_sev_launch_measure.uaddr',
+  'kvm_sev_dbg.src_uaddr',
+  'kvm_sev_dbg.dst_uaddr',
+  'kvm_sev_attestation_report.uaddr',
+  'kvm_sev_send_start.pdh_cert_uaddr',
+  'kvm_sev_send_start.plat_certs_uaddr',
+  'kvm_sev_send_start.amd_certs_uaddr',
+  'kvm_sev_send_start.session_uaddr',
+  'kvm_sev_send_update_data.hdr_uaddr',
+  'kvm_sev_send_update_data.guest_uaddr',
+  'kvm_sev_send_update_data.trans_uaddr',
+  'kvm_sev_receive_start.pdh_uaddr',
+  'kvm_sev_receive_start.session_uaddr',
+  'kvm_sev_receive_update_data.hdr_uaddr',
+  'kvm_sev_receive_update_data.guest_uaddr',
+  'kvm_sev_receive_update_data.trans_uaddr',
+  'kvm_sev_snp_launch_update.uaddr',
+  'kvm_sev_snp_launch_finish.id_block_uaddr',
+  'kvm_sev_snp_launch_finish.id_auth_uaddr',
+  'kvm_tdx_cmd.data',
+  'kvm_tdx_init_mem_region.source_addr',
+  'kvm_arm_copy_mte_tags.addr',
+  'reg_mask_range.addr',
+  'vfio_device_bind_iommufd.token_uuid_ptr',
+  'vfio_device_feature_dma_logging_control.ranges',
+  'vfio_device_feature_dma_logging_report.bitmap',
+  'vfio_iommu_type1_dma_map.vaddr',
+  'vfio_iommu_spapr_register_memory.vaddr',
+  'iommu_ioas_iova_ranges.allowed_iovas',
+  'iommu_ioas_allow_iovas.allowed_iovas',
+  'iommu_ioas_map.user_va',
+  'iommu_hwpt_alloc.data_uptr',
+  'iommu_hw_info.data_uptr',
+  'iommu_hwpt_get_dirty_bitmap.data',
+  'iommu_hwpt_invalidate.data_uptr',
+  'iommu_viommu_alloc.data_uptr',
+]);
+
+/** Members that are something else, by struct: what it is → the members. `*`: all of them, in structs of registers and the like. */
+export const NOT_POINTERS = {
+  // guest registers and CPU state
+  ...all('kvm_regs kvm_segment kvm_dtable kvm_sregs kvm_sregs2 kvm_fpu kvm_msr_entry kvm_guest_debug_arch kvm_vcpu_events'),
+  ...all('kvm_debugregs kvm_xcr kvm_xcrs kvm_x86_mce kvm_debug_exit_arch kvm_ioapic_state kvm_pit_channel_state user_pt_regs'),
+  ...all(
+    'kvm_sync_regs user_fpsimd_state kvm_vmx_nested_state_hdr kvm_svm_nested_state_hdr kvm_pmu_event_filter kvm_tdx_capabilities kvm_tdx_init_vm',
+  ),
+  // what the kernel tells of an exit: guest addresses, registers, flags
+  ...all('kvm_run kvm_hyperv_exit kvm_xen_exit kvm_exit_snp_req_certs'),
+  // paravirtual structs that lie in guest memory
+  ...all('kvm_steal_time kvm_clock_pairing kvm_mmu_op_write_pte kvm_mmu_op_release_pt'),
+  // clocks, counters, sizes, file offsets
+  ...all(
+    'kvm_clock_data kvm_arm_counter_offset vfio_precopy_info vfio_device_feature_mig_data_size vfio_device_migration_info flock',
+  ),
+  // IOVAs, offsets in an fd, sizes, bit masks
+  ...all('vfio_region_info vfio_region_sparse_mmap_area vfio_region_info_cap_nvlink2_ssatgt vfio_region_dma_range'),
+  ...all('vfio_device_gfx_plane_info vfio_device_ioeventfd vfio_device_feature_migration vfio_device_feature_dma_logging_range'),
+  ...all(
+    'vfio_iommu_type1_info vfio_iova_range vfio_iommu_type1_info_cap_migration vfio_iommu_spapr_tce_ddw_info vfio_eeh_pe_err',
+  ),
+  ...all('vfio_iommu_spapr_tce_create vfio_iommu_spapr_tce_remove vfio_iommu_type1_dma_unmap vfio_iommu_type1_dirty_bitmap_get'),
+  ...all(
+    'iommu_iova_range iommu_ioas_map_file iommu_ioas_copy iommu_ioas_unmap iommu_option iommu_hwpt_vtd_s1 iommu_hwpt_arm_smmuv3',
+  ),
+  ...all(
+    'iommu_hwpt_amd_guest iommu_hw_info_vtd iommu_hw_info_amd iommu_hwpt_vtd_s1_invalidate iommu_viommu_arm_smmuv3_invalidate',
+  ),
+  ...all(
+    'iommu_hwpt_pgfault iommu_viommu_tegra241_cmdqv iommu_vdevice_alloc iommu_vevent_arm_smmuv3 iommu_vevent_tegra241_cmdqv',
+  ),
+  ...all('iommu_hw_queue_alloc dma_buf_sync udmabuf_create udmabuf_create_item'),
+  // guest physical addresses, sizes, flags, ids
+  kvm_userspace_memory_region: 'guest_phys_addr memory_size',
+  kvm_userspace_memory_region2: 'guest_phys_addr memory_size guest_memfd_offset pad2',
+  kvm_coalesced_mmio_zone: 'addr',
+  kvm_coalesced_mmio: 'phys_addr',
+  kvm_translation: 'linear_address physical_address',
+  kvm_clear_dirty_log: 'first_page padding2',
+  kvm_dirty_log: 'padding2',
+  kvm_dirty_gfn: 'offset',
+  kvm_vapic_addr: 'vapic_addr',
+  kvm_ioeventfd: 'datamatch addr',
+  // values, but for one capability, which has a rule of its own
+  kvm_enable_cap: 'args',
+  kvm_irq_routing_s390_adapter: 'ind_addr summary_addr ind_offset',
+  kvm_reg_list: 'n reg',
+  kvm_one_reg: 'id',
+  kvm_arm_device_addr: 'id addr',
+  kvm_device_attr: 'attr',
+  kvm_s390_keyop: 'guest_addr',
+  kvm_enc_region: 'size',
+  kvm_memory_attributes: '*',
+  kvm_create_guest_memfd: '*',
+  kvm_pre_fault_memory: '*',
+  kvm_xen_hvm_attr: 'u.shared_info.gfn u.pad',
+  kvm_xen_vcpu_attr: 'u.gpa u.pad u.runstate.* u.timer.expires_ns',
+  kvm_sev_init: '*',
+  kvm_sev_snp_launch_start: '*',
+  kvm_sev_snp_launch_update: 'gfn_start len pad2',
+  kvm_sev_snp_launch_finish: 'pad1',
+  kvm_tdx_cmd: 'hw_error',
+  kvm_tdx_init_mem_region: 'gpa nr_pages',
+  kvm_arm_copy_mte_tags: 'guest_ipa length flags reserved',
+  vfio_device_feature_dma_logging_control: 'page_size',
+  vfio_device_feature_dma_logging_report: 'iova length page_size',
+  vfio_iommu_type1_dma_map: 'iova size',
+  vfio_bitmap: 'pgsize size',
+  vfio_iommu_spapr_register_memory: 'size',
+  iommu_ioas_iova_ranges: 'out_iova_alignment',
+  iommu_ioas_map: 'length iova',
+  iommu_hw_info: 'out_capabilities',
+  iommu_hwpt_get_dirty_bitmap: 'iova length page_size',
+};
+
+function all(names) {
+  return Object.fromEntries(names.split(' ').map((name) => [name, '*']));
+}

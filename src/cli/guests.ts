@@ -18,6 +18,8 @@ export interface Guest {
 export interface Observed {
   readonly exits: readonly string[];
   readonly registers: readonly string[];
+  /** Why it could not be run to its end. */
+  readonly error?: string;
 }
 
 const CODE = 0x1000;
@@ -84,7 +86,7 @@ export const guests: readonly Guest[] = [
 
 const shownRegisters = ['rip', 'rflags', 'rax', 'rcx', 'rdx', 'rsi', 'rdi'] as const;
 
-/** Runs the guest until it halts, shuts down or does something unforeseen. Errors are observations too. */
+/** Runs the guest until it halts, shuts down or does something unforeseen. */
 export function observe(kernel: Kernel, guest: Guest): Observed {
   const exits: string[] = [];
   let registers: string[] = [];
@@ -108,7 +110,7 @@ export function observe(kernel: Kernel, guest: Guest): Observed {
     const regs = vcpu.getRegs();
     registers = shownRegisters.map((name) => `${name} ${hex(regs[name])}`);
   } catch (error) {
-    exits.push(`${(error as Error).name}: ${(error as Error).message}`);
+    return { exits, registers, error: `${(error as Error).name}: ${(error as Error).message}` };
   }
   return { exits, registers };
 }

@@ -11,9 +11,10 @@ const names: Readonly<Record<KernelFound['kind'], string>> = {
 
 /** One line for each kernel: whether it can be used, and why (not). */
 export function kernelsReport(found: readonly KernelFound[], paint: Paint): string[] {
-  return found.map(({ kind, available, reason }) => {
+  return found.map(({ kind, available, reason }, i) => {
     const mark = available ? paint.green('yes') : paint.red('no ');
-    return `${paint.bold(kind.padEnd(WIDTH))}${mark}  ${names[kind]}: ${available ? reason : `not run: ${reason}`}`;
+    const why = reason === found[i - 1]?.reason ? 'for the same reason' : reason;
+    return `${paint.bold(kind.padEnd(WIDTH))}${mark}  ${names[kind]}: ${available ? reason : `not run: ${why}`}`;
   });
 }
 

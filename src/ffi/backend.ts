@@ -1,12 +1,17 @@
 import { release } from 'node:os';
+import { maxArenaView } from '../kernel/arena.ts';
 import type { Backend, KernelFeatures, KernelKind, Kicker, MapRequest, Stat } from '../kernel/backend.ts';
 import type { Mapping } from '../kernel/memory.ts';
 import type { Libc } from './libc.ts';
 import { GuardedMapping } from './mapping.ts';
 import { AT_EMPTY_PATH, STATX_BASIC_STATS, STATX_SIZE, statOf } from './stat.ts';
+import { type FileFacts, Views } from './views.ts';
 
 const ENOSYS = 38;
 const KVM_RUN = 0xae80n;
+const [O_TRUNC, O_CLOEXEC, O_PATH] = [0x200, 0x80000, 0x200000] as const;
+const HUGETLBFS_MAGIC = 0x958458f6n;
+const [MAP_HUGETLB, MAP_HUGE_SHIFT, MAP_HUGE_MASK, DEFAULT_HUGE_SHIFT] = [0x40000, 26, 0x3f, 21] as const;
 const pageSize = 4096;
 
 /** A C string. */
@@ -25,13 +30,16 @@ export class FfiBackend implements Backend {
   readonly release: string = release();
   readonly features: KernelFeatures;
   readonly #libc: Libc;
+  readonly #views: Views;
 
   constructor(libc: Libc) {
     this.#libc = libc;
-    this.features = { async: false, kick: false, guard: true, exactAccess: false, maxView: 0, simulated: false };
+    this.#views = new Views(libc);
+    this.features = { async: false, kick: false, guard: true, exactAccess: false, maxView: maxArenaView, simulated: false };
   }
 
   open(path: string, flags: number, mode: number): number {
+    if ((flags & O_TRUNC) !== 0 && !this.#views.empty) this.#views.shorten(this.#truncates(path), 0n);
     return this.#libc.call('open', text(path), flags, mode);
   }
 
@@ -77,6 +85,7 @@ export class FfiBackend implements Backend {
   }
 
   ftruncate(fd: number, length: bigint): number {
+    this.#views.beforeTruncate(fd, length, () => this.#facts(fd));
     return this.#libc.call('ftruncate', fd, BigInt.asIntN(64, length));
   }
 
@@ -109,10 +118,39 @@ export class FfiBackend implements Backend {
     return length < 0 ? length : new TextDecoder().decode(target.subarray(0, length));
   }
 
-  mmap({ length, prot, flags, fd, offset }: MapRequest): Mapping | number {
-    const span = BigInt(Math.ceil(length / pageSize) * pageSize);
+  mmap(request: MapRequest): Mapping | number {
+    const { length, prot, flags, fd, offset } = request;
+    const viewed = this.#views.map(request, fd < 0 ? undefined : this.#facts(fd));
+    if (viewed !== undefined) return viewed;
+    const page = this.#pageSize(fd, flags);
+    const span = BigInt(Math.ceil(length / page) * page);
     const address = this.#libc.word('mmap', 0n, span, prot, flags, fd, BigInt.asIntN(64, offset));
     return address < 0n ? Number(address) : new GuardedMapping(this.#libc, address, length, span);
+  }
+
+  /** hugetlb maps whole pages of its own size, and unmaps only those. */
+  #pageSize(fd: number, flags: number): number {
+    if (fd < 0)
+      return (flags & MAP_HUGETLB) === 0 ? pageSize : 2 ** ((flags >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK || DEFAULT_HUGE_SHIFT);
+    const statfs = new BigInt64Array(15);
+    const result = this.#libc.call('fstatfs', fd, new Uint8Array(statfs.buffer));
+    return result === 0 && statfs[0] === HUGETLBFS_MAGIC ? Number(statfs[1]) : pageSize;
+  }
+
+  #facts(fd: number): FileFacts | undefined {
+    const stat = this.fstat(fd);
+    const link = this.readlink(`/proc/self/fd/${fd}`);
+    if (typeof stat === 'number' || typeof link === 'number') return undefined;
+    return { key: `${stat.dev}:${stat.ino}`, link, size: stat.size, hugetlb: this.#pageSize(fd, 0) !== pageSize };
+  }
+
+  /** The file that an open with O_TRUNC will empty: a memfd has such a path too, /proc/self/fd/N. */
+  #truncates(path: string): FileFacts | undefined {
+    const probe = this.#libc.call('open', text(path), O_PATH | O_CLOEXEC, 0);
+    if (probe < 0) return undefined;
+    const facts = this.#facts(probe);
+    this.#libc.call('close', probe);
+    return facts;
   }
 
   run(vcpu: number): number {

@@ -24,7 +24,7 @@ const dataType: Readonly<Record<CType, number>> = { int: 1, word: 16, bytes: 10 
 
 const library = 'kvio-libc';
 
-/** Result and parameter types of each libc function, by the name it has here. Those with `:` call the function before it. */
+/** Result and parameter types of each libc function, by the name it has here. `x:y` calls x too, with other parameters. */
 const functions = {
   open: ['int', 'bytes', 'int', 'int'],
   close: ['int', 'int'],
@@ -41,9 +41,11 @@ const functions = {
   ftruncate: ['int', 'int', 'word'],
   fallocate: ['int', 'int', 'int', 'word', 'word'],
   statx: ['int', 'int', 'bytes', 'int', 'int', 'bytes'],
+  fstatfs: ['int', 'int', 'bytes'],
   poll: ['int', 'bytes', 'word', 'int'],
   readlink: ['word', 'bytes', 'bytes', 'word'],
   mmap: ['word', 'word', 'word', 'int', 'int', 'int', 'word'],
+  mremap: ['word', 'word', 'word', 'word', 'int', 'word'],
   munmap: ['int', 'word', 'word'],
   mprotect: ['int', 'word', 'word', 'int'],
   madvise: ['int', 'word', 'word', 'int'],
@@ -100,10 +102,14 @@ export function loadLibc(): { libc: Libc } | { reason: string } {
   try {
     return { libc: new Libc(createRequire(import.meta.url)('ffi-rs') as FfiRs) };
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const first = String(message).split('\n', 1)[0];
-    return {
-      reason: code === 'MODULE_NOT_FOUND' ? 'ffi-rs is not installed (npm install ffi-rs)' : `ffi-rs does not load: ${first}`,
-    };
+    return { reason: why(error as NodeJS.ErrnoException) };
   }
+}
+
+function why({ code, message }: NodeJS.ErrnoException): string {
+  if (code === 'ERR_DLOPEN_DISABLED')
+    return 'ffi-rs may not be loaded (ERR_DLOPEN_DISABLED: --no-addons, or the permission model)';
+  const missing = code === 'MODULE_NOT_FOUND' ? /^Cannot find module '([^']+)'/.exec(message)?.[1] : undefined;
+  if (missing !== undefined) return `${missing} is not installed (an optional dependency: npm install ffi-rs)`;
+  return `ffi-rs does not load: ${message.split('\n', 1)[0]}`;
 }

@@ -1,7 +1,12 @@
+import { word } from '../kernel/arguments.ts';
+import { KernelError } from '../kernel/errors.ts';
 import { showAs } from '../kernel/inspect.ts';
 import type { IoctlArgument, IoctlOptions, Kernel } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
+import { ioctlByRequest } from '../uapi/ioctls.ts';
 import type { Input, Struct } from '../uapi/struct.ts';
+import { EBADF } from '../uapi/sys.ts';
+import { hex } from './show.ts';
 
 /** What must be given back when a handle goes, kept apart from the handle so that it can be collected. */
 interface Held {
@@ -67,6 +72,7 @@ export abstract class Handle {
    * Returns the kernel's value (≥ 0); throws KernelError.
    */
   ioctl(request: number, arg?: IoctlArgument, options?: IoctlOptions): number {
+    if (this.#fd === -1) throw closedError(this, request);
     return this.kernel.ioctl(this.#fd, request, arg, options);
   }
 
@@ -97,6 +103,11 @@ export abstract class Handle {
   }
 }
 
+function closedError(handle: Handle, request: number): KernelError {
+  const name = ioctlByRequest(request)?.name ?? hex(request);
+  return new KernelError(EBADF, 'ioctl', { request: name, note: `this ${handle.constructor.name} is closed` });
+}
+
 showAs(Handle, (handle) => `${handle.constructor.name} { ${Handle.describe(handle)}, ${handle.kernel.kind} }`);
 
 /** An ioctl that fills a struct. */
@@ -109,4 +120,9 @@ export function getStruct<T>(handle: Handle, request: number, struct: Struct<T>)
 /** An ioctl that takes a full struct; the codec throws TypeError for a missing field. */
 export function setStruct<T>(handle: Handle, request: number, struct: Struct<T>, value: Input<T>): number {
   return handle.ioctl(request, struct.encode(value));
+}
+
+/** An ioctl whose argument is a plain number, not a pointer: `name` is what an error calls it. */
+export function withWord(handle: Handle, request: number, value: number | bigint, name: string): number {
+  return handle.ioctl(request, word(value, name));
 }

@@ -1,4 +1,4 @@
-import { KvioError } from '../kernel/errors.ts';
+import { KvioError, typeError } from '../kernel/errors.ts';
 import { KVM_GET_MSRS, KVM_SET_MSRS, kvm_msrs } from '../uapi/kvm.ts';
 import type { Input } from '../uapi/struct.ts';
 import { counted } from './counted.ts';
@@ -42,6 +42,7 @@ export class MsrsIncomplete extends KvioError {
 
 /** KVM_GET_MSRS on the system or a vCPU descriptor. */
 export function readMsrs(handle: Handle, indices: readonly number[]): Msrs {
+  if (!Array.isArray(indices)) throw typeError('indices must be an array of MSR numbers');
   const bytes = kvm_msrs.encode({ nmsrs: indices.length, entries: indices.map((index) => ({ index, data: 0n })) });
   const done = handle.ioctl(KVM_GET_MSRS, bytes);
   const msrs = kvm_msrs.decode(bytes);

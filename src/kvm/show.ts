@@ -32,14 +32,17 @@ export function register(name: string, value: number | bigint): string {
   return [hex(value), ...set].join(' ');
 }
 
+const PADDING = /^pad(ding)?\d*$|^reserved\d*$/;
+
 function shown(value: unknown, name: string): unknown {
-  if (typeof value === 'bigint') return { [INSPECT]: () => register(name, value) };
-  if (value instanceof Uint8Array)
+  if (typeof value === 'bigint' || (typeof value === 'number' && value > 9)) return { [INSPECT]: () => register(name, value) };
+  if (value instanceof Uint8Array) {
     return { [INSPECT]: () => (value.some((byte) => byte !== 0) ? hexBytes(value) : `${value.length} zero bytes`) };
+  }
   if (Array.isArray(value)) return value.map((element) => shown(element, name));
-  if (typeof value === 'object' && value !== null)
-    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, shown(inner, key)]));
-  return value;
+  if (typeof value !== 'object' || value === null) return value;
+  const entries = Object.entries(value).filter(([key]) => !PADDING.test(key));
+  return Object.fromEntries(entries.map(([key, inner]) => [key, shown(inner, key)]));
 }
 
 /**
@@ -49,7 +52,7 @@ function shown(value: unknown, name: string): unknown {
 export function printable<T extends object>(struct: string, value: T): T {
   return Object.defineProperty(value, INSPECT, {
     value: (_depth: number, options: object, inspect: (value: unknown, options: object) => string) =>
-      `${struct} ${inspect(shown({ ...value }, ''), { ...options, depth: 3 })}`,
+      `${struct} ${inspect(shown({ ...value }, ''), { ...options, depth: 3, breakLength: 150, compact: 16 })}`,
   });
 }
 

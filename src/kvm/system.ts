@@ -19,7 +19,7 @@ import {
   kvm_msr_list,
 } from '../uapi/kvm.ts';
 import type { Input } from '../uapi/struct.ts';
-import { Handle } from './handle.ts';
+import { Handle, withWord } from './handle.ts';
 import { addressOf } from './memory-argument.ts';
 import { type Msrs, readMsrs } from './msrs.ts';
 import { Vm } from './vm.ts';
@@ -54,12 +54,12 @@ export class Kvm extends Handle {
    * EINVAL for an unknown type, EMFILE first.
    */
   createVm(type: number | bigint = 0): Vm {
-    return new Vm(this.kernel, this.ioctl(KVM_CREATE_VM, type), this);
+    return new Vm(this.kernel, withWord(this, KVM_CREATE_VM, type, 'type'), this);
   }
 
   /** KVM_CHECK_EXTENSION: 0 for what is absent or unknown; never fails. Some answers differ per VM: `vm.checkExtension`. */
   checkExtension(capability: number): number {
-    return this.ioctl(KVM_CHECK_EXTENSION, capability);
+    return withWord(this, KVM_CHECK_EXTENSION, capability, 'capability');
   }
 
   /** KVM_GET_VCPU_MMAP_SIZE, in bytes: `kvm_run`, the PIO data page, the coalesced MMIO ring. 12288 on x86. */

@@ -1,8 +1,8 @@
 import type { Kicker } from '../kernel/backend.ts';
-import { KernelError, VcpuBusy } from '../kernel/errors.ts';
+import { KernelError, NotAvailable, VcpuBusy } from '../kernel/errors.ts';
 import type { IoctlArgument, IoctlOptions, Kernel, RunAsyncOptions, RunOptions } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
-import { ioctlByRequest } from '../kernel/table.ts';
+import { ioctlByRequest } from '../uapi/ioctls.ts';
 import {
   KVM_EXIT_MEMORY_FAULT,
   KVM_GET_CPUID2,
@@ -52,12 +52,24 @@ export interface VcpuOrigin {
   vm: Vm;
 }
 
-/** The mapping of a vCPU's `kvm_run` and the pages behind it. */
+/** The mapping of a vCPU's `kvm_run` and the pages behind it. Where that fails the descriptor is closed: nobody else will. */
 export function mapRunPage(kernel: Kernel, fd: number, kvm: Kvm | undefined): Memory {
-  if (kvm !== undefined && !kvm.closed) return kernel.mmap({ fd, length: kvm.getVcpuMmapSize() });
+  try {
+    const page = kernel.mmap({ fd, length: mappingSize(kernel, kvm) });
+    if (page.bytes !== undefined) return page;
+    page.close();
+    throw new NotAvailable(`KVM_CREATE_VCPU: the ${kernel.kind} kernel cannot show kvm_run as bytes`);
+  } catch (error) {
+    kernel.close(fd);
+    throw error;
+  }
+}
+
+function mappingSize(kernel: Kernel, kvm: Kvm | undefined): number {
+  if (kvm !== undefined && !kvm.closed) return kvm.getVcpuMmapSize();
   const system = kernel.open('/dev/kvm');
   try {
-    return kernel.mmap({ fd, length: kernel.ioctl(system, KVM_GET_VCPU_MMAP_SIZE) });
+    return kernel.ioctl(system, KVM_GET_VCPU_MMAP_SIZE);
   } finally {
     kernel.close(system);
   }

@@ -1,3 +1,4 @@
+import { word } from '../kernel/arguments.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
 import {
@@ -15,7 +16,7 @@ import {
   kvm_userspace_memory_region2,
 } from '../uapi/kvm.ts';
 import type { Input } from '../uapi/struct.ts';
-import { Handle, setStruct } from './handle.ts';
+import { Handle, setStruct, withWord } from './handle.ts';
 import { rangeOf } from './memory-argument.ts';
 import type { Kvm } from './system.ts';
 import { mapRunPage, Vcpu } from './vcpu.ts';
@@ -58,7 +59,7 @@ export class Vm extends Handle {
 
   /** KVM_CHECK_EXTENSION on the VM: what this VM can do; 0 for what is absent. Never fails. */
   checkExtension(capability: number): number {
-    return this.ioctl(KVM_CHECK_EXTENSION, capability);
+    return withWord(this, KVM_CHECK_EXTENSION, capability, 'capability');
   }
 
   /**
@@ -66,7 +67,7 @@ export class Vm extends Handle {
    * EINVAL for an id out of range, EEXIST for one in use: an id stays used until the VM is gone, even when its descriptor is closed.
    */
   createVcpu(id: number): Vcpu {
-    const fd = this.ioctl(KVM_CREATE_VCPU, id);
+    const fd = withWord(this, KVM_CREATE_VCPU, id, 'id');
     return new Vcpu(this.kernel, fd, mapRunPage(this.kernel, fd, this.kvm), { id, vm: this });
   }
 
@@ -76,36 +77,35 @@ export class Vm extends Handle {
    * EINVAL: size, gpa or address not page-aligned, unknown flags, a change that is not allowed. EEXIST: overlaps another slot.
    */
   setUserMemoryRegion(region: MemorySlot | Input<kvm_userspace_memory_region>): void {
-    setStruct(this, KVM_SET_USER_MEMORY_REGION, kvm_userspace_memory_region, 'memory' in region ? plainRegion(region) : region);
+    setStruct(this, KVM_SET_USER_MEMORY_REGION, kvm_userspace_memory_region, hasMemory(region) ? plainRegion(region) : region);
   }
 
   /** KVM_SET_USER_MEMORY_REGION2: the same with a guest_memfd behind the slot (KVM_MEM_GUEST_MEMFD). KVM_CAP_USER_MEMORY2. */
   setUserMemoryRegion2(region: MemorySlot2 | Input<kvm_userspace_memory_region2>): void {
-    const plain =
-      'memory' in region
-        ? { guest_memfd: region.guest_memfd ?? 0, guest_memfd_offset: region.guest_memfd_offset ?? 0n, ...plainRegion(region) }
-        : region;
+    const plain = hasMemory(region)
+      ? { guest_memfd: region.guest_memfd ?? 0, guest_memfd_offset: region.guest_memfd_offset ?? 0n, ...plainRegion(region) }
+      : region;
     setStruct(this, KVM_SET_USER_MEMORY_REGION2, kvm_userspace_memory_region2, plain);
   }
 
   /** KVM_SET_TSS_ADDR: three pages of guest-physical space for old VMX hosts; stored nowhere on others. EINVAL above 0xffffd000. x86 only. */
   setTssAddr(address: number): void {
-    this.ioctl(KVM_SET_TSS_ADDR, address);
+    withWord(this, KVM_SET_TSS_ADDR, address, 'address');
   }
 
   /** KVM_SET_IDENTITY_MAP_ADDR: one page for old VMX hosts. EINVAL once there is a vCPU. x86 only. */
   setIdentityMapAddr(address: bigint): void {
-    this.ioctl(KVM_SET_IDENTITY_MAP_ADDR, BigUint64Array.of(address));
+    this.ioctl(KVM_SET_IDENTITY_MAP_ADDR, BigUint64Array.of(word(address, 'address')));
   }
 
   /** KVM_SET_BOOT_CPU_ID: which vCPU id is the BSP (default 0). EBUSY once there is a vCPU. x86 only. */
   setBootCpuId(id: number): void {
-    this.ioctl(KVM_SET_BOOT_CPU_ID, id);
+    withWord(this, KVM_SET_BOOT_CPU_ID, id, 'id');
   }
 
   /** KVM_SET_NR_MMU_PAGES: pages for shadow page tables. EINVAL below 64. x86 only. */
   setNrMmuPages(pages: number): void {
-    this.ioctl(KVM_SET_NR_MMU_PAGES, pages);
+    withWord(this, KVM_SET_NR_MMU_PAGES, pages, 'pages');
   }
 
   /** KVM_ENABLE_CAP on the VM. EINVAL for a capability that cannot be enabled, or is not here. */
@@ -113,6 +113,10 @@ export class Vm extends Handle {
     setStruct(this, KVM_ENABLE_CAP, kvm_enable_cap, cap);
   }
 }
+
+/** What is not even an object is left to the codec, whose error names the struct. */
+const hasMemory = <T extends MemorySlot>(region: T | object): region is T =>
+  typeof region === 'object' && region !== null && 'memory' in region;
 
 /** Anything a MemorySlot must not have (userspace_addr besides memory, a misspelt field) is left in for the codec to refuse. */
 function plainRegion(region: MemorySlot): Input<kvm_userspace_memory_region> {

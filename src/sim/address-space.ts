@@ -9,6 +9,7 @@ import {
   EOVERFLOW,
   EPERM,
   MAP_ANONYMOUS,
+  MAP_DROPPABLE,
   MAP_GROWSDOWN,
   MAP_HUGE_MASK,
   MAP_HUGE_SHIFT,
@@ -30,7 +31,8 @@ import {
 } from '../uapi/sys.ts';
 import { LEGACY_MAP_MASK, madvise } from './advice.ts';
 import type { Backing, File } from './file.ts';
-import type { Limits } from './machine.ts';
+import { HugeMemfdFile } from './hugetlb.ts';
+import { atLeast, type Limits } from './machine.ts';
 import { SimMapping } from './mapping.ts';
 import { eachPage, MAX_VIEW, PAGE_SHIFT, PAGE_SIZE, type PageRef, PageStore } from './pages.ts';
 import type { Process } from './process.ts';
@@ -47,7 +49,6 @@ const SCRATCH_BASE = 0x10_0000_0000;
 const SCRATCH_STRIDE = 0x4_0000_0000;
 
 const PROT_RWX = PROT_READ | PROT_WRITE | PROT_EXEC;
-const MAX_PAGE = 2 ** 52;
 
 /**
  * `struct mm_struct`: what a process maps, and the kernel's way to its memory. A pointer that leads nowhere is EFAULT, as it is for
@@ -172,9 +173,10 @@ export class AddressSpace {
     if ((flags & MAP_ANONYMOUS) === 0) {
       file = this.#process.fds.get(request.fd);
       if (file === undefined) return -EBADF;
-      if ((flags & MAP_HUGETLB) !== 0) return -EINVAL;
+      if ((flags & MAP_HUGETLB) !== 0 && !(file instanceof HugeMemfdFile)) return -EINVAL;
     } else if ((flags & MAP_HUGETLB) !== 0) {
-      const error = this.#process.system.hugePages((flags >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK, 'MAP_HUGETLB');
+      if (request.length === 0) return -EINVAL;
+      const error = this.#hugeAnonymous(flags);
       if (error < 0) return error;
     }
     return this.#doMmap(request, file);
@@ -199,8 +201,9 @@ export class AddressSpace {
     if (length === 0) return 0;
     const end = start + roundUp(length);
     const plain = prot & ~grows;
+    if (end >= 2 ** 64) return -ENOMEM;
     if ((plain & ~(PROT_RWX | PROT_SEM)) !== 0) return -EINVAL;
-    if (this.#vmas.within(start, end)[0]?.start === undefined || this.#vmas.find(start) === undefined) return -ENOMEM;
+    if (this.#vmas.find(start) === undefined) return -ENOMEM;
     if (grows !== 0) return -EINVAL;
     const wanted = plain & PROT_RWX;
     let at = start;
@@ -246,7 +249,6 @@ export class AddressSpace {
     if (length === 0) return -EINVAL;
     const span = roundUp(length);
     const page = Number(request.offset >> BigInt(PAGE_SHIFT));
-    if (page + span / PAGE_SIZE > MAX_PAGE) return -EOVERFLOW;
     if (this.#vmas.count > this.#limits.maps) return -ENOMEM;
     const start = this.#vmas.gap(span, MMAP_FLOOR, MMAP_BASE);
     if (start < 0) return -ENOMEM;
@@ -259,8 +261,6 @@ export class AddressSpace {
     let backing: Backing | number;
     if (file !== undefined) {
       if (span / PAGE_SIZE + page > file.maxMapPages) return -EOVERFLOW;
-      const sealed = file.mapAllowed(shared, wanted);
-      if (sealed < 0) return sealed;
       if (type === MAP_SHARED_VALIDATE && (flags & ~LEGACY_MAP_MASK) !== 0) return -EOPNOTSUPP;
       if (!shared && type !== MAP_PRIVATE) return -EINVAL;
       if (shared && (wanted & PROT_WRITE) !== 0 && !file.writable) return -EACCES;
@@ -270,15 +270,20 @@ export class AddressSpace {
         if ((wanted & PROT_EXEC) !== 0) return -EPERM;
         may &= ~PROT_EXEC;
       }
-      may &= ~file.mapForbids(shared);
       if ((flags & MAP_GROWSDOWN) !== 0) return -EINVAL;
+      const sealed = file.mapAllowed(shared, wanted);
+      if (sealed < 0) return sealed;
+      may &= ~file.mapForbids(shared);
       if (!this.#affordable(span, wanted, flags, shared)) return -ENOMEM;
-      backing = file.mmap(this.#process, { page, pages: span / PAGE_SIZE, prot: wanted, shared });
+      const noreserve = (flags & MAP_NORESERVE) !== 0;
+      backing = file.mmap(this.#process, { page, pages: span / PAGE_SIZE, prot: wanted, shared, noreserve });
       if (typeof backing === 'number') return backing;
     } else {
-      if (type !== MAP_SHARED && type !== MAP_PRIVATE) return -EINVAL;
-      if (shared && (flags & MAP_GROWSDOWN) !== 0) return -EINVAL;
-      if (!this.#affordable(span, shared ? PROT_WRITE : wanted, flags, false)) return -ENOMEM;
+      const droppable = type === MAP_DROPPABLE && atLeast(this.#process.system.machine, '6.11');
+      if (!shared && type !== MAP_PRIVATE && !droppable) return -EINVAL;
+      if (droppable && locked) return -EINVAL;
+      if ((shared || droppable) && (flags & MAP_GROWSDOWN) !== 0) return -EINVAL;
+      if (!this.#affordable(span, shared ? PROT_WRITE : wanted, droppable ? MAP_NORESERVE : flags, false)) return -ENOMEM;
       backing = new AnonymousMemory(span, shared);
     }
     const vma: Vma = {
@@ -296,6 +301,14 @@ export class AddressSpace {
     this.#insert(vma);
     if ((flags & (MAP_POPULATE | MAP_NONBLOCK)) === MAP_POPULATE || locked) this.#populate(vma);
     return this.#mapping(vma, request);
+  }
+
+  /** Anonymous huge pages: EINVAL where the kernel has no such size, ENOMEM where its pool is empty. */
+  #hugeAnonymous(flags: number): number {
+    const { system } = this.#process;
+    const pool = system.hugePool((flags >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK);
+    if (pool === undefined) return -EINVAL;
+    return pool.free === 0 && (flags & MAP_NORESERVE) === 0 ? -ENOMEM : system.notModelled('MAP_HUGETLB', -ENOMEM);
   }
 
   #mapping(vma: Vma, request: MapRequest): SimMapping {

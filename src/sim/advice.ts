@@ -34,14 +34,16 @@ import { PAGE_SIZE } from './pages.ts';
 import type { Vma } from './vma.ts';
 
 /** MAP_* flags old kernels knew: MAP_SHARED_VALIDATE refuses all others (EOPNOTSUPP) unless the file announces them. */
-export const LEGACY_MAP_MASK: number = 0x40000 | 0x10000 | 0x20000 | 0x8000 | 0x4000 | 0x2000 | 0x1000 | 0x800 | 0x100 | 0x40 | 0x3 | 0x4000000 | 0x10 | 0x20 | 0x80;
+export const LEGACY_MAP_MASK: number =
+  0x40000 | 0x10000 | 0x20000 | 0x8000 | 0x4000 | 0x2000 | 0x1000 | 0x800 | 0x100 | 0x40 | 0x3 | 0x4000000 | 0x10 | 0x20 | 0x80;
 
 type Rule = (mm: AddressSpace, vma: Vma, start: number, end: number) => number;
 
 const nothing: Rule = () => 0;
 const unlessLocked =
   (rule: Rule): Rule =>
-  (mm, vma, start, end) => (vma.locked ? -EINVAL : rule(mm, vma, start, end));
+  (mm, vma, start, end) =>
+    vma.locked ? -EINVAL : rule(mm, vma, start, end);
 
 const zap: Rule = (mm, vma, start, end) => {
   mm.zap(vma, start, end);
@@ -58,7 +60,8 @@ const remove: Rule = (_mm, vma, start, end) => {
 
 const anonymousOnly =
   (rule: Rule): Rule =>
-  (mm, vma, start, end) => (vma.backing.anonymous === true ? rule(mm, vma, start, end) : -EINVAL);
+  (mm, vma, start, end) =>
+    vma.backing.anonymous === true ? rule(mm, vma, start, end) : -EINVAL;
 
 const populate =
   (write: boolean): Rule =>
@@ -78,7 +81,7 @@ const rules: ReadonlyMap<number, Rule> = new Map([
   [MADV_DONTNEED, unlessLocked(zap)],
   [MADV_DONTNEED_LOCKED, zap],
   // Lazily freed pages may keep their bytes or become zeros; here they keep them, as a kernel without memory pressure does.
-  [MADV_FREE, anonymousOnly(nothing)],
+  [MADV_FREE, unlessLocked(anonymousOnly(nothing))],
   [MADV_REMOVE, remove],
   [MADV_DONTFORK, nothing],
   [MADV_DOFORK, nothing],
@@ -102,6 +105,7 @@ export function madvise(mm: AddressSpace, start: number, length: number, advice:
   const rule = rules.get(advice);
   if (rule === undefined || start % PAGE_SIZE !== 0) return -EINVAL;
   const end = start + Math.ceil(length / PAGE_SIZE) * PAGE_SIZE;
+  if (end >= 2 ** 64) return -EINVAL;
   if (end === start) return 0;
   const stopAtGap = advice === MADV_POPULATE_READ || advice === MADV_POPULATE_WRITE;
   let at = start;

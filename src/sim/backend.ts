@@ -4,15 +4,14 @@ import {
   EACCES,
   EAGAIN,
   EBADF,
-  EFAULT,
-  EINVAL,
-  ENODEV,
-  EOPNOTSUPP,
   EFBIG,
-  ESPIPE,
   EFD_CLOEXEC,
   EFD_NONBLOCK,
   EFD_SEMAPHORE,
+  EINVAL,
+  ENODEV,
+  EOPNOTSUPP,
+  ESPIPE,
   FALLOC_FL_COLLAPSE_RANGE,
   FALLOC_FL_INSERT_RANGE,
   FALLOC_FL_KEEP_SIZE,
@@ -32,6 +31,7 @@ import {
 import { EventfdFile } from './eventfd.ts';
 import { fcntl } from './fcntl.ts';
 import type { File } from './file.ts';
+import { createHugeMemfd } from './hugetlb.ts';
 import { MAX_FILE_SIZE, MemfdFile } from './memfd.ts';
 import { MAX_VIEW } from './pages.ts';
 import { open, readlink } from './paths.ts';
@@ -68,7 +68,7 @@ export class SimBackend implements Backend {
   };
   readonly release: string;
   readonly #process: Process;
-  /** Kick words by number, for kickers of this kernel. */
+  /** Kickers made: their ids. */
   #kickers = 0n;
 
   constructor(process: Process) {
@@ -124,6 +124,7 @@ export class SimBackend implements Backend {
     if (file === undefined) return -EBADF;
     if (!file.seekable) return -ESPIPE;
     if (!file.readable) return -EBADF;
+    if (offset + BigInt(into.length) > MAX_FILE_SIZE) return -EINVAL;
     return file.pread(this.#process, into.subarray(0, MAX_RW_COUNT), offset);
   }
 
@@ -133,6 +134,7 @@ export class SimBackend implements Backend {
     if (file === undefined) return -EBADF;
     if (!file.seekable) return -ESPIPE;
     if (!file.writable) return -EBADF;
+    if (offset + BigInt(from.length) > MAX_FILE_SIZE) return -EINVAL;
     return file.pwrite(this.#process, from.subarray(0, MAX_RW_COUNT), offset);
   }
 
@@ -153,15 +155,13 @@ export class SimBackend implements Backend {
     if (Buffer.byteLength(name) > MFD_NAME_MAX) return -EINVAL;
     const fd = fds.reserve((flags & MFD_CLOEXEC) !== 0);
     if (fd < 0) return fd;
-    if (huge && !system.hasHugePages((flags >>> MFD_HUGE_SHIFT) & MFD_HUGE_MASK)) {
+    const log2 = (flags >>> MFD_HUGE_SHIFT) & MFD_HUGE_MASK;
+    if (huge && system.hugePool(log2) === undefined) {
       fds.unreserve(fd);
       return -ENODEV;
     }
-    if (huge) {
-      fds.unreserve(fd);
-      return system.notModelled('MFD_HUGETLB', -ENODEV);
-    }
-    fds.set(fd, MemfdFile.create(this.#process, name, effective));
+    const p = this.#process;
+    fds.set(fd, huge ? createHugeMemfd(p, name, effective, log2) : MemfdFile.create(p, name, effective));
     return fd;
   }
 
@@ -230,10 +230,13 @@ export class SimBackend implements Backend {
     return { kvio: 'kicker', kind: 'sim', id: this.#kickers++, flag: this.#process.system.runner.shareKickWord(file) };
   }
 
-  /** close(2) of a vCPU descriptor that is inside runAsync: the run ends, as it does when its thread is told to stop. */
+  /** The last descriptor of a vCPU that is inside runAsync closes: the run ends, as it does when its thread is told to stop. */
   forget(vcpu: number): void {
-    const file = this.#process.fds.get(vcpu);
-    if (isVcpu(file) && this.#process.system.runner.running(file)) this.#process.system.runner.kick(file);
+    const { fds, system } = this.#process;
+    const file = fds.get(vcpu);
+    if (!isVcpu(file) || !system.runner.running(file)) return;
+    const elsewhere = [...fds.open()].some(([fd, other]) => other === file && fd !== vcpu);
+    if (!elsewhere) system.runner.kick(file);
   }
 
   wait(fd: number, events: number, ref: boolean, done: (revents: number) => void): { cancel(): void } | number {

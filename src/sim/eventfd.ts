@@ -1,4 +1,4 @@
-import { EAGAIN, EINVAL, O_NONBLOCK, O_RDWR, EFD_SEMAPHORE, POLLERR, POLLIN, POLLOUT } from '../uapi/sys.ts';
+import { EAGAIN, EFD_SEMAPHORE, EINVAL, O_NONBLOCK, O_RDWR, POLLERR, POLLIN, POLLOUT } from '../uapi/sys.ts';
 import { AnonFile } from './file.ts';
 import type { Process } from './process.ts';
 import { WaitQueue } from './wait-queue.ts';
@@ -45,9 +45,7 @@ export class EventfdFile extends AnonFile {
 
   override poll(): number {
     return (
-      (this.#count > 0n ? POLLIN : 0) |
-      (this.#count === ULLONG_MAX ? POLLERR : 0) |
-      (this.#count < ULLONG_MAX - 1n ? POLLOUT : 0)
+      (this.#count > 0n ? POLLIN : 0) | (this.#count === ULLONG_MAX ? POLLERR : 0) | (this.#count < ULLONG_MAX - 1n ? POLLOUT : 0)
     );
   }
 

@@ -5,13 +5,13 @@ import {
   F_ADD_SEALS,
   F_DUPFD,
   F_DUPFD_CLOEXEC,
+  F_GET_SEALS,
   F_GETFD,
   F_GETFL,
   F_GETLEASE,
   F_GETOWN,
   F_GETPIPE_SZ,
   F_GETSIG,
-  F_GET_SEALS,
   F_NOTIFY,
   F_SETFD,
   F_SETFL,
@@ -39,7 +39,13 @@ const commands: ReadonlyMap<number, Command> = new Map<number, Command>([
   [F_DUPFD, (p, fd, _file, arg) => p.fds.dup(fd, false, arg)],
   [F_DUPFD_CLOEXEC, (p, fd, _file, arg) => p.fds.dup(fd, true, arg)],
   [F_GETFD, (p, fd) => (p.fds.cloexec(fd) ? FD_CLOEXEC : 0)],
-  [F_SETFD, (p, fd, _file, arg) => (p.fds.setCloexec(fd, (arg & FD_CLOEXEC) !== 0), 0)],
+  [
+    F_SETFD,
+    (p, fd, _file, arg) => {
+      p.fds.setCloexec(fd, (arg & FD_CLOEXEC) !== 0);
+      return 0;
+    },
+  ],
   [F_GETFL, (_p, _fd, file) => file.flags],
   [
     F_SETFL,

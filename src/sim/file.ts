@@ -1,6 +1,22 @@
 import type { Stat } from '../kernel/backend.ts';
 import type { Width } from '../kernel/memory.ts';
-import { EINVAL, ENODEV, ENOTTY, ENXIO, EOPNOTSUPP, EPERM, ESPIPE, O_ACCMODE, O_RDONLY, O_RDWR, O_WRONLY, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM } from '../uapi/sys.ts';
+import {
+  EINVAL,
+  ENODEV,
+  ENOTTY,
+  ENXIO,
+  EOPNOTSUPP,
+  EPERM,
+  ESPIPE,
+  O_ACCMODE,
+  O_RDONLY,
+  O_RDWR,
+  O_WRONLY,
+  POLLIN,
+  POLLOUT,
+  POLLRDNORM,
+  POLLWRNORM,
+} from '../uapi/sys.ts';
 import type { PageRef } from './pages.ts';
 import type { Process } from './process.ts';
 import type { WaitQueue } from './wait-queue.ts';
@@ -13,6 +29,8 @@ export interface FileMap {
   readonly prot: number;
   /** VM_SHARED | VM_MAYSHARE: stores reach the file. */
   readonly shared: boolean;
+  /** MAP_NORESERVE. */
+  readonly noreserve: boolean;
 }
 
 /**
@@ -65,7 +83,7 @@ export abstract class File {
   /** FMODE_PREAD | FMODE_PWRITE; without it pread and pwrite are ESPIPE before anything else is asked. */
   readonly seekable: boolean = false;
   /** file_mmap_ok: a mapping must end at or below this page of the file (EOVERFLOW). A device without a size: no limit. */
-  readonly maxMapPages: number = 2 ** 52;
+  readonly maxMapPages: number = 2 ** 52 - 1;
   /** Absent for files that never block. */
   readonly wait: WaitQueue | undefined = undefined;
   #references = 1;
@@ -129,7 +147,7 @@ export abstract class File {
     return this.seekable ? -EINVAL : -ESPIPE;
   }
 
-  /** Checked by do_mmap before the access mode is: seals. */
+  /** Asked by do_mmap after its own checks, before `mmap`: seals. */
   mapAllowed(_shared: boolean, _prot: number): number {
     return 0;
   }

@@ -6,8 +6,33 @@ import type { System } from './system.ts';
 /** The pid of the simulated program. */
 const PID = 1000;
 
+/** System calls that are whole, or what they leave out. */
+const systemCalls: readonly (readonly [name: string, except?: string])[] = [
+  ['open', 'paths are device nodes and /proc/self/fd/N; O_CREAT of new files, O_TMPFILE, O_PATH and directories'],
+  ['close'],
+  ['dup'],
+  ['fcntl', 'commands with a pointer, F_SETOWN, leases'],
+  ['ioctl'],
+  ['read'],
+  ['write'],
+  ['pread64'],
+  ['pwrite64'],
+  ['eventfd2'],
+  ['memfd_create', 'pages of a MFD_HUGETLB file'],
+  ['ftruncate'],
+  ['fallocate'],
+  ['fstat'],
+  ['poll'],
+  ['readlink'],
+  ['mmap', 'MAP_FIXED; huge pages from a pool that is not empty'],
+  ['munmap'],
+  ['mprotect'],
+  ['madvise', 'MADV_HWPOISON and what else would end the process; MADV_COLLAPSE'],
+];
+
 /** Device nodes every machine has, and those its description lists: a driver that registers later takes its place. */
 export function makeNodes(system: System): void {
+  for (const [name, except] of systemCalls) system.coverage.add('syscall', name, except);
   system.register(nullDevice);
   system.register(zeroDevice);
   for (const [path, present] of Object.entries(system.machine.devices)) {

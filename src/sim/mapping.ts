@@ -1,5 +1,5 @@
 import type { Mapping, Width } from '../kernel/memory.ts';
-import { EFAULT } from '../uapi/sys.ts';
+import { EFAULT, PROT_READ, PROT_WRITE } from '../uapi/sys.ts';
 import type { AddressSpace } from './address-space.ts';
 import { PAGE_SIZE, type PageRef } from './pages.ts';
 import type { Vma } from './vma.ts';
@@ -27,17 +27,21 @@ export class SimMapping implements Mapping {
   }
 
   load(offset: number, width: Width): number | bigint {
-    const device = this.#device(offset);
-    if (device?.load !== undefined) return device.load(device.offset, width);
+    const vma = this.#mm.vmaAt(this.#start + offset);
+    if (vma?.backing.load !== undefined) {
+      return (vma.prot & PROT_READ) === 0 ? -EFAULT : vma.backing.load(inBacking(vma, this.#start + offset), width);
+    }
     const bytes = new Uint8Array(8);
     if (!this.#mm.readInto(this.address + BigInt(offset), bytes.subarray(0, width))) return -EFAULT;
-    const view = new DataView(bytes.buffer);
-    return width === 8 ? view.getBigUint64(0, true) : Number(view.getBigUint64(0, true));
+    const value = new DataView(bytes.buffer).getBigUint64(0, true);
+    return width === 8 ? value : Number(value);
   }
 
   store(offset: number, width: Width, value: number | bigint): number {
-    const device = this.#device(offset);
-    if (device?.store !== undefined) return device.store(device.offset, width, value);
+    const vma = this.#mm.vmaAt(this.#start + offset);
+    if (vma?.backing.store !== undefined) {
+      return (vma.prot & PROT_WRITE) === 0 ? -EFAULT : vma.backing.store(inBacking(vma, this.#start + offset), width, value);
+    }
     const bytes = new Uint8Array(8);
     new DataView(bytes.buffer).setBigUint64(0, BigInt(value), true);
     return this.#mm.copyTo(this.address + BigInt(offset), bytes.subarray(0, width)) ? 0 : -EFAULT;
@@ -63,21 +67,9 @@ export class SimMapping implements Mapping {
     this.#mm.munmap(this.#start, this.#span);
     this.#closeView?.();
   }
-
-  /** Device memory behind this offset, where the backing has accessors instead of pages. */
-  #device(
-    offset: number,
-  ): { load: ReturnType<typeof bound>['load']; store: ReturnType<typeof bound>['store']; offset: number } | undefined {
-    const vma = this.#mm.vmaAt(this.#start + offset);
-    if (vma?.backing.load === undefined) return undefined;
-    return { ...bound(vma), offset: vma.page * PAGE_SIZE + (this.#start + offset - vma.start) };
-  }
 }
 
-function bound(vma: Readonly<Vma>): {
-  load: ((offset: number, width: Width) => number | bigint) | undefined;
-  store: ((offset: number, width: Width, value: number | bigint) => number) | undefined;
-} {
-  const { backing } = vma;
-  return { load: backing.load?.bind(backing), store: backing.store?.bind(backing) };
+/** The offset in the backing that an address shows. */
+function inBacking(vma: Readonly<Vma>, address: number): number {
+  return vma.page * PAGE_SIZE + (address - vma.start);
 }

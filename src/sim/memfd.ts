@@ -6,14 +6,14 @@ import {
   ENOMEM,
   EOPNOTSUPP,
   EPERM,
-  FALLOC_FL_KEEP_SIZE,
-  FALLOC_FL_PUNCH_HOLE,
   F_SEAL_EXEC,
   F_SEAL_FUTURE_WRITE,
   F_SEAL_GROW,
   F_SEAL_SEAL,
   F_SEAL_SHRINK,
   F_SEAL_WRITE,
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
   MFD_ALLOW_SEALING,
   MFD_NOEXEC_SEAL,
   O_APPEND,
@@ -34,7 +34,7 @@ export const MAX_FILE_SIZE = 0x7fff_ffff_ffff_ffffn;
 const PAGE = BigInt(PAGE_SIZE);
 
 /** The inode of a memfd: size, pages and seals, shared by every description of it (dup, /proc/self/fd/N). */
-class MemfdInode extends PageStore {
+export class MemfdInode extends PageStore {
   readonly ino: bigint;
   readonly mode: number;
   size = 0n;
@@ -48,6 +48,14 @@ class MemfdInode extends PageStore {
     this.ino = ino;
     this.mode = mode;
     this.seals = seals;
+  }
+
+  get writeSealed(): boolean {
+    return (this.seals & WRITE_SEALS) !== 0;
+  }
+
+  get growSealed(): boolean {
+    return (this.seals & F_SEAL_GROW) !== 0;
   }
 
   get mappedWritable(): boolean {
@@ -81,7 +89,7 @@ class MemfdInode extends PageStore {
   }
 
   override remove(from: number, to: number): number {
-    if ((this.seals & WRITE_SEALS) !== 0) return -EPERM;
+    if (this.writeSealed) return -EPERM;
     return super.remove(from, to);
   }
 }
@@ -91,34 +99,46 @@ export class MemfdFile extends File {
   override readonly noexec: boolean = false;
   override readonly regular: boolean = true;
   override readonly seekable: boolean = true;
-  override readonly maxMapPages: number = 2 ** 51;
-  readonly #inode: MemfdInode;
+  override readonly maxMapPages: number = 2 ** 51 - 1;
+  protected readonly inode: MemfdInode;
   #position = 0n;
 
   constructor(link: string, flags: number, inode: MemfdInode) {
     super(link, flags);
-    this.#inode = inode;
+    this.inode = inode;
     inode.enter();
   }
 
   /** `flags`: MFD_*, already checked. */
   static create(p: Process, name: string, flags: number): MemfdFile {
+    const { link, flags: status, inode } = MemfdFile.parts(p, name, flags);
+    return new MemfdFile(link, status, inode);
+  }
+
+  /** What memfd_create makes of its arguments, whatever file system the file is on. */
+  static parts(p: Process, name: string, flags: number): { link: string; flags: number; inode: MemfdInode } {
     const noexec = (flags & MFD_NOEXEC_SEAL) !== 0;
     const sealable = noexec || (flags & MFD_ALLOW_SEALING) !== 0;
-    const inode = new MemfdInode(
-      p.system.newInode(),
-      S_IFREG | (noexec ? 0o666 : 0o777),
-      (sealable ? 0 : F_SEAL_SEAL) | (noexec ? F_SEAL_EXEC : 0),
-    );
-    return new MemfdFile(`/memfd:${name} (deleted)`, O_RDWR | O_LARGEFILE, inode);
+    const mode = S_IFREG | (noexec ? 0o666 : 0o777);
+    const seals = (sealable ? 0 : F_SEAL_SEAL) | (noexec ? F_SEAL_EXEC : 0);
+    return {
+      link: `/memfd:${name} (deleted)`,
+      flags: O_RDWR | O_LARGEFILE,
+      inode: new MemfdInode(p.system.newInode(), mode, seals),
+    };
   }
 
   override release(): void {
-    this.#inode.leave();
+    this.inode.leave();
+  }
+
+  /** Another description of the same inode. */
+  protected again(flags: number): MemfdFile {
+    return new MemfdFile(this.link, flags, this.inode);
   }
 
   override reopen(p: Process, flags: number): File | number {
-    const file = new MemfdFile(this.link, flags & ~O_TRUNC, this.#inode);
+    const file = this.again(flags & ~O_TRUNC);
     if ((flags & O_TRUNC) === 0) return file;
     const error = file.#truncate(0n);
     if (error < 0) file.unref(p);
@@ -131,35 +151,36 @@ export class MemfdFile extends File {
     return got;
   }
 
+  /** The position moves only with what was written: a refused append leaves it. */
   override write(_p: Process, from: Uint8Array): number {
-    if (from.length > 0 && (this.flags & O_APPEND) !== 0) this.#position = this.#inode.size;
-    const put = this.#write(from, this.#position);
-    if (put > 0) this.#position += BigInt(put);
+    const at = (this.flags & O_APPEND) !== 0 ? this.inode.size : this.#position;
+    const put = this.#write(from, at);
+    if (put > 0) this.#position = at + BigInt(put);
     return put;
   }
 
   override pread(_p: Process, into: Uint8Array, offset: bigint): number {
-    const left = this.#inode.size - offset;
+    const left = this.inode.size - offset;
     if (left <= 0n) return 0;
     const length = left < BigInt(into.length) ? Number(left) : into.length;
-    this.#inode.read(offset, into.subarray(0, length));
+    this.inode.read(offset, into.subarray(0, length));
     return length;
   }
 
   /** pwrite on a file opened with O_APPEND appends, whatever the offset. */
   override pwrite(_p: Process, from: Uint8Array, offset: bigint): number {
-    return this.#write(from, (this.flags & O_APPEND) !== 0 ? this.#inode.size : offset);
+    return this.#write(from, (this.flags & O_APPEND) !== 0 ? this.inode.size : offset);
   }
 
   /** Page by page, as generic_perform_write does: a seal met half-way leaves a short write. */
   #write(from: Uint8Array, offset: bigint): number {
-    const inode = this.#inode;
+    const inode = this.inode;
     if (from.length === 0) return 0;
     if (offset >= MAX_FILE_SIZE) return -EFBIG;
-    if ((inode.seals & WRITE_SEALS) !== 0) return -EPERM;
+    if (inode.writeSealed) return -EPERM;
     let length = from.length;
     if (offset + BigInt(length) > MAX_FILE_SIZE) length = Number(MAX_FILE_SIZE - offset);
-    if ((inode.seals & F_SEAL_GROW) !== 0 && offset + BigInt(length) > inode.size) {
+    if (inode.growSealed && offset + BigInt(length) > inode.size) {
       const pageEnd = (inode.size / PAGE) * PAGE;
       length = pageEnd > offset ? Number(pageEnd - offset) : 0;
       if (length === 0) return -EPERM;
@@ -171,31 +192,32 @@ export class MemfdFile extends File {
   }
 
   override mapAllowed(shared: boolean, prot: number): number {
-    return shared && (prot & PROT_WRITE) !== 0 && (this.#inode.seals & WRITE_SEALS) !== 0 ? -EPERM : 0;
+    return shared && (prot & PROT_WRITE) !== 0 && this.inode.writeSealed ? -EPERM : 0;
   }
 
   override mapForbids(shared: boolean): number {
-    return shared && (this.#inode.seals & WRITE_SEALS) !== 0 ? PROT_WRITE : 0;
+    return shared && this.inode.writeSealed ? PROT_WRITE : 0;
   }
 
   override mmap(_p: Process, _map: FileMap): Backing | number {
-    return this.#inode;
+    return this.inode;
   }
 
   override addSeals(seals: number): number {
-    const inode = this.#inode;
+    const inode = this.inode;
     if (!this.writable) return -EPERM;
     if ((seals & ~ALL_SEALS) !== 0) return -EINVAL;
     if ((inode.seals & F_SEAL_SEAL) !== 0) return -EPERM;
-    if ((seals & F_SEAL_WRITE) !== 0 && (inode.seals & F_SEAL_WRITE) === 0 && inode.mappedWritable) return -EBUSY;
+    let wanted = seals;
     // SEAL_EXEC on an executable file implies W^X: its contents may not change any more.
-    if ((seals & F_SEAL_EXEC) !== 0 && (inode.mode & 0o111) !== 0) seals |= F_SEAL_SHRINK | F_SEAL_GROW | WRITE_SEALS;
-    inode.seals |= seals;
+    if ((wanted & F_SEAL_EXEC) !== 0 && (inode.mode & 0o111) !== 0) wanted |= F_SEAL_SHRINK | F_SEAL_GROW | WRITE_SEALS;
+    if ((wanted & F_SEAL_WRITE) !== 0 && (inode.seals & F_SEAL_WRITE) === 0 && inode.mappedWritable) return -EBUSY;
+    inode.seals |= wanted;
     return 0;
   }
 
   override getSeals(): number {
-    return this.#inode.seals;
+    return this.inode.seals;
   }
 
   override ftruncate(_p: Process, length: bigint): number {
@@ -203,25 +225,25 @@ export class MemfdFile extends File {
   }
 
   #truncate(length: bigint): number {
-    const { size, seals } = this.#inode;
+    const { size, seals } = this.inode;
     if (length < size && (seals & F_SEAL_SHRINK) !== 0) return -EPERM;
     if (length > size && (seals & F_SEAL_GROW) !== 0) return -EPERM;
     // Pages preallocated past the end go even where the size stays.
-    if (length > size) this.#inode.grow(length);
-    else this.#inode.shrink(length);
+    if (length > size) this.inode.grow(length);
+    else this.inode.shrink(length);
     return 0;
   }
 
   override fallocate(p: Process, mode: number, offset: bigint, length: bigint): number {
-    const inode = this.#inode;
+    const inode = this.inode;
     if ((mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE)) !== 0) return -EOPNOTSUPP;
     const end = offset + length;
     if ((mode & FALLOC_FL_PUNCH_HOLE) !== 0) {
-      if ((inode.seals & WRITE_SEALS) !== 0) return -EPERM;
+      if (inode.writeSealed) return -EPERM;
       inode.punch(offset, end);
       return 0;
     }
-    if ((inode.seals & F_SEAL_GROW) !== 0 && end > inode.size) return -EPERM;
+    if (inode.growSealed && end > inode.size) return -EPERM;
     if (length > BigInt(p.system.machine.limits.memory)) return -ENOMEM;
     inode.reserve(Number(offset / PAGE), Number((end + PAGE - 1n) / PAGE));
     if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && end > inode.size) inode.grow(end);
@@ -229,8 +251,8 @@ export class MemfdFile extends File {
   }
 
   override stat(): Stat {
-    const { ino, mode, size } = this.#inode;
-    const blocks = BigInt(this.#inode.allocated) * (PAGE / 512n);
+    const { ino, mode, size } = this.inode;
+    const blocks = BigInt(this.inode.allocated) * (PAGE / 512n);
     return { dev: 1n, ino, mode, nlink: 0, uid: 0, gid: 0, rdev: 0n, size, blksize: PAGE_SIZE, blocks };
   }
 }

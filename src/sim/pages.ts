@@ -18,6 +18,9 @@ export const MAX_VIEW: number = 2 ** 32;
 /** Pages per extent where nobody asked for more: a stray touch in a 1 TiB guest costs 256 KiB of address space, one page of memory. */
 const CHUNK_PAGES = 64;
 
+/** An object of up to 64 MiB becomes one piece with its first view, however short. */
+const GENEROUS_PAGES = 16384;
+
 /** Past every byte a file can have. */
 const END_OF_FILES = 1n << 63n;
 
@@ -203,10 +206,10 @@ export class PageStore implements Backing {
       holder.views++;
       return holder.at(index);
     }
-    // The whole object in one piece, if it can be: later views of other parts of it then share it.
-    const whole = this.#viewed.length === 0 && this.#pages * PAGE_SIZE <= MAX_VIEW;
     const taken = this.#viewed.some((other) => other.first < index + count && index < other.end);
-    const extent = taken ? undefined : whole ? this.#gather(0, this.#pages) : this.#gather(index, count);
+    // The whole object in one piece where that is not out of proportion: later views of other parts of it then share it.
+    const whole = this.#viewed.length === 0 && this.#pages <= Math.max(4 * count, GENEROUS_PAGES);
+    const extent = taken ? undefined : ((whole ? this.#gather(0, this.#pages) : undefined) ?? this.#gather(index, count));
     if (extent === undefined) return undefined;
     extent.views = 1;
     this.#viewed.push(extent);
@@ -260,6 +263,7 @@ export class PageStore implements Backing {
 
   /** Moves [first, first + count) into one new extent; undefined where there is no room for it. */
   #gather(first: number, count: number): Extent | undefined {
+    if (count * PAGE_SIZE > MAX_VIEW) return undefined;
     let extent: Extent;
     try {
       extent = new Extent(first, count);

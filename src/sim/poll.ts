@@ -38,29 +38,24 @@ export function wait(
   if (file.wait === undefined) return -EPERM;
   const { runner } = p.system;
   const wanted = events | POLLERR | POLLHUP;
-  let over = false;
-  const finish = (): void => {
-    over = true;
-    remove();
-    if (ref) runner.unhold();
+  let state: 'waiting' | 'come' | 'cancelled' = 'waiting';
+  const leave = (next: 'come' | 'cancelled'): void => {
+    if (state === 'waiting') {
+      remove();
+      if (ref) runner.unhold();
+    }
+    state = next;
   };
   const check = (): void => {
-    const revents = over ? 0 : file.poll(p) & wanted;
+    const revents = state === 'waiting' ? file.poll(p) & wanted : 0;
     if (revents === 0) return;
-    finish();
-    cancelled = false;
+    leave('come');
     runner.later(() => {
-      if (!cancelled) done(revents);
+      if (state === 'come') done(revents);
     });
   };
-  let cancelled = false;
   const remove = file.wait.add({ wake: check });
   if (ref) runner.hold();
   check();
-  return {
-    cancel: () => {
-      cancelled = true;
-      if (!over) finish();
-    },
-  };
+  return { cancel: () => leave('cancelled') };
 }

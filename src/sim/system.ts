@@ -1,6 +1,6 @@
 import type { Stat } from '../kernel/backend.ts';
 import { NotModelled } from '../kernel/errors.ts';
-import { EINVAL, ENOMEM, S_IFCHR } from '../uapi/sys.ts';
+import { S_IFCHR } from '../uapi/sys.ts';
 import { Coverage } from './coverage.ts';
 import type { File } from './file.ts';
 import type { Machine } from './machine.ts';
@@ -81,14 +81,10 @@ export class System {
     return { dev: 6n, ino, mode: S_IFCHR | mode, nlink: 1, uid: 0, gid: 0, rdev, size: 0n, blksize: 4096, blocks: 0n };
   }
 
-  hasHugePages(log2: number): boolean {
-    return this.machine.hugePages[log2 === 0 ? 2 ** 21 : 2 ** log2] !== undefined;
-  }
-
-  /** `log2` of a huge page size (0: the default, 2 MiB): EINVAL where the kernel has no such size, ENOMEM where its pool is empty. */
-  hugePages(log2: number, what: string): number {
-    if (!this.hasHugePages(log2)) return -EINVAL;
-    const free = this.machine.hugePages[log2 === 0 ? 2 ** 21 : 2 ** log2];
-    return free === 0 ? -ENOMEM : this.notModelled(`${what} (huge pages)`, -ENOMEM);
+  /** The pool of huge pages of 2^`log2` bytes (0: the default, 2 MiB); undefined where the kernel has no such size. */
+  hugePool(log2: number): { pageSize: number; free: number } | undefined {
+    const pageSize = 2 ** (log2 || 21);
+    const free = this.machine.hugePages[pageSize];
+    return free === undefined ? undefined : { pageSize, free };
   }
 }

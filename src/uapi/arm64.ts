@@ -344,7 +344,7 @@ export interface kvm_arm_copy_mte_tags {
 export const kvm_arm_copy_mte_tags: Struct<kvm_arm_copy_mte_tags> = struct('kvm_arm_copy_mte_tags', 'struct', 48, 8, `
   0 __u64 guest_ipa;
   8 __u64 length;
-  16 void * addr;
+  16 void * @addr;
   24 __u64 flags;
   32 __u64 reserved[2];
 `);
@@ -377,7 +377,7 @@ export interface reg_mask_range {
   reserved: number[];
 }
 export const reg_mask_range: Struct<reg_mask_range> = struct('reg_mask_range', 'struct', 64, 8, `
-  0 __u64 addr;
+  0 __u64 @addr;
   8 __u32 range;
   12 __u32 reserved[13];
 `);

@@ -13,6 +13,7 @@ export * from './ioc.ts';
 export * from './ioctls.ts';
 export * from './iommufd.ts';
 export * from './kvm.ts';
+export * from './macros.ts';
 export type { Bytes, Field, FlexCount, Input } from './struct.ts';
 export { Struct } from './struct.ts';
 export * from './sys.ts';

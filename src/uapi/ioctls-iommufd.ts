@@ -25,7 +25,7 @@ const sized = (
 const PLACEMENT = ['EOPNOTSUPP', 'EOVERFLOW', 'EINVAL', 'ENOENT', 'ENOSPC', 'EEXIST'];
 const OWNED = ['EOPNOTSUPP', 'EINVAL', 'ENOENT'];
 
-const IOMMUFD: readonly IoctlRow[] = [
+export const iommufdIoctls = (): readonly IoctlRow[] => [
   sized('IOMMU_DESTROY', i.IOMMU_DESTROY, i.iommu_destroy, 8, 'in', '6.2', ['ENOENT', 'EBUSY']),
   sized('IOMMU_IOAS_ALLOC', i.IOMMU_IOAS_ALLOC, i.iommu_ioas_alloc, 12, 'inout', '6.2', ['EOPNOTSUPP']),
   sized('IOMMU_IOAS_ALLOW_IOVAS', i.IOMMU_IOAS_ALLOW_IOVAS, i.iommu_ioas_allow_iovas, 24, 'in', '6.2', [...OWNED, 'EADDRINUSE'], {
@@ -161,7 +161,7 @@ const setName = (name: string, request: number): IoctlRow => ({
   tail: { length: ['string', 32], dir: 'in' },
 });
 
-const DMA_BUF: readonly IoctlRow[] = [
+const dmaBuf = (): readonly IoctlRow[] => [
   {
     name: 'DMA_BUF_IOCTL_SYNC',
     request: d.DMA_BUF_IOCTL_SYNC,
@@ -202,7 +202,7 @@ const DMA_BUF: readonly IoctlRow[] = [
   },
 ];
 
-const UDMABUF: readonly IoctlRow[] = [
+const udmabuf = (): readonly IoctlRow[] => [
   {
     name: 'UDMABUF_CREATE',
     request: d.UDMABUF_CREATE,
@@ -232,5 +232,4 @@ const UDMABUF: readonly IoctlRow[] = [
   },
 ];
 
-export const iommufdIoctls: readonly IoctlRow[] = IOMMUFD;
-export const dmaBufIoctls: readonly IoctlRow[] = [...DMA_BUF, ...UDMABUF];
+export const dmaBufIoctls = (): readonly IoctlRow[] => [...dmaBuf(), ...udmabuf()];

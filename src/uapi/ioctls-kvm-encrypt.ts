@@ -30,7 +30,7 @@ const packet = (guest: Direction, others: Direction): readonly PointerRule[] => 
   user('trans_uaddr', others, 'trans_len'),
 ];
 
-export const memoryEncryptPointers: readonly PointerRule[] = [
+export const memoryEncryptPointers = (): readonly PointerRule[] => [
   command(k.KVM_SEV_INIT2, k.kvm_sev_init, 'in'),
   command(
     k.KVM_SEV_LAUNCH_START,

@@ -19,7 +19,7 @@ const arm = (
 const TAGS: readonly ['/', string, number] = ['/', 'length', 16];
 
 /** Requests only arm64 has, and those whose number differs there because the struct does. */
-export const arm64Ioctls: readonly IoctlRow[] = [
+export const arm64Ioctls = (): readonly IoctlRow[] => [
   arm('KVM_GET_REGS', arm64.KVM_GET_REGS, ['vcpu'], 'out', arm64.kvm_regs, {
     errnos: ['EINVAL'],
     note: 'arm64 has KVM_GET_ONE_REG instead',
@@ -102,7 +102,7 @@ const other = (arch: Arch, name: string, request: number, extra: Partial<IoctlRo
 });
 
 /** Requests of s390 and powerpc the generic header can express. The words are those of x86-64's encoding. */
-export const otherKvmIoctls: readonly IoctlRow[] = [
+export const otherKvmIoctls = (): readonly IoctlRow[] => [
   other('s390', 'KVM_S390_ENABLE_SIE', k.KVM_S390_ENABLE_SIE, { fds: ['kvm'] }),
   other('s390', 'KVM_S390_VCPU_FAULT', k.KVM_S390_VCPU_FAULT, {
     fds: ['vcpu'],

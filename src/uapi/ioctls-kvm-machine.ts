@@ -8,7 +8,7 @@ const counted = (count: string, each: number, most: number): Tail => ({
   dir: 'in',
 });
 
-const INTERRUPTS: readonly IoctlRow[] = [
+const interrupts = (): readonly IoctlRow[] => [
   {
     name: 'KVM_CREATE_IRQCHIP',
     request: k.KVM_CREATE_IRQCHIP,
@@ -260,7 +260,7 @@ const INTERRUPTS: readonly IoctlRow[] = [
   },
 ];
 
-const MACHINE: readonly IoctlRow[] = [
+const machine = (): readonly IoctlRow[] => [
   {
     name: 'KVM_CREATE_VCPU',
     request: k.KVM_CREATE_VCPU,
@@ -454,4 +454,4 @@ const MACHINE: readonly IoctlRow[] = [
   },
 ];
 
-export const kvmMachineIoctls: readonly IoctlRow[] = [...INTERRUPTS, ...MACHINE];
+export const kvmMachineIoctls = (): readonly IoctlRow[] => [...interrupts(), ...machine()];

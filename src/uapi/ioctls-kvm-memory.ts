@@ -8,7 +8,7 @@ const slotMemory: readonly PointerRule[] = [
   { field: 'userspace_addr', dir: 'inout', length: 'memory_size', when: 'memory_size' },
 ];
 
-export const kvmMemoryIoctls: readonly IoctlRow[] = [
+export const kvmMemoryIoctls = (): readonly IoctlRow[] => [
   {
     name: 'KVM_GET_DIRTY_LOG',
     request: k.KVM_GET_DIRTY_LOG,
@@ -149,7 +149,7 @@ export const kvmMemoryIoctls: readonly IoctlRow[] = [
     struct: k.kvm_sev_cmd,
     dir: 'inout',
     size: 24,
-    pointers: memoryEncryptPointers,
+    pointers: memoryEncryptPointers(),
     errnos: ['ENOTTY', 'EINVAL', 'EBADF', 'EIO', 'EPERM'],
     arch: 'x86',
     since: '4.16',

@@ -18,7 +18,7 @@ const deviceAttribute: PointerRule['length'] = [
   'attr',
 ];
 
-const SYSTEM: readonly IoctlRow[] = [
+const system = (): readonly IoctlRow[] => [
   {
     name: 'KVM_GET_API_VERSION',
     request: k.KVM_GET_API_VERSION,
@@ -195,7 +195,7 @@ const SYSTEM: readonly IoctlRow[] = [
   },
 ];
 
-const DEVICE: readonly IoctlRow[] = [
+const device = (): readonly IoctlRow[] => [
   {
     name: 'KVM_SET_DEVICE_ATTR',
     request: k.KVM_SET_DEVICE_ATTR,
@@ -224,4 +224,4 @@ const DEVICE: readonly IoctlRow[] = [
   },
 ];
 
-export const kvmSystemIoctls: readonly IoctlRow[] = [...SYSTEM, ...DEVICE];
+export const kvmSystemIoctls = (): readonly IoctlRow[] => [...system(), ...device()];

@@ -25,7 +25,7 @@ const nestedTail = (dir: 'in' | 'out'): Tail => ({ length: ['-', 'size', k.kvm_n
 /** The vCPU's uABI size of XSAVE state: 4096 unless a dynamic feature was permitted (KVM_CAP_XSAVE2 on the VM says). */
 const xsaveTail = (dir: 'in' | 'out'): Tail => ({ length: ['-', ['state', 'xsave2-size', 4096], 4096], dir });
 
-export const vcpuIoctls: readonly IoctlRow[] = [
+export const vcpuIoctls = (): readonly IoctlRow[] => [
   {
     name: 'KVM_RUN',
     request: k.KVM_RUN,

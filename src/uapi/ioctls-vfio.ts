@@ -33,7 +33,7 @@ const value = (name: string, request: number, fds: readonly FdKind[], arg: 'int'
 
 const COMPAT: readonly FdKind[] = ['vfio-container', 'iommufd'];
 
-const CONTAINER: readonly IoctlRow[] = [
+const container = (): readonly IoctlRow[] => [
   value('VFIO_GET_API_VERSION', v.VFIO_GET_API_VERSION, COMPAT, 'none', { since: '3.6' }),
   value('VFIO_CHECK_EXTENSION', v.VFIO_CHECK_EXTENSION, COMPAT, 'int', { since: '3.6', errnos: ['ENODEV'] }),
   value('VFIO_SET_IOMMU', v.VFIO_SET_IOMMU, COMPAT, 'int', { since: '3.6', errnos: ['EINVAL', 'ENODEV', 'EPERM', 'EBUSY'] }),
@@ -149,7 +149,7 @@ const CONTAINER: readonly IoctlRow[] = [
   }),
 ];
 
-const GROUP: readonly IoctlRow[] = [
+const group = (): readonly IoctlRow[] => [
   fixed('VFIO_GROUP_GET_STATUS', v.VFIO_GROUP_GET_STATUS, 'vfio-group', v.vfio_group_status, 'inout', 8, {
     since: '3.6',
     errnos: ['EINVAL', 'ENODEV'],
@@ -191,7 +191,7 @@ const feature = (index: number, operation: number): Expression => [
   ['bits', 'flags', operation],
 ];
 
-const DEVICE: readonly IoctlRow[] = [
+const device = (): readonly IoctlRow[] => [
   chained('VFIO_DEVICE_GET_INFO', v.VFIO_DEVICE_GET_INFO, 'vfio-device', v.vfio_device_info, 'inout', 16, { since: '3.6' }),
   chained('VFIO_DEVICE_GET_REGION_INFO', v.VFIO_DEVICE_GET_REGION_INFO, 'vfio-device', v.vfio_region_info, 'inout', 32, {
     since: '3.6',
@@ -334,11 +334,11 @@ const DEVICE: readonly IoctlRow[] = [
   ),
 ];
 
-const MIGRATION: readonly IoctlRow[] = [
+const migration = (): readonly IoctlRow[] => [
   fixed('VFIO_MIG_GET_PRECOPY_INFO', v.VFIO_MIG_GET_PRECOPY_INFO, 'vfio-migration', v.vfio_precopy_info, 'inout', 24, {
     since: '6.2',
     errnos: ['EINVAL', 'ENOTTY', 'ENODEV'],
   }),
 ];
 
-export const vfioIoctls: readonly IoctlRow[] = [...CONTAINER, ...GROUP, ...DEVICE, ...MIGRATION];
+export const vfioIoctls = (): readonly IoctlRow[] => [...container(), ...group(), ...device(), ...migration()];

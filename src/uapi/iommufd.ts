@@ -144,7 +144,7 @@ export const iommu_ioas_iova_ranges: Struct<iommu_ioas_iova_ranges> = struct('io
   4 __u32 ioas_id;
   8 __u32 num_iovas;
   12 __u32 __reserved;
-  16 __u64 allowed_iovas;
+  16 __u64 @allowed_iovas;
   24 __u64 out_iova_alignment;
 `);
 
@@ -160,7 +160,7 @@ export const iommu_ioas_allow_iovas: Struct<iommu_ioas_allow_iovas> = struct('io
   4 __u32 ioas_id;
   8 __u32 num_iovas;
   12 __u32 __reserved;
-  16 __u64 allowed_iovas;
+  16 __u64 @allowed_iovas;
 `);
 
 export interface iommu_ioas_map {
@@ -177,7 +177,7 @@ export const iommu_ioas_map: Struct<iommu_ioas_map> = struct('iommu_ioas_map', '
   4 __u32 flags;
   8 __u32 ioas_id;
   12 __u32 __reserved;
-  16 __u64 user_va;
+  16 __u64 @user_va;
   24 __u64 length;
   32 __u64 iova;
 `);
@@ -312,7 +312,7 @@ export const iommu_hwpt_alloc: Struct<iommu_hwpt_alloc> = struct('iommu_hwpt_all
   20 __u32 __reserved;
   24 __u32 data_type;
   28 __u32 data_len;
-  32 __u64 data_uptr;
+  32 __u64 @data_uptr;
   40 __u32 fault_id;
   44 __u32 __reserved2;
 `);
@@ -387,7 +387,7 @@ export const iommu_hw_info: Struct<iommu_hw_info> = struct('iommu_hw_info', 'str
   4 __u32 flags;
   8 __u32 dev_id;
   12 __u32 data_len;
-  16 __u64 data_uptr;
+  16 __u64 @data_uptr;
   24 union 4,1 {
     0 __u32 in_data_type;
     0 __u32 out_data_type;
@@ -428,7 +428,7 @@ export const iommu_hwpt_get_dirty_bitmap: Struct<iommu_hwpt_get_dirty_bitmap> = 
   16 __u64 iova;
   24 __u64 length;
   32 __u64 page_size;
-  40 __u64 data;
+  40 __u64 @data;
 `);
 
 export interface iommu_hwpt_vtd_s1_invalidate {
@@ -463,7 +463,7 @@ export interface iommu_hwpt_invalidate {
 export const iommu_hwpt_invalidate: Struct<iommu_hwpt_invalidate> = struct('iommu_hwpt_invalidate', 'struct', 32, 8, `
   0 __u32 size;
   4 __u32 hwpt_id;
-  8 __u64 data_uptr;
+  8 __u64 @data_uptr;
   16 __u32 data_type;
   20 __u32 entry_len;
   24 __u32 entry_num;
@@ -544,7 +544,7 @@ export const iommu_viommu_alloc: Struct<iommu_viommu_alloc> = struct('iommu_viom
   20 __u32 out_viommu_id;
   24 __u32 data_len;
   28 __u32 __reserved;
-  32 __u64 data_uptr;
+  32 __u64 @data_uptr;
 `);
 
 export interface iommu_vdevice_alloc {

@@ -803,7 +803,7 @@ export const KVM_HC_SEND_IPI = 10;
 export const KVM_HC_SCHED_YIELD = 11;
 export const KVM_HC_MAP_GPA_RANGE = 12;
 export const KVM_CPUID_SIGNATURE = 0x40000000;
-export const KVM_SIGNATURE = 0;
+export const KVM_SIGNATURE = 'KVMKVMKVM\x00\x00\x00';
 export const KVM_CPUID_FEATURES = 0x40000001;
 export const KVM_FEATURE_CLOCKSOURCE = 0;
 export const KVM_FEATURE_NOP_IO_DELAY = 1;
@@ -1614,8 +1614,8 @@ export interface kvm_xen_hvm_config {
 export const kvm_xen_hvm_config: Struct<kvm_xen_hvm_config> = struct('kvm_xen_hvm_config', 'struct', 56, 8, `
   0 __u32 flags;
   4 __u32 msr;
-  8 __u64 blob_addr_32;
-  16 __u64 blob_addr_64;
+  8 __u64 @blob_addr_32;
+  16 __u64 @blob_addr_64;
   24 __u8 blob_size_32;
   25 __u8 blob_size_64;
   26 __u8 pad2[30];
@@ -1665,7 +1665,7 @@ export const kvm_xen_hvm_attr: Struct<kvm_xen_hvm_attr> = struct('kvm_xen_hvm_at
     0 __u8 runstate_update_flag;
     0 union 8,8 {
       0 __u64 gfn;
-      0 __u64 hva;
+      0 __u64 @hva;
     } shared_info;
     0 struct 28,4 {
       0 __u32 send_port;
@@ -1719,7 +1719,7 @@ export const kvm_xen_vcpu_attr: Struct<kvm_xen_vcpu_attr> = struct('kvm_xen_vcpu
   2 __u16 pad[3];
   8 union 64,8 {
     0 __u64 gpa;
-    0 __u64 hva;
+    0 __u64 @hva;
     0 __u64 pad[8];
     0 struct 48,8 {
       0 __u64 state;
@@ -1749,7 +1749,7 @@ export interface kvm_sev_cmd {
 export const kvm_sev_cmd: Struct<kvm_sev_cmd> = struct('kvm_sev_cmd', 'struct', 24, 8, `
   0 __u32 id;
   4 __u32 pad0;
-  8 __u64 data;
+  8 __u64 @data;
   16 __u32 error;
   20 __u32 sev_fd;
 `);
@@ -1782,10 +1782,10 @@ export interface kvm_sev_launch_start {
 export const kvm_sev_launch_start: Struct<kvm_sev_launch_start> = struct('kvm_sev_launch_start', 'struct', 40, 8, `
   0 __u32 handle;
   4 __u32 policy;
-  8 __u64 dh_uaddr;
+  8 __u64 @dh_uaddr;
   16 __u32 dh_len;
   20 __u32 pad0;
-  24 __u64 session_uaddr;
+  24 __u64 @session_uaddr;
   32 __u32 session_len;
   36 __u32 pad1;
 `);
@@ -1796,7 +1796,7 @@ export interface kvm_sev_launch_update_data {
   pad0: number;
 }
 export const kvm_sev_launch_update_data: Struct<kvm_sev_launch_update_data> = struct('kvm_sev_launch_update_data', 'struct', 16, 8, `
-  0 __u64 uaddr;
+  0 __u64 @uaddr;
   8 __u32 len;
   12 __u32 pad0;
 `);
@@ -1813,13 +1813,13 @@ export interface kvm_sev_launch_secret {
   pad2: number;
 }
 export const kvm_sev_launch_secret: Struct<kvm_sev_launch_secret> = struct('kvm_sev_launch_secret', 'struct', 48, 8, `
-  0 __u64 hdr_uaddr;
+  0 __u64 @hdr_uaddr;
   8 __u32 hdr_len;
   12 __u32 pad0;
-  16 __u64 guest_uaddr;
+  16 __u64 @guest_uaddr;
   24 __u32 guest_len;
   28 __u32 pad1;
-  32 __u64 trans_uaddr;
+  32 __u64 @trans_uaddr;
   40 __u32 trans_len;
   44 __u32 pad2;
 `);
@@ -1830,7 +1830,7 @@ export interface kvm_sev_launch_measure {
   pad0: number;
 }
 export const kvm_sev_launch_measure: Struct<kvm_sev_launch_measure> = struct('kvm_sev_launch_measure', 'struct', 16, 8, `
-  0 __u64 uaddr;
+  0 __u64 @uaddr;
   8 __u32 len;
   12 __u32 pad0;
 `);
@@ -1853,8 +1853,8 @@ export interface kvm_sev_dbg {
   pad0: number;
 }
 export const kvm_sev_dbg: Struct<kvm_sev_dbg> = struct('kvm_sev_dbg', 'struct', 24, 8, `
-  0 __u64 src_uaddr;
-  8 __u64 dst_uaddr;
+  0 __u64 @src_uaddr;
+  8 __u64 @dst_uaddr;
   16 __u32 len;
   20 __u32 pad0;
 `);
@@ -1867,7 +1867,7 @@ export interface kvm_sev_attestation_report {
 }
 export const kvm_sev_attestation_report: Struct<kvm_sev_attestation_report> = struct('kvm_sev_attestation_report', 'struct', 32, 8, `
   0 __u8 mnonce[16];
-  16 __u64 uaddr;
+  16 __u64 @uaddr;
   24 __u32 len;
   28 __u32 pad0;
 `);
@@ -1891,16 +1891,16 @@ export interface kvm_sev_send_start {
 export const kvm_sev_send_start: Struct<kvm_sev_send_start> = struct('kvm_sev_send_start', 'struct', 72, 8, `
   0 __u32 policy;
   4 __u32 pad0;
-  8 __u64 pdh_cert_uaddr;
+  8 __u64 @pdh_cert_uaddr;
   16 __u32 pdh_cert_len;
   20 __u32 pad1;
-  24 __u64 plat_certs_uaddr;
+  24 __u64 @plat_certs_uaddr;
   32 __u32 plat_certs_len;
   36 __u32 pad2;
-  40 __u64 amd_certs_uaddr;
+  40 __u64 @amd_certs_uaddr;
   48 __u32 amd_certs_len;
   52 __u32 pad3;
-  56 __u64 session_uaddr;
+  56 __u64 @session_uaddr;
   64 __u32 session_len;
   68 __u32 pad4;
 `);
@@ -1917,13 +1917,13 @@ export interface kvm_sev_send_update_data {
   pad2: number;
 }
 export const kvm_sev_send_update_data: Struct<kvm_sev_send_update_data> = struct('kvm_sev_send_update_data', 'struct', 48, 8, `
-  0 __u64 hdr_uaddr;
+  0 __u64 @hdr_uaddr;
   8 __u32 hdr_len;
   12 __u32 pad0;
-  16 __u64 guest_uaddr;
+  16 __u64 @guest_uaddr;
   24 __u32 guest_len;
   28 __u32 pad1;
-  32 __u64 trans_uaddr;
+  32 __u64 @trans_uaddr;
   40 __u32 trans_len;
   44 __u32 pad2;
 `);
@@ -1941,10 +1941,10 @@ export interface kvm_sev_receive_start {
 export const kvm_sev_receive_start: Struct<kvm_sev_receive_start> = struct('kvm_sev_receive_start', 'struct', 40, 8, `
   0 __u32 handle;
   4 __u32 policy;
-  8 __u64 pdh_uaddr;
+  8 __u64 @pdh_uaddr;
   16 __u32 pdh_len;
   20 __u32 pad0;
-  24 __u64 session_uaddr;
+  24 __u64 @session_uaddr;
   32 __u32 session_len;
   36 __u32 pad1;
 `);
@@ -1961,13 +1961,13 @@ export interface kvm_sev_receive_update_data {
   pad2: number;
 }
 export const kvm_sev_receive_update_data: Struct<kvm_sev_receive_update_data> = struct('kvm_sev_receive_update_data', 'struct', 48, 8, `
-  0 __u64 hdr_uaddr;
+  0 __u64 @hdr_uaddr;
   8 __u32 hdr_len;
   12 __u32 pad0;
-  16 __u64 guest_uaddr;
+  16 __u64 @guest_uaddr;
   24 __u32 guest_len;
   28 __u32 pad1;
-  32 __u64 trans_uaddr;
+  32 __u64 @trans_uaddr;
   40 __u32 trans_len;
   44 __u32 pad2;
 `);
@@ -1999,7 +1999,7 @@ export interface kvm_sev_snp_launch_update {
 }
 export const kvm_sev_snp_launch_update: Struct<kvm_sev_snp_launch_update> = struct('kvm_sev_snp_launch_update', 'struct', 64, 8, `
   0 __u64 gfn_start;
-  8 __u64 uaddr;
+  8 __u64 @uaddr;
   16 __u64 len;
   24 __u8 type;
   25 __u8 pad0;
@@ -2020,8 +2020,8 @@ export interface kvm_sev_snp_launch_finish {
   pad1: bigint[];
 }
 export const kvm_sev_snp_launch_finish: Struct<kvm_sev_snp_launch_finish> = struct('kvm_sev_snp_launch_finish', 'struct', 88, 8, `
-  0 __u64 id_block_uaddr;
-  8 __u64 id_auth_uaddr;
+  0 __u64 @id_block_uaddr;
+  8 __u64 @id_auth_uaddr;
   16 __u8 id_block_en;
   17 __u8 auth_key_en;
   18 __u8 vcek_disabled;
@@ -2053,7 +2053,7 @@ export interface kvm_tdx_cmd {
 export const kvm_tdx_cmd: Struct<kvm_tdx_cmd> = struct('kvm_tdx_cmd', 'struct', 24, 8, `
   0 __u32 id;
   4 __u32 flags;
-  8 __u64 data;
+  8 __u64 @data;
   16 __u64 hw_error;
 `);
 
@@ -2103,7 +2103,7 @@ export interface kvm_tdx_init_mem_region {
   nr_pages: bigint;
 }
 export const kvm_tdx_init_mem_region: Struct<kvm_tdx_init_mem_region> = struct('kvm_tdx_init_mem_region', 'struct', 24, 8, `
-  0 __u64 source_addr;
+  0 __u64 @source_addr;
   8 __u64 gpa;
   16 __u64 nr_pages;
 `);
@@ -2120,7 +2120,7 @@ export const kvm_userspace_memory_region: Struct<kvm_userspace_memory_region> = 
   4 __u32 flags;
   8 __u64 guest_phys_addr;
   16 __u64 memory_size;
-  24 __u64 userspace_addr;
+  24 __u64 @userspace_addr;
 `);
 
 export interface kvm_userspace_memory_region2 {
@@ -2139,7 +2139,7 @@ export const kvm_userspace_memory_region2: Struct<kvm_userspace_memory_region2> 
   4 __u32 flags;
   8 __u64 guest_phys_addr;
   16 __u64 memory_size;
-  24 __u64 userspace_addr;
+  24 __u64 @userspace_addr;
   32 __u64 guest_memfd_offset;
   40 __u32 guest_memfd;
   44 __u32 pad1;
@@ -3009,8 +3009,8 @@ export interface kvm_config_tlb {
   array_len: number;
 }
 export const kvm_config_tlb: Struct<kvm_config_tlb> = struct('kvm_config_tlb', 'struct', 24, 8, `
-  0 __u64 params;
-  8 __u64 array;
+  0 __u64 @params;
+  8 __u64 @array;
   16 __u32 mmu_type;
   20 __u32 array_len;
 `);
@@ -3020,7 +3020,7 @@ export interface kvm_dirty_tlb {
   num_dirty: number;
 }
 export const kvm_dirty_tlb: Struct<kvm_dirty_tlb> = struct('kvm_dirty_tlb', 'struct', 16, 8, `
-  0 __u64 bitmap;
+  0 __u64 @bitmap;
   8 __u32 num_dirty;
 `);
 
@@ -3041,7 +3041,7 @@ export interface kvm_one_reg {
 }
 export const kvm_one_reg: Struct<kvm_one_reg> = struct('kvm_one_reg', 'struct', 16, 8, `
   0 __u64 id;
-  8 __u64 addr;
+  8 __u64 @addr;
 `);
 
 export interface kvm_msi {
@@ -3091,7 +3091,7 @@ export const kvm_device_attr: Struct<kvm_device_attr> = struct('kvm_device_attr'
   0 __u32 flags;
   4 __u32 group;
   8 __u64 attr;
-  16 __u64 addr;
+  16 __u64 @addr;
 `);
 
 export interface kvm_vfio_spapr_tce {
@@ -3121,7 +3121,7 @@ export interface kvm_enc_region {
   size: bigint;
 }
 export const kvm_enc_region: Struct<kvm_enc_region> = struct('kvm_enc_region', 'struct', 16, 8, `
-  0 __u64 addr;
+  0 __u64 @addr;
   8 __u64 size;
 `);
 

@@ -68,11 +68,11 @@ export const VFIO_DEVICE_FLAGS_FSL_MC = 0x40;
 export const VFIO_DEVICE_FLAGS_CAPS = 0x80;
 export const VFIO_DEVICE_FLAGS_CDX = 0x100;
 export const VFIO_DEVICE_GET_INFO = 0x3b6b;
-export const VFIO_DEVICE_API_PCI_STRING = 0;
-export const VFIO_DEVICE_API_PLATFORM_STRING = 0;
-export const VFIO_DEVICE_API_AMBA_STRING = 0;
-export const VFIO_DEVICE_API_CCW_STRING = 0;
-export const VFIO_DEVICE_API_AP_STRING = 0;
+export const VFIO_DEVICE_API_PCI_STRING = 'vfio-pci';
+export const VFIO_DEVICE_API_PLATFORM_STRING = 'vfio-platform';
+export const VFIO_DEVICE_API_AMBA_STRING = 'vfio-amba';
+export const VFIO_DEVICE_API_CCW_STRING = 'vfio-ccw';
+export const VFIO_DEVICE_API_AP_STRING = 'vfio-ap';
 export const VFIO_DEVICE_INFO_CAP_ZPCI_BASE = 1;
 export const VFIO_DEVICE_INFO_CAP_ZPCI_GROUP = 2;
 export const VFIO_DEVICE_INFO_CAP_ZPCI_UTIL = 3;
@@ -523,7 +523,7 @@ export const vfio_device_bind_iommufd: Struct<vfio_device_bind_iommufd> = struct
   4 __u32 flags;
   8 __s32 iommufd;
   12 __u32 out_devid;
-  16 __u64 token_uuid_ptr;
+  16 __u64 @token_uuid_ptr;
 `);
 
 export interface vfio_device_attach_iommufd_pt {
@@ -598,7 +598,7 @@ export const vfio_device_feature_dma_logging_control: Struct<vfio_device_feature
   0 __u64 page_size;
   8 __u32 num_ranges;
   12 __u32 __reserved;
-  16 __u64 ranges;
+  16 __u64 @ranges;
 `);
 
 export interface vfio_device_feature_dma_logging_range {
@@ -620,7 +620,7 @@ export const vfio_device_feature_dma_logging_report: Struct<vfio_device_feature_
   0 __u64 iova;
   8 __u64 length;
   16 __u64 page_size;
-  24 __u64 bitmap;
+  24 __u64 @bitmap;
 `);
 
 export interface vfio_device_feature_mig_data_size {
@@ -730,7 +730,7 @@ export interface vfio_iommu_type1_dma_map {
 export const vfio_iommu_type1_dma_map: Struct<vfio_iommu_type1_dma_map> = struct('vfio_iommu_type1_dma_map', 'struct', 32, 8, `
   0 __u32 argsz;
   4 __u32 flags;
-  8 __u64 vaddr;
+  8 __u64 @vaddr;
   16 __u64 iova;
   24 __u64 size;
 `);
@@ -847,7 +847,7 @@ export interface vfio_iommu_spapr_register_memory {
 export const vfio_iommu_spapr_register_memory: Struct<vfio_iommu_spapr_register_memory> = struct('vfio_iommu_spapr_register_memory', 'struct', 24, 8, `
   0 __u32 argsz;
   4 __u32 flags;
-  8 __u64 vaddr;
+  8 __u64 @vaddr;
   16 __u64 size;
 `);
 

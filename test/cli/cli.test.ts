@@ -1,10 +1,11 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { findKernels } from 'kvio';
 import { describe, expect, it } from 'vitest';
 import { paintFor } from '../../src/cli/paint.ts';
 
-const root = new URL('../../', import.meta.url).pathname;
+const root = `${resolve(import.meta.dirname, '../..')}/`;
 const available = findKernels()
   .filter((found) => found.available)
   .map(({ kind }) => kind);
@@ -41,7 +42,7 @@ describe('kvio', () => {
     const lines = stdout.trim().split('\n');
     for (const [i, { kind, available, reason }] of findKernels().entries()) {
       expect(lines[i]).toMatch(new RegExp(`^${kind} +${available ? 'yes' : 'no'} `));
-      expect(lines[i]).toContain(reason);
+      if (!lines[i]!.endsWith('for the same reason')) expect(lines[i]).toContain(reason);
     }
   });
 
@@ -60,8 +61,7 @@ describe('kvio tour', () => {
     const { stdout, stderr, status } = kvio(['tour']);
     expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
     for (const name of guests) expect(stdout).toMatch(new RegExp(`^${name} `, 'm'));
-    const header = stdout.split('\n').find((line) => /\(Linux /.test(line))!;
-    for (const kind of available) expect(header).toContain(`${kind} (Linux `);
+    expect(stdout).toMatch(new RegExp(`^ +${available.join(' +')}$`, 'm'));
     const row = stdout.split('\n').find((line) => /io out 0x3f8 48\b/.test(line))!;
     expect(row.match(/io out 0x3f8 48/g)).toHaveLength(available.length);
     expect(stdout.match(/shutdown\b/g)!.length).toBeGreaterThan(available.length);

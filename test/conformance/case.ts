@@ -166,7 +166,8 @@ export function changes(before: Fact, after: Fact): Record<string, Fact> {
   const found: Record<string, Fact> = {};
   const walk = (path: string, a: Fact | undefined, b: Fact | undefined): void => {
     if (isRecord(a) && isRecord(b)) {
-      for (const key of new Set([...Object.keys(a), ...Object.keys(b)])) walk(path === '' ? key : `${path}.${key}`, a[key], b[key]);
+      for (const key of new Set([...Object.keys(a), ...Object.keys(b)]))
+        walk(path === '' ? key : `${path}.${key}`, a[key], b[key]);
     } else if (JSON.stringify(a) !== JSON.stringify(b)) found[path] = b ?? 0;
   };
   walk('', before, after);

@@ -76,7 +76,12 @@ export function countObservations(golden: Pick<Golden, 'cases'>): number {
 }
 
 /** Compares what a kernel answered with a golden, fact by fact. `names` are what known differences call the two. */
-export function compare(golden: Golden, report: Report, known: readonly KnownDifference[] = [], names: readonly [string, string] = [golden.identity, report.kernel]): Comparison {
+export function compare(
+  golden: Golden,
+  report: Report,
+  known: readonly KnownDifference[] = [],
+  names: readonly [string, string] = [golden.identity, report.kernel],
+): Comparison {
   let same = 0;
   const differences: Difference[] = [];
   const excused: (Difference & { reason: string })[] = [];
@@ -93,12 +98,16 @@ export function compare(golden: Golden, report: Report, known: readonly KnownDif
     }
     const expected = golden.cases[name];
     if (expected === undefined) {
-      notRun.push({ case: name, reason: `golden ${golden.identity} has no such case: ${golden.notRun[name] ?? 'record it (npm run golden:record)'}` });
+      notRun.push({
+        case: name,
+        reason: `golden ${golden.identity} has no such case: ${golden.notRun[name] ?? 'record it (npm run golden:record)'}`,
+      });
       continue;
     }
     for (const label of new Set([...Object.keys(expected), ...Object.keys(result.facts)])) {
       const [want, got] = [expected[label], result.facts[label]];
-      if (typeof got === 'string' && got.startsWith(NOT_MODELLED)) notModelled.push({ case: name, label, what: got.slice(NOT_MODELLED.length) });
+      if (typeof got === 'string' && got.startsWith(NOT_MODELLED))
+        notModelled.push({ case: name, label, what: got.slice(NOT_MODELLED.length) });
       else if (JSON.stringify(want) === JSON.stringify(got)) same++;
       else {
         const difference = { case: name, label, expected: want, got };

@@ -1,15 +1,8 @@
 /** Real-mode guests: started on 64 KiB of RAM at 0, played exit by exit, every exit with all that can be seen at it. */
 import type { Kernel, Memory } from 'kvio';
-import {
-  KVM_EXIT_HLT,
-  KVM_EXIT_INTERNAL_ERROR,
-  KVM_EXIT_IO,
-  KVM_EXIT_MMIO,
-  KVM_EXIT_SHUTDOWN,
-  kvm_run,
-} from 'kvio/uapi';
+import { KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, kvm_run } from 'kvio/uapi';
 import { changes, type Fact, nonZero, type Observer, result, toFact } from './case.ts';
-import { addRam, getRegs, getSregs, mapRun, newVcpu, RunPage, type Regs, setRegs, type Sregs, setSregs } from './machine.ts';
+import { addRam, getRegs, getSregs, mapRun, newVcpu, type Regs, RunPage, type Sregs, setRegs, setSregs } from './machine.ts';
 
 export interface Guest {
   readonly kernel: Kernel;

@@ -107,7 +107,11 @@ export function setRegion(kernel: Kernel, vm: number, region: Region): number {
 }
 
 /** KVM_SET_USER_MEMORY_REGION2. */
-export function setRegion2(kernel: Kernel, vm: number, region: Region & { guest_memfd?: number; guest_memfd_offset?: bigint }): number {
+export function setRegion2(
+  kernel: Kernel,
+  vm: number,
+  region: Region & { guest_memfd?: number; guest_memfd_offset?: bigint },
+): number {
   const bytes = kvm_userspace_memory_region2.encode({ ...emptyRegion, guest_memfd: 0, guest_memfd_offset: 0n, ...region });
   return kernel.ioctl(vm, KVM_SET_USER_MEMORY_REGION2, bytes, UNSAFE);
 }
@@ -145,7 +149,11 @@ export function setSregs(kernel: Kernel, vcpu: number, edit: (sregs: Sregs) => v
 }
 
 /** struct kvm_msrs as bytes: `nmsrs` is what is claimed, `entries` what is there. */
-export function msrBytes(entries: readonly { index: number; data?: bigint; reserved?: number }[], nmsrs: number = entries.length, room = 0): Uint8Array {
+export function msrBytes(
+  entries: readonly { index: number; data?: bigint; reserved?: number }[],
+  nmsrs: number = entries.length,
+  room = 0,
+): Uint8Array {
   const bytes = new Uint8Array(8 + 16 * Math.max(entries.length, room));
   const view = new DataView(bytes.buffer);
   view.setUint32(0, nmsrs, true);
@@ -184,7 +192,11 @@ export interface CpuidEntry {
 }
 
 /** struct kvm_cpuid2 as bytes, with room for `room` entries. */
-export function cpuidBytes(entries: readonly CpuidEntry[], nent: number = entries.length, room: number = entries.length): Uint8Array {
+export function cpuidBytes(
+  entries: readonly CpuidEntry[],
+  nent: number = entries.length,
+  room: number = entries.length,
+): Uint8Array {
   const bytes = new Uint8Array(8 + 40 * Math.max(room, entries.length));
   const view = new DataView(bytes.buffer);
   view.setUint32(0, nent, true);
@@ -198,7 +210,9 @@ export function cpuidBytes(entries: readonly CpuidEntry[], nent: number = entrie
 export function cpuidEntries(bytes: Uint8Array): Required<Omit<CpuidEntry, 'padding'>>[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return Array.from({ length: view.getUint32(0, true) }, (_, at) => {
-    const [fn, index, flags, eax, ebx, ecx, edx] = Array.from({ length: 7 }, (_, column) => view.getUint32(8 + 40 * at + 4 * column, true));
+    const [fn, index, flags, eax, ebx, ecx, edx] = Array.from({ length: 7 }, (_, column) =>
+      view.getUint32(8 + 40 * at + 4 * column, true),
+    );
     return { function: fn!, index: index!, flags: flags!, eax: eax!, ebx: ebx!, ecx: ecx!, edx: edx! };
   });
 }

@@ -32,4 +32,3 @@ function readGolden(path: string): string | undefined {
     return undefined;
   }
 }
-

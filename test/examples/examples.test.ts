@@ -1,9 +1,10 @@
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { findKernels } from 'kvio';
 import { describe, expect, it } from 'vitest';
 
-const root = new URL('../../', import.meta.url).pathname;
+const root = `${resolve(import.meta.dirname, '../..')}/`;
 
 /** What each example prints, on every kernel. Those that need what ffi lacks say so there. */
 const outputs: Readonly<Record<string, readonly string[]>> = {

@@ -103,10 +103,8 @@ describe('libc through ffi-rs', () => {
   });
 
   it('addresses of views: offset included, ordinary and shared', () => {
-    const memory = new WebAssembly.Memory({ initial: 2, maximum: 2, shared: true });
-    const shared = new Uint8Array(memory.buffer);
+    const shared = new Uint8Array(new SharedArrayBuffer(1 << 26));
     const base = libc.addressOf(shared);
-    expect(base % 4096n).toBe(0n);
     expect(base).toBeGreaterThan(1n << 32n);
     expect(libc.addressOf(shared.subarray(4096 + 17))).toBe(base + 4113n);
     for (const plain of [new Uint8Array(5), new Uint8Array(1 << 20), Buffer.from('kvio')]) {

@@ -1,4 +1,5 @@
-import { findKernels, type Kernel, Kvm, openKernel, type Vcpu, type Vm } from 'kvio';
+import { type Kernel, Kvm, type Memory, type Vcpu, type Vm } from 'kvio';
+import { testKernels } from 'kvio/testing';
 import { afterEach, describe } from 'vitest';
 
 export interface Bench {
@@ -7,29 +8,19 @@ export interface Bench {
 }
 
 /**
- * The same cases on every kernel there is. `open` gives a kernel and its /dev/kvm; both are closed after the case. One that is
- * not here is a skipped block whose name says why.
+ * The same cases on every kernel there is. `open` gives a kernel and its /dev/kvm, closed after the case. A kernel that is not
+ * here, or lacks what the cases need, is a skipped block whose name says why.
  */
-export function onEachKernel(title: string, cases: (open: () => Bench) => void, needs?: 'async' | 'kick'): void {
-  for (const { kind, available, reason } of findKernels()) {
-    if (!available) {
-      describe.skip(`${title}, ${kind} (not run: ${reason})`, () => cases(neverOpened));
-      continue;
-    }
-    const probe = openKernel({ kernel: kind });
-    const able = needs === undefined || probe.features[needs];
-    probe.close();
-    if (!able) {
-      describe.skip(`${title}, ${kind} (not run: it has no ${needs})`, () => cases(neverOpened));
-      continue;
-    }
-    describe(`${title}, ${kind}`, () => {
+export function onEachKernel(what: string, cases: (open: () => Bench) => void, needs?: 'async' | 'kick'): void {
+  for (const { title, skip, open } of testKernels()) {
+    const lacks = skip === undefined && needs !== undefined && !has(open(), needs);
+    describe.skipIf(skip !== undefined || lacks)(`${what}, ${title}${lacks ? ` (not run: it has no ${needs})` : ''}`, () => {
       const opened: Kernel[] = [];
       afterEach(() => {
         for (const kernel of opened.splice(0)) kernel.close();
       });
       cases(() => {
-        const kernel = openKernel({ kernel: kind });
+        const kernel = open();
         opened.push(kernel);
         return { kernel, kvm: Kvm.open(kernel) };
       });
@@ -37,19 +28,20 @@ export function onEachKernel(title: string, cases: (open: () => Bench) => void, 
   }
 }
 
-const neverOpened = (): Bench => {
-  throw new Error('a skipped case ran');
-};
+function has(kernel: Kernel, feature: 'async' | 'kick'): boolean {
+  using _ = kernel;
+  return kernel.features[feature];
+}
 
-export interface Machine extends Bench {
+export interface Guest extends Bench {
   readonly vm: Vm;
   readonly vcpu: Vcpu;
   /** Guest-physical 0x1000 … 0x2fff. */
-  readonly ram: ReturnType<Kernel['guestRam']>;
+  readonly ram: Memory;
 }
 
 /** A VM with a real-mode vCPU about to execute `code` at 0x1000. */
-export function boot({ kernel, kvm }: Bench, code: readonly number[]): Machine {
+export function boot({ kernel, kvm }: Bench, code: readonly number[]): Guest {
   const vm = kvm.createVm();
   const ram = kernel.guestRam(0x2000);
   ram.write(0, Uint8Array.from(code));

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { KernelError, Kvm, MsrsIncomplete, Vcpu, Vm } from 'kvio';
 import { KVM_CAP_NR_MEMSLOTS, KVM_CAP_USER_MEMORY, KVM_GET_API_VERSION, KVM_MEM_READONLY } from 'kvio/uapi';
 import { expect, it } from 'vitest';
@@ -41,7 +42,9 @@ onEachKernel('Kvm', (open) => {
     );
     const some = supported.entries.slice(0, 2);
     vcpu.setCpuid2({ entries: some });
-    expect(vcpu.getCpuid2().nent).toBe(2);
+    expect(vcpu.getCpuid2().entries[0]).toEqual(some[0]);
+    vcpu.setCpuid2({ entries: [] });
+    expect(vcpu.getCpuid2().nent).toBe(0);
     expect(thrown(() => vcpu.setCpuid2({ nent: 3, entries: some }))).toMatchObject({
       name: 'RangeError',
       message: /nent is 3, but entries has 2/,
@@ -126,6 +129,26 @@ onEachKernel('Vm', (open) => {
     expect(failing({})).toMatchObject({ name: 'RangeError', message: /memory is closed/ });
   });
 
+  it('takes numbers where the kernel takes numbers: bytes are no id', () => {
+    const { kvm } = open();
+    const vm = kvm.createVm();
+    for (const wrong of ['0', null, {}, new Uint8Array(8), Number.NaN, 1.5, 1n << 64n] as never[]) {
+      for (const call of [
+        () => kvm.createVm(wrong),
+        () => kvm.checkExtension(wrong),
+        () => vm.createVcpu(wrong),
+        () => vm.setTssAddr(wrong),
+        () => vm.setIdentityMapAddr(wrong),
+        () => vm.setBootCpuId(wrong),
+      ]) {
+        const { name, message } = thrown(call);
+        expect(name).toMatch(/^(TypeError|RangeError)$/);
+        expect(message).toMatch(/^(type|capability|id|address) must/);
+      }
+      expect(thrown(() => vm.setUserMemoryRegion(wrong)).name).toBe('TypeError');
+    }
+  });
+
   it('keeps vCPU ids for its lifetime', () => {
     const vm = open().kvm.createVm();
     vm.createVcpu(3).close();
@@ -162,6 +185,17 @@ onEachKernel('Vcpu', (open) => {
     expect(vcpu.getFpu().fcw).toBe(0x27f);
     vcpu.setMpState(vcpu.getMpState());
     expect(vcpu.getMpState()).toEqual({ mp_state: 0 });
+  });
+
+  it('prints registers as one reads them, and they stay plain objects', () => {
+    const { vcpu } = boot(open(), []);
+    const regs = vcpu.getRegs();
+    expect(inspect(regs)).toMatch(/^kvm_regs \{\n {2}rax: 0x0,[\s\S]* {2}rip: 0x1000,\n {2}rflags: 0x2\n\}$/);
+    expect(inspect({ ...regs })).toMatch(/rip: 4096n/);
+    expect(inspect({ regs })).toMatch(/^\{\n {2}regs: kvm_regs \{/);
+    vcpu.setRegs({ ...regs, rflags: 0x246n });
+    expect(inspect(vcpu.getRegs())).toContain('rflags: 0x246 PF ZF IF');
+    expect(inspect(vcpu.getSregs())).toMatch(/cs: \{ base: 0x0, limit: 0xffff, selector: 0, [\s\S]*cr0: 0x60000010 ET NW CD/);
   });
 
   it('wants the whole struct', () => {
@@ -241,7 +275,9 @@ onEachKernel('handles', (open) => {
     const other = kvm.createVm();
     expect(other.fd).toBe(number);
     vm.close();
-    expect(thrown(() => vm.checkExtension(0))).toMatchObject({ code: 'EBADF' });
+    expect(thrown(() => vm.checkExtension(0)).message).toBe(
+      'EBADF: bad file descriptor, ioctl KVM_CHECK_EXTENSION — this Vm is closed',
+    );
     expect(other.checkExtension(KVM_CAP_USER_MEMORY)).toBe(1);
     expect(kernel.closed).toBe(false);
   });

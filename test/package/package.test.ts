@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
+const prebuilt = `prebuilds/${process.platform}-${process.arch}/kvio.node`;
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 
 describe('the package', () => {
@@ -21,7 +22,7 @@ describe('the package', () => {
     const tops = new Set(packed.map((path) => path.split('/')[0]!));
     for (const needed of ['dist', 'native', 'binding.gyp', 'package.json', 'README.md', 'LICENSE', 'CHANGELOG.md'])
       expect(tops).toContain(needed);
-    if (existsSync(join(root, 'prebuilds'))) expect(tops).toContain('prebuilds');
+    if (existsSync(join(root, prebuilt))) expect(packed).toContain(prebuilt);
     for (const own of ['src', 'test', 'scripts', 'examples', 'build', 'node_modules', '.ci', '.cache'])
       expect(tops).not.toContain(own);
     expect(packed.filter((path) => path.startsWith('dist/') && !/\.(js|d\.ts|json)$/.test(path))).toEqual([]);

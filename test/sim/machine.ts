@@ -1,7 +1,7 @@
 import { KernelCore } from '../../src/kernel/core.ts';
 import { SimBackend } from '../../src/sim/backend.ts';
-import type { Machine } from '../../src/sim/machine.ts';
 import { firstProcess, makeNodes } from '../../src/sim/init.ts';
+import type { Machine } from '../../src/sim/machine.ts';
 import type { Process } from '../../src/sim/process.ts';
 import { System, type SystemOptions } from '../../src/sim/system.ts';
 

@@ -1,17 +1,6 @@
 /** What instructions are written in: operands, stack, arithmetic with flags, control transfer. */
 import type { CpuBus, CpuEvents, CpuOptions } from './bus.ts';
-import {
-  type Insn,
-  K_IMM,
-  K_M8,
-  K_M16,
-  K_M32,
-  K_M64,
-  K_R8,
-  K_R16,
-  K_R32,
-  K_R64,
-} from './insn.ts';
+import { type Insn, K_IMM, K_M8, K_M16, K_M32, K_M64, K_R8, K_R16, K_R32, K_R64 } from './insn.ts';
 import { Fault, GP, Memory, STOP_BLOCK } from './memory.ts';
 import { CS, IP, RSP, SS } from './state.ts';
 

@@ -216,7 +216,12 @@ export class Cpu extends Core {
     this.ip0 = this.r32[IP]!;
     let event: Event;
     if (exception.injected) {
-      event = { vector: exception.nr, errorCode: exception.hasErrorCode && this.protectedMode ? exception.errorCode : -1, soft: false, ip: this.ip0 };
+      event = {
+        vector: exception.nr,
+        errorCode: exception.hasErrorCode && this.protectedMode ? exception.errorCode : -1,
+        soft: false,
+        ip: this.ip0,
+      };
     } else if (nmi.injected) {
       event = { vector: 2, errorCode: -1, soft: false, ip: this.ip0 };
     } else {
@@ -240,7 +245,8 @@ export class Cpu extends Core {
     if (linear >>> 12 !== this.codeLinear) this.enterPage(linear);
     let block = this.codeBlocks[linear & 0xfff];
     if (block === undefined || block.epoch !== this.epoch) block = this.findBlock(linear & 0xfff, block);
-    const insns = block === undefined || (start >>> 0) + block.source.length - 1 > this.codeTop ? this.single(linear) : block.insns;
+    const insns =
+      block === undefined || (start >>> 0) + block.source.length - 1 > this.codeTop ? this.single(linear) : block.insns;
     const careful = this.shadow !== 0 || (this.fl & TF) !== 0 || this.replay.length > 0;
     if (careful) {
       this.executeOne(insns[0]!);

@@ -1,19 +1,12 @@
 /** From instruction bytes to an `Insn`, by the table. */
-import {
-  Insn,
-  K_IMM,
-  K_M8,
-  K_NONE,
-  K_R8,
-  K_SPECIAL,
-} from './insn.ts';
-import { type Opcode, MAPS, UNDEFINED, variant } from './table.ts';
+import { Insn, K_IMM, K_M8, K_NONE, K_R8, K_SPECIAL } from './insn.ts';
 import { DS, NONE, RBP, RSP, SS } from './state.ts';
+import { MAPS, type Opcode, UNDEFINED, variant } from './table.ts';
 
 /** Why there is no instruction: more bytes are needed than the window has, or more than 15. */
 export type DecodeFailure = 'more' | 'too long' | { readonly notModelled: string };
 
-const SEGMENT_PREFIX: Record<number, number> = { 0x26: 0, 0x2e: 1, 0x36: 2, 0x3e: 3, 0x64: 4, 0x65: 5 };
+const SEGMENT_PREFIX: Record<number, number> = { 38: 0, 46: 1, 54: 2, 62: 3, 100: 4, 101: 5 };
 const SEGMENT_NAMES = ['ES', 'CS', 'SS', 'DS', 'FS', 'GS'];
 /** 16-bit addressing: base and index register by the r/m field. */
 const BASE16 = [3, 3, 5, 5, 6, 7, 5, 3];

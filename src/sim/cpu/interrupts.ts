@@ -1,8 +1,8 @@
 /** Delivery of exceptions and interrupts, and IRET. */
 import type { Core } from './core.ts';
 import type { Insn } from './insn.ts';
-import { changeableFlags } from './ops/move.ts';
 import { DOUBLE_FAULT, Fault, GP, NP } from './memory.ts';
+import { changeableFlags } from './ops/move.ts';
 import { codeDescriptor, type Descriptor, enterCode, farTarget, isReal, readDescriptor, selectorFault } from './segments.ts';
 import { AC, CS, IF, IP, NT, RF, SS, TF, VM } from './state.ts';
 
@@ -94,7 +94,8 @@ export function deliver(c: Core, event: Event): void {
       if (current.vector === DOUBLE_FAULT && !current.soft) throw TRIPLE_FAULT;
       const first = current.soft ? -1 : current.vector;
       const double =
-        (CONTRIBUTORY.has(first) && CONTRIBUTORY.has(e.vector)) || (first === 14 && (e.vector === 14 || CONTRIBUTORY.has(e.vector)));
+        (CONTRIBUTORY.has(first) && CONTRIBUTORY.has(e.vector)) ||
+        (first === 14 && (e.vector === 14 || CONTRIBUTORY.has(e.vector)));
       // What a software interrupt's own delivery raises is a fault of that instruction.
       const ip = current.soft ? c.ip0 : current.ip;
       current = double ? { vector: DOUBLE_FAULT, errorCode: 0, soft: false, ip } : { ...e, soft: false, ip };

@@ -177,7 +177,8 @@ export abstract class Memory extends State {
     let data = this.replay.length > this.replayed ? this.answer(key) : null;
     if (data === null) {
       const page = this.physical(Math.floor(gpa / 4096));
-      if (page.read === null) throw this.ask(key, length, { kind: 'mmio', gpa, len: length, isWrite: false, data: new Uint8Array(length) });
+      if (page.read === null)
+        throw this.ask(key, length, { kind: 'mmio', gpa, len: length, isWrite: false, data: new Uint8Array(length) });
       const slot = (linear >>> 12) & (TLB_SIZE - 1);
       if (this.tlbWrite[slot] !== linear >>> 12) this.tlbWrite[slot] = -1;
       this.tlbRead[slot] = linear >>> 12;

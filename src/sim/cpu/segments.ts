@@ -146,4 +146,3 @@ export function farTarget(c: Core, selector: number, offset: number, transfer: T
   if (offset > (d === null ? c.codeTop : d.limit)) throw new Fault(GP, 0);
   return d;
 }
-

@@ -57,7 +57,12 @@ export const ROWS: readonly Row[] = [
   ['sub', arith.sub, classic(5), LOCK],
   ['xor', arith.xor, classic(6), { ...LOCK, undef: AF }],
   ['cmp', arith.cmp, classic(7), PLAIN],
-  ['test', arith.test, '84 Eb,Gb | 85 Ev,Gv | a8 AL,Ib | a9 rAX,Iz | f6/0 Eb,Ib | f7/0 Ev,Iz | f6/1 Eb,Ib | f7/1 Ev,Iz', { plain: true, undef: AF }],
+  [
+    'test',
+    arith.test,
+    '84 Eb,Gb | 85 Ev,Gv | a8 AL,Ib | a9 rAX,Iz | f6/0 Eb,Ib | f7/0 Ev,Iz | f6/1 Eb,Ib | f7/1 Ev,Iz',
+    { plain: true, undef: AF },
+  ],
   ['inc', arith.inc, '40+r Zv | fe/0 Eb | ff/0 Ev', LOCK],
   ['dec', arith.dec, '48+r Zv | fe/1 Eb | ff/1 Ev', LOCK],
   ['not', arith.not, 'f6/2 Eb | f7/2 Ev', LOCK],
@@ -103,7 +108,12 @@ export const ROWS: readonly Row[] = [
   ['movsx', move.movsx, '0f.be Gv,Eb | 0f.bf Gv,Ew', PLAIN],
   ['lea', move.lea, '8d/m Gv,Mv', PLAIN],
   ['xchg', move.xchg, '86 Eb,Gb | 87 Ev,Gv | 90+r Zv,rAX', LOCK],
-  ['nop', move.nop, '90 | 0f.0d/m Ev | 0f.18 Ev | 0f.19 Ev | 0f.1a Ev | 0f.1b Ev | 0f.1c Ev | 0f.1d Ev | 0f.1e Ev | 0f.1f Ev', PLAIN],
+  [
+    'nop',
+    move.nop,
+    '90 | 0f.0d/m Ev | 0f.18 Ev | 0f.19 Ev | 0f.1a Ev | 0f.1b Ev | 0f.1c Ev | 0f.1d Ev | 0f.1e Ev | 0f.1f Ev',
+    PLAIN,
+  ],
   ['bswap', move.bswap, '0f.c8+r Zv', PLAIN],
   ['cmov', move.cmov, '0f.40+c Gv,Ev', PLAIN],
   ['setcc', move.setcc, '0f.90+c Eb', PLAIN],
@@ -129,8 +139,18 @@ export const ROWS: readonly Row[] = [
   ['stos', move.stos, 'aa ~b | ab ~v', PLAIN],
   ['lods', move.lods, 'ac ~b | ad ~v', PLAIN],
   ['scas', move.scas, 'ae ~b | af ~v', PLAIN],
-  ['ud', move.ud, '0f.0b | 0f.b9 Ev,Gv | 0f.ff Ev,Gv | fe/2 | fe/3 | fe/4 | fe/5 | fe/6 | fe/7 | ff/7 | 0f.ba/0 | 0f.ba/1 | 0f.ba/2 | 0f.ba/3', ENDS],
-  ['ud', move.ud, '8d/r Ev | ff/3r | ff/5r | 0f.b2/r | 0f.b4/r | 0f.b5/r | c6/1 | c6/2 | c6/3 | c6/4 | c6/5 | c6/6 | c7/1 | c7/2 | c7/3 | c7/4 | c7/5 | c7/6', ENDS],
+  [
+    'ud',
+    move.ud,
+    '0f.0b | 0f.b9 Ev,Gv | 0f.ff Ev,Gv | fe/2 | fe/3 | fe/4 | fe/5 | fe/6 | fe/7 | ff/7 | 0f.ba/0 | 0f.ba/1 | 0f.ba/2 | 0f.ba/3',
+    ENDS,
+  ],
+  [
+    'ud',
+    move.ud,
+    '8d/r Ev | ff/3r | ff/5r | 0f.b2/r | 0f.b4/r | 0f.b5/r | c6/1 | c6/2 | c6/3 | c6/4 | c6/5 | c6/6 | c7/1 | c7/2 | c7/3 | c7/4 | c7/5 | c7/6',
+    ENDS,
+  ],
 
   ['jcc', flow.jcc, '70+c Jb | 0f.80+c Jz', ENDS],
   ['jmp', flow.jmp, 'eb Jb | e9 Jz', ENDS],
@@ -206,7 +226,8 @@ export interface Opcode {
 const PREFIXES = ['np', '66', 'f3', 'f2'];
 const MODRM_OPERANDS = /^[EGMRSCD][bwdvsp]$/;
 
-const emptyMap = (): Opcode[] => Array.from({ length: 256 }, () => ({ variants: new Array<Form | undefined>(64).fill(undefined), modrm: false }));
+const emptyMap = (): Opcode[] =>
+  Array.from({ length: 256 }, () => ({ variants: new Array<Form | undefined>(64).fill(undefined), modrm: false }));
 
 /** One-byte opcodes and those behind 0F. 0F38, 0F3A and VEX will be further maps. */
 export const MAPS: { one: Opcode[]; two: Opcode[] } = { one: emptyMap(), two: emptyMap() };
@@ -240,7 +261,8 @@ function define([name, exec, encodings, options = {}]: Row): void {
     const opcodes = map ? MAPS.two : MAPS.one;
     for (let byte = first; byte < first + span; byte++) {
       const opcode = opcodes[byte]!;
-      if (digit !== undefined || where !== undefined || operands.some((operand) => MODRM_OPERANDS.test(operand))) opcode.modrm = true;
+      if (digit !== undefined || where !== undefined || operands.some((operand) => MODRM_OPERANDS.test(operand)))
+        opcode.modrm = true;
       for (let p = 0; p < 4; p++) {
         if (prefix !== undefined && PREFIXES[p] !== prefix) continue;
         for (let reg = 0; reg < 8; reg++) {

@@ -9,6 +9,10 @@ export interface Backend {
   readonly outAdvancesRip: boolean;
   /** An access to a slot whose host page cannot be used: an MMIO exit (emulator), or −EFAULT with exit reason 0 (hardware paging). */
   readonly badHostPage: 'mmio' | 'efault';
+  /** Instructions the emulator executes before it looks at anything else; undefined: the guest runs on hardware. */
+  readonly turn: number | undefined;
+  /** The five words of exit information in an INTERNAL_ERROR of the emulator. */
+  readonly emulationExitInfo: readonly bigint[];
   /** Segment types after reset. */
   readonly resetTypes: { readonly cs: number; readonly ss: number; readonly tr: number };
   /** SHUTDOWN: SVM has INIT-reset the vCPU before userspace sees the exit. */
@@ -23,7 +27,7 @@ export interface Backend {
   readonly dropsLegacyPaging: boolean;
   /** GET_SREGS gives back the padding byte of each segment. */
   readonly echoesSegmentPadding: boolean;
-  /** RFLAGS bits that read as 0 outside protected mode. */
+  /** RFLAGS bits SET_REGS drops. */
   readonly hiddenRflags: bigint;
   /** The guest's TSC is the host's, and writes to it have no effect. */
   readonly hostTsc: boolean;
@@ -38,6 +42,8 @@ export interface Backend {
 const hardware = {
   outAdvancesRip: false,
   badHostPage: 'efault',
+  turn: undefined,
+  emulationExitInfo: [0n, 0n, 0n, 0n, 0n],
   resetOnShutdown: false,
   cr4: 'cpuid',
   checksEfer: true,
@@ -54,6 +60,8 @@ const backends: Readonly<Record<Machine['backend'], Backend>> = {
   pvm: {
     outAdvancesRip: true,
     badHostPage: 'mmio',
+    turn: 1024,
+    emulationExitInfo: [0x1000n, 0n, 0n, 0n, 0n],
     resetTypes: { cs: 11, ss: 3, tr: 11 },
     resetOnShutdown: false,
     // VME … OSXMMEXCPT (bits 0–10), UMIP, FSGSBASE, OSXSAVE, SMEP, SMAP, PKE: fixed, CPUID is not asked.

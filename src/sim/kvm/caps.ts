@@ -1,7 +1,9 @@
+import { KVM_CAP_NR_VCPUS } from '../../uapi/kvm.ts';
 import type { Machine } from '../machine.ts';
 
 /** KVM_CHECK_EXTENSION: never fails, 0 for what there is not. The capability number is compared as a whole unsigned long. */
 export function checkExtension(machine: Machine, cap: bigint, on: 'system' | 'vm'): number {
+  if (cap === BigInt(KVM_CAP_NR_VCPUS)) return machine.cpus;
   const value = cap > 0xffffn ? undefined : machine.kvm.capabilities[Number(cap)];
   if (value === undefined) return 0;
   return typeof value === 'number' ? value : value[on === 'system' ? 0 : 1];

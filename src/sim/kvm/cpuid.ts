@@ -1,4 +1,4 @@
-import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid2, kvm_cpuid_entry, kvm_cpuid_entry2 } from '../../uapi/kvm.ts';
+import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry, kvm_cpuid_entry2, kvm_cpuid2 } from '../../uapi/kvm.ts';
 import { E2BIG, EFAULT, EINVAL, EPERM } from '../../uapi/sys.ts';
 import type { CpuidLeaf, Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
@@ -221,7 +221,8 @@ function withRuntime(machine: Machine, entries: readonly CpuidEntry[], runtime: 
   const changed = new Map<CpuidEntry, Partial<CpuidEntry>>();
   const change = (leaf: number, index: number | undefined, fields: (entry: CpuidEntry) => Partial<CpuidEntry>): void => {
     const entry = findEntry(entries, leaf, index);
-    if (entry !== undefined) changed.set(entry, { ...entry, ...changed.get(entry), ...fields({ ...entry, ...changed.get(entry) }) });
+    if (entry !== undefined)
+      changed.set(entry, { ...entry, ...changed.get(entry), ...fields({ ...entry, ...changed.get(entry) }) });
   };
   change(1, undefined, ({ ecx, edx }) => ({ ecx: bit(ecx, 27, runtime.osxsave), edx: bit(edx, 9, runtime.apicEnabled) }));
   change(7, 0, ({ ecx }) => ({ ecx: bit(ecx, 4, runtime.ospke) }));

@@ -1,6 +1,7 @@
 import { NotModelled } from '../../kernel/errors.ts';
-import * as uapi from '../../uapi/kvm.ts';
-import type { Machine } from "../machine.ts";
+import { ioctlByName } from '../../uapi/ioctls.ts';
+import type * as uapi from '../../uapi/kvm.ts';
+import type { Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
 
 /** An ioctl of one kind of descriptor: ≥ 0 or −errno. A handler reads like the kernel's check list; the first check that fails decides. */
@@ -54,7 +55,7 @@ export class IoctlTable<T> {
     this.unknown = unknown;
     this.rows = new Map(
       Object.entries(rows).map(([name, row]) => {
-        const request = uapi[name as RequestName] as number;
+        const { request } = ioctlByName(name, kind)!;
         const handler = typeof row === 'function' ? row : typeof row === 'object' ? row.handler : undefined;
         return [request, { name, request, handler, needs: typeof row === 'object' ? row.needs : undefined }];
       }),

@@ -38,8 +38,6 @@ export interface Region {
 
 /** What of the machine and the VM decides about slots. */
 export interface SlotLimits {
-  /** 2 with SMM, else 1. */
-  readonly addressSpaces: number;
   /** First address the user may not name: TASK_SIZE_MAX. */
   readonly userTop: bigint;
   /** MAXPHYADDR of the host with two-dimensional paging, 52 with shadow paging. */
@@ -64,6 +62,7 @@ export class Memslots {
   generation = 0;
   readonly #spaces: AddressSpaceSlots[];
 
+  /** `spaces`: 2 with SMM, else 1. */
   constructor(spaces: number) {
     this.#spaces = Array.from({ length: spaces }, () => new AddressSpaceSlots());
   }

@@ -62,7 +62,8 @@ const PAT_TYPES = 0xf3;
 
 const mtrrVariable: Setter = (value, { vcpu, index }) => {
   const beyond = -1n << BigInt(vcpu.cpuid.maxphyaddr);
-  if ((index & 1) === 0) return memoryType(value & 0xffn, MTRR_TYPES) && !(BigInt.asUintN(64, beyond | 0xf00n) & value) ? value : undefined;
+  if ((index & 1) === 0)
+    return memoryType(value & 0xffn, MTRR_TYPES) && !(BigInt.asUintN(64, beyond | 0xf00n) & value) ? value : undefined;
   return BigInt.asUintN(64, beyond | 0x7ffn) & value ? undefined : value;
 };
 const mtrrFixed: Setter = (value) => (everyByte(value, (byte) => memoryType(byte, MTRR_TYPES)) ? value : undefined);
@@ -131,7 +132,11 @@ function rows(specs: readonly Spec[]): MsrRow[] {
     const [first, last] = typeof at === 'number' ? [at, at] : at;
     const fixed = typeof initial === 'bigint' ? initial : undefined;
     const get: MsrRow['get'] =
-      typeof initial === 'function' ? initial : fixed === undefined ? undefined : ({ vcpu, index }) => vcpu.msrs.get(index) ?? fixed;
+      typeof initial === 'function'
+        ? initial
+        : fixed === undefined
+          ? undefined
+          : ({ vcpu, index }) => vcpu.msrs.get(index) ?? fixed;
     return { first, last, get, set: set === ignored ? (_value, { vcpu, index }) => vcpu.msrs.get(index) ?? fixed ?? 0n : set };
   });
 }
@@ -193,7 +198,8 @@ const common: readonly MsrRow[] = rows([
     0n,
     (value, { index, host }) => {
       const register = index & 3;
-      if (register === 0) return value === 0n || BigInt.asUintN(64, value | 0x401n) === 0xffff_ffff_ffff_ffffn ? value : undefined;
+      if (register === 0)
+        return value === 0n || BigInt.asUintN(64, value | 0x401n) === 0xffff_ffff_ffff_ffffn ? value : undefined;
       return register === 1 && !host && value !== 0n ? undefined : value;
     },
   ],
@@ -294,14 +300,20 @@ export function setMsr(vcpu: Vcpu, index: number, value: bigint, host: boolean):
 
 /** KVM_GET_MSRS on the system descriptor: what is listed but no feature reads as 0. */
 export function getFeatureMsr(machine: Machine, index: number): bigint | undefined {
-  return machine.kvm.featureMsrs.find(([feature]) => feature === index)?.[1] ?? (machine.kvm.msrs.includes(index) ? 0n : undefined);
+  return (
+    machine.kvm.featureMsrs.find(([feature]) => feature === index)?.[1] ?? (machine.kvm.msrs.includes(index) ? 0n : undefined)
+  );
 }
 
 /**
  * KVM_GET_MSRS and KVM_SET_MSRS: entries in order up to the first that fails; the number of those before it is the result. A GET
  * writes all entries back, the failing one with data 0.
  */
-export function msrIo(p: Process, arg: bigint, one: { get(index: number): bigint | undefined } | { set(index: number, value: bigint): boolean }): number {
+export function msrIo(
+  p: Process,
+  arg: bigint,
+  one: { get(index: number): bigint | undefined } | { set(index: number, value: bigint): boolean },
+): number {
   const nmsrs = p.mm.read32(arg);
   if (nmsrs === null || p.mm.copyFrom(arg, HEADER) === null) return -EFAULT;
   if (nmsrs >= MAX_IO_MSRS) return -E2BIG;
@@ -331,4 +343,3 @@ export function getIndexList(p: Process, arg: bigint, indices: readonly number[]
   const bytes = new Uint8Array(Uint32Array.from(indices).buffer);
   return p.mm.copyTo(arg + BigInt(kvm_msr_list.offsetOf('indices')), bytes) ? 0 : -EFAULT;
 }
-

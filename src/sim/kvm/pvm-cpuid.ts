@@ -16,6 +16,8 @@ const NEVER_1_EDX: number = (1 << 21) | (1 << 22) | (1 << 29) | (1 << 31);
 /** Leaf 7.0 EBX, ECX: AVX2, all of AVX-512, VAES, VPCLMULQDQ. */
 const AVX_7_EBX = 0xd0230020;
 const AVX_7_ECX = 0x5e42;
+/** Leaf 0x80000001 ECX: XOP, FMA4. */
+const AVX_8_ECX: number = (1 << 11) | (1 << 16);
 /** XSAVEOPT, XSAVEC, XGETBV1; no XSAVES. */
 const XSAVE_FORMS = 7;
 /** What is appended where a guest has leaf 1 and nothing of leaf 0xD. */
@@ -25,7 +27,7 @@ const NOTHING = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
 /**
  * What 'pvm' makes of a table given to SET_CPUID2 (asked of Linux 6.18): leaf 0xD is appended whole where it is missing; each 0xD.i and 7.i
  * is replaced in the entry a lookup finds first (one without significant index is found for every i, so the last i stays); leaf 1
- * gets the host's features, but XSAVE only with a leaf 0xD and the AVX family only with YMM state in it.
+ * gets the host's features, but XSAVE only with a leaf 0xD and the AVX family (in 0x80000001 too) only with YMM state in it.
  */
 export function overlayHostCpuid(machine: Machine, given: readonly CpuidEntry[]): CpuidEntry[] {
   const native = (machine.kvm as KvmMachine & Partial<PvmHost>).nativeCpuid ?? [];
@@ -48,6 +50,10 @@ export function overlayHostCpuid(machine: Machine, given: readonly CpuidEntry[])
     Object.assign(entry, index === 1 ? { eax: eax & XSAVE_FORMS, ebx, ecx: 0, edx: 0 } : { eax, ebx, ecx, edx });
   }
   const xstate = find(0xd, 0);
+  for (let index = 2; index < 32; index++) {
+    const entry = find(0xd, index);
+    if (entry !== undefined && (((xstate?.eax ?? 0) >>> index) & 1) === 0) Object.assign(entry, NOTHING);
+  }
   const avx = ((xstate?.eax ?? 0) & 4) !== 0;
   for (let index = 0; index < 2; index++) {
     const entry = find(7, index);
@@ -63,5 +69,7 @@ export function overlayHostCpuid(machine: Machine, given: readonly CpuidEntry[])
     features.ecx = ((features.ecx | host(1, 0).ecx) & ~absent) >>> 0;
     features.edx = ((features.edx | host(1, 0).edx) & ~NEVER_1_EDX) >>> 0;
   }
+  const extended = find(0x80000001, 0);
+  if (extended !== undefined && !avx) extended.ecx = (extended.ecx & ~AVX_8_ECX) >>> 0;
   return entries;
 }

@@ -17,14 +17,18 @@ export function storeRegs(vcpu: Vcpu, view: DataView, at: number): void {
 /** No check of any kind: a RIP that is not canonical and reserved RFLAGS bits are taken. An exception on its way in is dropped. */
 export function loadRegs(vcpu: Vcpu, view: DataView, at: number): void {
   const { cpu, backend } = vcpu;
-  const rflags = view.getBigUint64(at + RFLAGS, true) & ~(cpu.protectedMode ? 0n : backend.hiddenRflags);
+  const rflags = view.getBigUint64(at + RFLAGS, true) & ~backend.hiddenRflags;
   const regs = new DataView(new ArrayBuffer(kvm_regs.size));
   for (let i = 0; i < kvm_regs.size; i += 8) regs.setBigUint64(i, view.getBigUint64(at + i, true), true);
   regs.setBigUint64(RFLAGS, rflags, true);
+  const { completion } = vcpu;
+  if (completion !== undefined && completion.regsAtExit === undefined) {
+    completion.regsAtExit = new DataView(new ArrayBuffer(kvm_regs.size));
+    cpu.storeRegs(completion.regsAtExit, 0);
+  }
   cpu.loadRegs(regs, 0);
   vcpu.rflagsHigh = Number(rflags >> 32n);
   cpu.events.exception.injected = false;
-  vcpu.forgetInput();
 }
 
 export function getRegs(vcpu: Vcpu, p: Process, arg: bigint): number {

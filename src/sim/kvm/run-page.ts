@@ -11,8 +11,23 @@ export const VCPU_MMAP_PAGES = 3;
 
 const at = (path: string): number => kvm_run.offsetOf(path);
 
+type RunField =
+  | 'request_interrupt_window'
+  | 'immediate_exit'
+  | 'exit_reason'
+  | 'ready_for_interrupt_injection'
+  | 'if_flag'
+  | 'flags'
+  | 'cr8'
+  | 'apic_base'
+  | 'kvm_valid_regs'
+  | 'kvm_dirty_regs'
+  | 'sync_regs'
+  | 'sync_sregs'
+  | 'sync_events';
+
 /** Offsets in `struct kvm_run`. */
-export const RUN = {
+export const RUN: Readonly<Record<RunField, number>> = {
   request_interrupt_window: at('request_interrupt_window'),
   immediate_exit: at('immediate_exit'),
   exit_reason: at('exit_reason'),
@@ -26,7 +41,7 @@ export const RUN = {
   sync_regs: at('s.regs.regs'),
   sync_sregs: at('s.regs.sregs'),
   sync_events: at('s.regs.events'),
-} as const;
+};
 
 /**
  * What the vCPU descriptor maps. Any other page is SIGBUS on touch. Page 2 belongs to the VM: every vCPU's mapping shows the same one. The

@@ -53,7 +53,10 @@ const EFER_FEATURES: readonly (readonly [bigint, 'ecx' | 'edx', number])[] = [
 function legalCr4(vcpu: Vcpu): bigint {
   const { backend, cpuid } = vcpu;
   if (backend.cr4 !== 'cpuid') return backend.cr4;
-  return CR4_FEATURES.reduce((bits, [bit, leaf, register, n]) => (cpuid.has(leaf, 0, register, n) ? bits | (1n << BigInt(bit)) : bits), CR4_OLD);
+  return CR4_FEATURES.reduce(
+    (bits, [bit, leaf, register, n]) => (cpuid.has(leaf, 0, register, n) ? bits | (1n << BigInt(bit)) : bits),
+    CR4_OLD,
+  );
 }
 
 function legalEfer(vcpu: Vcpu): bigint {
@@ -123,7 +126,6 @@ function loadCommon(vcpu: Vcpu, view: DataView, from: number): number {
     cpu.cr0 = (cpu.cr0 & 0x7fffffff) >>> 0;
     cpu.refresh();
   }
-  vcpu.forgetInput();
   return 0;
 }
 

@@ -2,7 +2,7 @@
 import { KVM_MEM_READONLY, KVM_SET_REGS, kvm_regs, kvm_run } from 'kvio/uapi';
 import { type Case, define, nonZero, type Observer, toFact } from '../case.ts';
 import { type Guest, type GuestOptions, type Play, play, startGuest } from '../guest.ts';
-import { addRam, getRegs, setRegion } from '../machine.ts';
+import { addRam, getRegs, type Sregs, setRegion } from '../machine.ts';
 
 const HLT = 0xf4;
 
@@ -43,22 +43,28 @@ const programs: readonly Program[] = [
     name: 'outsb',
     section: io,
     code: [0xba, 0x10, 0, 0xbe, 0, 0x20, 0x6e, 0x6e, HLT],
-    start: { data: { 0x2000: [0x41, 0x42] } },
+    start: { data: { 8192: [0x41, 0x42] } },
   },
   {
     name: 'rep-outsb',
     section: io,
     code: [0xba, 0x10, 0, 0xbe, 0, 0x20, 0xb9, 3, 0, 0xf3, 0x6e, HLT],
-    start: { data: { 0x2000: [0x41, 0x42, 0x43] } },
+    start: { data: { 8192: [0x41, 0x42, 0x43] } },
   },
   {
     name: 'rep-outsw-backwards',
     section: io,
     code: [0xfd, 0xba, 0x10, 0, 0xbe, 4, 0x20, 0xb9, 2, 0, 0xf3, 0x6f, HLT],
-    start: { data: { 0x2000: [1, 2, 3, 4, 5, 6] } },
+    start: { data: { 8192: [1, 2, 3, 4, 5, 6] } },
   },
   { name: 'rep-outsb-of-none', section: io, code: [0xba, 0x10, 0, 0x31, 0xc9, 0xf3, 0x6e, HLT] },
-  { name: 'insb', section: io, code: [0xba, 0x10, 0, 0xbf, 0, 0x20, 0x6c, 0x6d, HLT], play: { ports: [[0x11], [0x22, 0x33]] }, after: memory([0x2000, 4]) },
+  {
+    name: 'insb',
+    section: io,
+    code: [0xba, 0x10, 0, 0xbf, 0, 0x20, 0x6c, 0x6d, HLT],
+    play: { ports: [[0x11], [0x22, 0x33]] },
+    after: memory([0x2000, 4]),
+  },
   {
     name: 'rep-insb',
     section: io,
@@ -77,7 +83,12 @@ const programs: readonly Program[] = [
     name: 'rep-insw-across-a-page',
     section: io,
     code: [0xba, 0x10, 0, 0xbf, 0, 0x2f, 0xb9, 0x58, 0x02, 0xf3, 0x6d, HLT],
-    play: { ports: [[1, 2], [3, 4]] },
+    play: {
+      ports: [
+        [1, 2],
+        [3, 4],
+      ],
+    },
     after: memory([0x2ffc, 8]),
   },
   {
@@ -91,35 +102,84 @@ const programs: readonly Program[] = [
     name: 'rep-insw-odd-end-of-page',
     section: io,
     code: [0xba, 0x10, 0, 0xbf, 0xff, 0x2f, 0xb9, 2, 0, 0xf3, 0x6d, HLT],
-    play: { ports: [[1, 2, 3, 4], [5, 6]] },
+    play: {
+      ports: [
+        [1, 2, 3, 4],
+        [5, 6],
+      ],
+    },
     after: memory([0x2ffc, 8]),
   },
-  { name: 'mmio-write', section: mm, code: [0xbb, 0, 0, 0xb8, 0x34, 0x12, 0x88, 7, 0x89, 7, 0x66, 0x89, 7, HLT], start: { sregs: es20000ds } },
+  {
+    name: 'mmio-write',
+    section: mm,
+    code: [0xbb, 0, 0, 0xb8, 0x34, 0x12, 0x88, 7, 0x89, 7, 0x66, 0x89, 7, HLT],
+    start: { sregs: dsOutside },
+  },
   {
     name: 'mmio-read',
     section: mm,
     code: [0xbb, 8, 0, 0x8a, 7, 0x8b, 7, 0x66, 0x8b, 7, HLT],
-    start: { sregs: es20000ds, regs: { rax: 0xffffffffffffffffn } },
+    start: { sregs: dsOutside, regs: { rax: 0xffffffffffffffffn } },
     play: { mmio: [[0x12], [0x34, 0x56], [1, 2, 3, 4]] },
   },
-  { name: 'mmio-inc', section: mm, code: [0xbb, 0, 0, 0xfe, 7, 0xff, 7, HLT], start: { sregs: es20000ds }, play: { mmio: [[0xff], [0xff, 0x00]] } },
-  { name: 'mmio-add', section: mm, code: [0xbb, 0, 0, 0xb0, 0x80, 0, 7, 2, 7, HLT], start: { sregs: es20000ds }, play: { mmio: [[0x80], [1]] } },
-  { name: 'mmio-xchg', section: mm, code: [0xbb, 0, 0, 0xb0, 0x99, 0x86, 7, HLT], start: { sregs: es20000ds }, play: { mmio: [[0x11]] } },
-  { name: 'mmio-movs', section: mm, code: [0xbe, 0, 0x20, 0xbf, 0, 0, 0xa4, 0xa5, HLT], start: { sregs: esOnly, data: { 0x2000: [1, 2, 3] } } },
-  { name: 'mmio-stos', section: mm, code: [0xb8, 0xcd, 0xab, 0xbf, 0, 0, 0xb9, 2, 0, 0xf3, 0xab, HLT], start: { sregs: esOnly } },
-  { name: 'mmio-lods', section: mm, code: [0xbe, 0, 0, 0xac, 0xad, HLT], start: { sregs: es20000ds }, play: { mmio: [[0x77], [0x88, 0x99]] } },
-  { name: 'mmio-push', section: mm, code: [0xb8, 0x34, 0x12, 0x50, HLT], start: { sregs: (s) => Object.assign(s.ss, { base: 0x30000n, selector: 0x3000 }) } },
+  {
+    name: 'mmio-inc',
+    section: mm,
+    code: [0xbb, 0, 0, 0xfe, 7, 0xff, 7, HLT],
+    start: { sregs: dsOutside },
+    play: { mmio: [[0xff], [0xff, 0x00]] },
+  },
+  {
+    name: 'mmio-add',
+    section: mm,
+    code: [0xbb, 0, 0, 0xb0, 0x80, 0, 7, 2, 7, HLT],
+    start: { sregs: dsOutside },
+    play: { mmio: [[0x80], [1]] },
+  },
+  {
+    name: 'mmio-xchg',
+    section: mm,
+    code: [0xbb, 0, 0, 0xb0, 0x99, 0x86, 7, HLT],
+    start: { sregs: dsOutside },
+    play: { mmio: [[0x11]] },
+  },
+  {
+    name: 'mmio-movs',
+    section: mm,
+    code: [0xbe, 0, 0x20, 0xbf, 0, 0, 0xa4, 0xa5, HLT],
+    start: { sregs: esOutside, data: { 8192: [1, 2, 3] } },
+  },
+  {
+    name: 'mmio-stos',
+    section: mm,
+    code: [0xb8, 0xcd, 0xab, 0xbf, 0, 0, 0xb9, 2, 0, 0xf3, 0xab, HLT],
+    start: { sregs: esOutside },
+  },
+  {
+    name: 'mmio-lods',
+    section: mm,
+    code: [0xbe, 0, 0, 0xac, 0xad, HLT],
+    start: { sregs: dsOutside },
+    play: { mmio: [[0x77], [0x88, 0x99]] },
+  },
+  {
+    name: 'mmio-push',
+    section: mm,
+    code: [0xb8, 0x34, 0x12, 0x50, HLT],
+    start: { sregs: (s) => Object.assign(s.ss, { base: 0x30000n, selector: 0x3000 }) },
+  },
   {
     name: 'mmio-write-across-pages',
     section: mm,
     code: [0xbb, 0xfe, 0x0f, 0x66, 0xb8, 0x44, 0x33, 0x22, 0x11, 0x66, 0x89, 7, HLT],
-    start: { sregs: es20000ds },
+    start: { sregs: dsOutside },
   },
   {
     name: 'mmio-read-across-pages',
     section: mm,
     code: [0xbb, 0xff, 0x0f, 0x66, 0x8b, 7, HLT],
-    start: { sregs: es20000ds },
+    start: { sregs: dsOutside },
     play: { mmio: [[0x11], [0x22, 0x33, 0x44]] },
   },
   {
@@ -133,7 +193,7 @@ const programs: readonly Program[] = [
     name: 'mmio-read-from-ram-into-nothing',
     section: mm,
     code: [0xbb, 0xfd, 0xff, 0x66, 0x67, 0x8b, 3, HLT],
-    start: { sregs: (s) => Object.assign(s.ds, { limit: 0xffffffff }), data: { 0xfffd: [0xa1, 0xa2, 0xa3] } },
+    start: { sregs: (s) => Object.assign(s.ds, { limit: 0xffffffff }), data: { 65533: [0xa1, 0xa2, 0xa3] } },
     play: { mmio: [[0xa4]] },
   },
   {
@@ -157,51 +217,106 @@ const programs: readonly Program[] = [
   },
   { name: 'hlt', section: 'KVM_EXIT_HLT', code: [HLT, 0x40, HLT, 0x40, HLT], play: { past: 2 } },
   { name: 'hlt-with-interrupts-on', section: 'KVM_EXIT_HLT', code: [0xfb, HLT, 0xfa, HLT], play: { past: 1 } },
-  { name: 'shutdown', section: 'KVM_EXIT_SHUTDOWN', code: [0x0f, 0x0b], start: { sregs: (s) => Object.assign(s.idt, { base: 0n, limit: 0 }) } },
-  { name: 'shutdown-run-again', section: 'KVM_EXIT_SHUTDOWN', code: [0xcd, 0x20], start: { sregs: (s) => Object.assign(s.idt, { base: 0n, limit: 0 }) }, play: { past: 1 } },
-  { name: 'interrupt-through-the-ivt', section: 'KVM_EXIT_HLT', code: [0xcd, 0x20, HLT], start: { data: { 0x80: [0, 0x30, 0, 0], 0x3000: [0xb0, 7, 0xcf] } }, after: memory([0x7ffa, 6]) },
-  { name: 'divide-by-zero', section: 'KVM_EXIT_HLT', code: [0x31, 0xc0, 0xf7, 0xf0], start: { data: { 0: [0, 0x30, 0, 0], 0x3000: [HLT] } }, after: memory([0x7ffa, 6]) },
-  { name: 'fetch-from-nothing', section: 'INTERNAL_ERROR', code: [0xea, 0, 0, 0, 0x50], play: { past: 1 } },
-  { name: 'an-instruction-that-cannot-be-emulated', section: 'INTERNAL_ERROR', code: [0xf3, 0x0f, 0xb8, 0xc1, HLT], play: { past: 1 } },
+  // Protected mode, and no interrupt can be delivered: the first exception becomes a triple fault.
+  { name: 'shutdown', section: 'KVM_EXIT_SHUTDOWN', code: [0x40, 0x0f, 0x0b], start: { sregs: withoutIdt } },
   {
-    name: 'unreal-mode-above-the-limit',
-    section: 'KVM_EXIT_HLT',
-    code: [0x66, 0xbb, 0, 0, 1, 0, 0x67, 0x8a, 3],
-    start: { data: { 0x34: [0, 0x30, 0, 0], 0x3000: [HLT] } },
+    name: 'shutdown-run-again',
+    section: 'KVM_EXIT_SHUTDOWN',
+    code: [0x0f, 0x0b],
+    start: { sregs: withoutIdt },
+    play: { past: 2 },
   },
   {
+    name: 'real-mode-beyond-the-idt-limit',
+    section: 'KVM_EXIT_SHUTDOWN',
+    code: [0xcd, 0x20, HLT],
+    start: { sregs: (s) => Object.assign(s.idt, { base: 0n, limit: 0 }), data: { 128: [0, 0x30, 0, 0], 12288: [HLT] } },
+  },
+  {
+    name: 'real-mode-without-room-on-the-stack',
+    section: 'KVM_EXIT_SHUTDOWN',
+    code: [0xcd, 0x20, HLT],
+    start: { regs: { rsp: 1n }, data: { 128: [0, 0x30, 0, 0], 12288: [HLT], 48: [0, 0x31, 0, 0], 12544: [HLT] } },
+    play: { past: 1 },
+  },
+  {
+    name: 'interrupt-through-the-ivt',
+    section: 'KVM_EXIT_HLT',
+    code: [0xcd, 0x20, HLT],
+    start: { data: { 128: [0, 0x30, 0, 0], 12288: [0xb0, 7, 0xcf] } },
+    after: memory([0x7ffa, 6]),
+  },
+  {
+    name: 'divide-by-zero',
+    section: 'KVM_EXIT_HLT',
+    code: [0x31, 0xc0, 0xf7, 0xf0],
+    start: { data: { 0: [0, 0x30, 0, 0], 12288: [HLT] } },
+    after: memory([0x7ffa, 6]),
+  },
+  { name: 'fetch-from-nothing', section: 'INTERNAL_ERROR', code: [0xea, 0, 0, 0, 0x50], play: { past: 1 } },
+  {
+    name: 'an-instruction-that-cannot-be-emulated',
+    section: 'INTERNAL_ERROR',
+    code: [0xf3, 0x0f, 0xb8, 0xc1, HLT],
+    play: { past: 1 },
+  },
+  {
+    name: 'int-in-protected-mode',
+    section: 'INTERNAL_ERROR',
+    code: [0x40, 0xcd, 0x20],
+    start: { sregs: withoutIdt },
+    play: { past: 1 },
+  },
+  {
+    name: 'above-the-segment-limit',
+    section: 'KVM_EXIT_HLT',
+    code: [0x66, 0xbb, 0, 0, 1, 0, 0x67, 0x8a, 3],
+    start: { data: { 52: [0, 0x30, 0, 0], 12288: [HLT] } },
+  },
+  {
+    // Flags are pushed only where the architecture defines them all.
     name: 'arithmetic',
     section: 'KVM_EXIT_HLT',
     code: [
-      0xb8, 0xff, 0x7f, 0x05, 1, 0, // mov ax,0x7fff; add ax,1
-      0x9c, 0x2d, 1, 0, 0x9c, // pushf; sub ax,1; pushf
-      0xbb, 0x34, 0x12, 0xf7, 0xe3, 0x9c, // mov bx,0x1234; mul bx; pushf
-      0xc1, 0xe0, 3, 0xd1, 0xd8, 0x9c, // shl ax,3; rcr ax,1; pushf
-      0x31, 0xc9, 0x9c, 0x49, 0x9c, HLT, // xor cx,cx; pushf; dec cx; pushf; hlt
-    ], // biome-ignore format: one line a thought
+      ...[0xb8, 0xff, 0x7f, 0x05, 0x01, 0x00, 0x9c], // mov ax,0x7fff; add ax,1; pushf
+      ...[0x2d, 0x01, 0x00, 0x9c], // sub ax,1; pushf
+      ...[0xbb, 0x34, 0x12, 0xf7, 0xe3, 0x05, 0x00, 0x00, 0x9c], // mov bx,0x1234; mul bx; add ax,0; pushf
+      ...[0xc1, 0xe0, 0x03, 0xd1, 0xd8, 0x50], // shl ax,3; rcr ax,1; push ax
+      ...[0x31, 0xc9, 0x49, 0x9c, HLT], // xor cx,cx; dec cx; pushf; hlt
+    ],
     after: memory([0x7ff0, 16]),
   },
   {
     name: 'protected-mode',
     section: 'KVM_EXIT_HLT',
     code: [0xb8, 0x78, 0x56, 0x34, 0x12, 0xa3, 0, 0x20, 0, 0, 0xe7, 0x10, HLT], // mov eax,…; mov [0x2000],eax; out 0x10,eax; hlt
-    start: {
-      sregs: (s) => {
-        s.cr0 |= 1n;
-        Object.assign(s.cs, { base: 0n, limit: 0xffffffff, selector: 8, type: 11, present: 1, dpl: 0, db: 1, s: 1, l: 0, g: 1 });
-        for (const segment of [s.ds, s.es, s.ss]) Object.assign(segment, { base: 0n, limit: 0xffffffff, selector: 16, type: 3, present: 1, dpl: 0, db: 1, s: 1, g: 1 });
-      },
-    },
+    start: { sregs: protectedMode },
     after: memory([0x2000, 4]),
   },
 ];
 
-function es20000ds(s: Parameters<NonNullable<GuestOptions['sregs']>>[0]): void {
+/** DS at 0x20000, where nothing is. */
+function dsOutside(s: Sregs): void {
   Object.assign(s.ds, { base: 0x20000n, selector: 0x2000 });
 }
 
-function esOnly(s: Parameters<NonNullable<GuestOptions['sregs']>>[0]): void {
+/** ES at 0x20000, where nothing is. */
+function esOutside(s: Sregs): void {
   Object.assign(s.es, { base: 0x20000n, selector: 0x2000 });
+}
+
+/** Flat 32-bit segments, no paging. */
+function protectedMode(s: Sregs): void {
+  s.cr0 |= 1n;
+  Object.assign(s.cs, { base: 0n, limit: 0xffffffff, selector: 8, type: 11, present: 1, dpl: 0, db: 1, s: 1, l: 0, g: 1 });
+  for (const segment of [s.ds, s.es, s.ss]) {
+    Object.assign(segment, { base: 0n, limit: 0xffffffff, selector: 16, type: 3, present: 1, dpl: 0, db: 1, s: 1, g: 1 });
+  }
+}
+
+function withoutIdt(s: Sregs): void {
+  protectedMode(s);
+  Object.assign(s.idt, { base: 0n, limit: 0 });
 }
 
 export const guestCases: Case[] = [
@@ -215,7 +330,7 @@ export const guestCases: Case[] = [
     }),
   ),
   define('kvm/guest/finish-without-running', io, (kernel, see) => {
-    const guest = startGuest(kernel, [0xe4, 0x10, 0xe6, 0x11, 0xa0, 0, 0, HLT], { sregs: es20000ds });
+    const guest = startGuest(kernel, [0xe4, 0x10, 0xe6, 0x11, 0xa0, 0, 0, HLT], { sregs: dsOutside });
     const { run, vcpu } = guest;
     const finish = (label: string): void => {
       run.set('immediate_exit', 1);
@@ -236,9 +351,14 @@ export const guestCases: Case[] = [
     see.note('exit_reason', run.get('exit_reason'));
   }),
   define('kvm/guest/finish-page-crossing', mm, (kernel, see) => {
-    const guest = startGuest(kernel, [0xbb, 0xff, 0x0f, 0x89, 7, HLT], { sregs: es20000ds, regs: { rax: 0x1234n } });
+    const guest = startGuest(kernel, [0xbb, 0xff, 0x0f, 0x89, 7, HLT], { sregs: dsOutside, regs: { rax: 0x1234n } });
     const { run, vcpu } = guest;
-    const shown = (label: string) => see.note(label, [run.get('mmio.phys_addr'), run.get('mmio.len'), run.slice(kvm_run.offsetOf('mmio.data'), Number(run.get('mmio.len')))]);
+    const shown = (label: string) =>
+      see.note(label, [
+        run.get('mmio.phys_addr'),
+        run.get('mmio.len'),
+        run.slice(kvm_run.offsetOf('mmio.data'), Number(run.get('mmio.len'))),
+      ]);
     see.call('first fragment', () => kernel.run(vcpu));
     shown('first');
     run.set('immediate_exit', 1);
@@ -248,7 +368,9 @@ export const guestCases: Case[] = [
     see.note('rip', getRegs(kernel, vcpu).rip);
   }),
   define('kvm/guest/stale-exit-bytes', io, (kernel, see) => {
-    const guest = startGuest(kernel, [0xbb, 0, 0, 0x66, 0xb8, 0x44, 0x33, 0x22, 0x11, 0x66, 0x89, 7, 0x8a, 7, 0xe6, 0x10, HLT], { sregs: es20000ds });
+    const guest = startGuest(kernel, [0xbb, 0, 0, 0x66, 0xb8, 0x44, 0x33, 0x22, 0x11, 0x66, 0x89, 7, 0x8a, 7, 0xe6, 0x10, HLT], {
+      sregs: dsOutside,
+    });
     const { run, vcpu } = guest;
     const union = () => run.slice(32, 32);
     kernel.run(vcpu);
@@ -264,10 +386,12 @@ export const guestCases: Case[] = [
   define('kvm/guest/set-regs-at-an-exit', io, (kernel, see) => {
     const out = startGuest(kernel, [0xe6, 0x10, 0xb3, 1, HLT]);
     kernel.run(out.vcpu);
-    see.call('SET_REGS at an OUT', () => kernel.ioctl(out.vcpu, KVM_SET_REGS, kvm_regs.encode({ ...getRegs(kernel, out.vcpu), rcx: 5n })));
+    see.call('SET_REGS at an OUT', () =>
+      kernel.ioctl(out.vcpu, KVM_SET_REGS, kvm_regs.encode({ ...getRegs(kernel, out.vcpu), rcx: 5n })),
+    );
     see.call('goes on', () => kernel.run(out.vcpu));
     see.note('regs after OUT', nonZero(getRegs(kernel, out.vcpu)));
-    const read = startGuest(kernel, [0xa0, 0, 0, 0xb3, 1, HLT], { sregs: es20000ds });
+    const read = startGuest(kernel, [0xa0, 0, 0, 0xb3, 1, HLT], { sregs: dsOutside });
     kernel.run(read.vcpu);
     see.note('regs at an MMIO read', nonZero(getRegs(kernel, read.vcpu)));
     read.run.bytes[kvm_run.offsetOf('mmio.data')] = 0x66;
@@ -275,7 +399,7 @@ export const guestCases: Case[] = [
     see.note('regs after the read', nonZero(getRegs(kernel, read.vcpu)));
   }),
   define('kvm/guest/slot-changes-while-pending', mm, (kernel, see) => {
-    const guest = startGuest(kernel, [0xa0, 0, 0, 0x8a, 0x26, 0, 0, HLT], { sregs: es20000ds });
+    const guest = startGuest(kernel, [0xa0, 0, 0, 0x8a, 0x26, 0, 0, HLT], { sregs: dsOutside });
     kernel.run(guest.vcpu);
     addRam(kernel, guest.vm, 1, 0x20000n, 0x1000).write(0, Uint8Array.of(0x12));
     guest.run.bytes[kvm_run.offsetOf('mmio.data')] = 0x34;
@@ -309,9 +433,16 @@ export const guestCases: Case[] = [
   }),
   define('kvm/guest/two-slots-one-memory', 'Guest memory', (kernel, see) => {
     // mov byte [bx],0x5a with ds = 0x2000; then read at ds = 0 through the other slot
-    const guest = startGuest(kernel, [0xc6, 0x06, 0, 0x20, 0x5a, HLT], { sregs: (s) => Object.assign(s.ds, { base: 0x20000n, selector: 0x2000 }) });
+    const guest = startGuest(kernel, [0xc6, 0x06, 0, 0x20, 0x5a, HLT], {
+      sregs: (s) => Object.assign(s.ds, { base: 0x20000n, selector: 0x2000 }),
+    });
     see.call('the same host pages at 0x20000', () =>
-      setRegion(kernel, guest.vm, { slot: 1, guest_phys_addr: 0x20000n, memory_size: 0x10000n, userspace_addr: guest.ram.address }),
+      setRegion(kernel, guest.vm, {
+        slot: 1,
+        guest_phys_addr: 0x20000n,
+        memory_size: 0x10000n,
+        userspace_addr: guest.ram.address,
+      }),
     );
     see.call('KVM_RUN', () => kernel.run(guest.vcpu));
     see.note('written through slot 1', guest.ram.read8(0x2000));

@@ -74,7 +74,11 @@ type Arguments = Readonly<Record<string, readonly unknown[]>>;
 /** The methods of an object and of what it inherits from, in order, without those that do not act on the descriptor. */
 function methodsOf(object: object): string[] {
   const names: string[] = [];
-  for (let proto = Object.getPrototypeOf(object); proto !== Object.prototype && proto !== null; proto = Object.getPrototypeOf(proto)) {
+  for (
+    let proto = Object.getPrototypeOf(object);
+    proto !== Object.prototype && proto !== null;
+    proto = Object.getPrototypeOf(proto)
+  ) {
     for (const name of Object.getOwnPropertyNames(proto)) {
       const property = Object.getOwnPropertyDescriptor(proto, name)!;
       if (typeof property.value === 'function' && name !== 'constructor' && !names.includes(name)) names.push(name);
@@ -107,7 +111,14 @@ function objects(kernel: Kernel): { kvm: Kvm; vm: Vm; vcpu: Vcpu; given: Record<
     vm,
     vcpu,
     given: {
-      kvm: { ioctl: [uapi.KVM_GET_API_VERSION], checkExtension: [0], createVm: [0], getMsrs: [[0xce]], getDeviceAttr: [attr], hasDeviceAttr: [attr] },
+      kvm: {
+        ioctl: [uapi.KVM_GET_API_VERSION],
+        checkExtension: [0],
+        createVm: [0],
+        getMsrs: [[0xce]],
+        getDeviceAttr: [attr],
+        hasDeviceAttr: [attr],
+      },
       vm: {
         ioctl: [uapi.KVM_CHECK_EXTENSION, 0],
         checkExtension: [0],
@@ -124,10 +135,12 @@ function objects(kernel: Kernel): { kvm: Kvm; vm: Vm; vcpu: Vcpu; given: Record<
         ioctl: [uapi.KVM_RUN],
         setRegs: [vcpu.getRegs()],
         setSregs: [vcpu.getSregs()],
-        setSregs2: [{ ...vcpu.getSregs(), flags: 0n, pdptrs: [0n, 0n, 0n, 0n], interrupt_bitmap: undefined }].map(({ interrupt_bitmap: _, ...sregs2 }) => sregs2),
+        setSregs2: [{ ...vcpu.getSregs(), flags: 0n, pdptrs: [0n, 0n, 0n, 0n], interrupt_bitmap: undefined }].map(
+          ({ interrupt_bitmap: _, ...sregs2 }) => sregs2,
+        ),
         setCpuid2: [{ entries: [] }],
         getMsrs: [[0x174]],
-        setMsrs: [new Map([[0x174, 1n]])],
+        setMsrs: [{ entries: [{ index: 0x174, data: 1n }] }],
         setMpState: [{ mp_state: 0 }],
         setFpu: [vcpu.getFpu()],
       },
@@ -187,7 +200,8 @@ export const refusalCases: Case[] = [
       kernel.close();
       see.note('closed', kernel.closed);
       for (const [method, call] of Object.entries(methods)) await outcome(see, method, () => call(kernel, fd));
-      for (const [method, call] of Object.entries(others)) if (!(method in methods)) await outcome(see, method, () => call(kernel));
+      for (const [method, call] of Object.entries(others))
+        if (!(method in methods)) await outcome(see, method, () => call(kernel));
       see.note('its memory is closed', ram.closed);
       see.call('and cannot be read', () => ram.read8(0));
       see.call('closing it again', () => kernel.close());
@@ -208,7 +222,10 @@ export const refusalCases: Case[] = [
       ram.close();
       see.note('closed', ram.closed);
       see.note('memoryAt then', kernel.memoryAt(address) === undefined);
-      see.note('a stale view reads zero', bytes.every((byte) => byte === 0));
+      see.note(
+        'a stale view reads zero',
+        bytes.every((byte) => byte === 0),
+      );
       see.call('read8', () => ram.read8(0));
       see.call('write32', () => ram.write32(0, 1));
       see.call('read', () => ram.read(0, 4));
@@ -262,9 +279,9 @@ export const refusalCases: Case[] = [
   define('refusals/not-a-vcpu', 'Requests on descriptors of another kind', async (kernel, see) => {
     const vm = newVcpu(kernel).vm;
     for (const [name, fd] of Object.entries({ system: openKvm(kernel), VM: vm, eventfd: kernel.eventfd() })) {
-      for (const method of ['run', 'runAsync', 'kick', 'kicker']) await outcome(see, `${method} on ${name}`, () => methods[method]!(kernel, fd));
+      for (const method of ['run', 'runAsync', 'kick', 'kicker'])
+        await outcome(see, `${method} on ${name}`, () => methods[method]!(kernel, fd));
     }
   }),
   ...kinds.map(wrongKind),
 ];
-

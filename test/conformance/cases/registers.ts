@@ -1,10 +1,5 @@
 /** GET/SET_REGS and GET/SET_SREGS: what is stored, what is checked, in which order. */
-import {
-  KVM_GET_REGS,
-  KVM_GET_SREGS,
-  KVM_SET_REGS,
-  KVM_SET_SREGS,
-} from 'kvio/uapi';
+import { KVM_GET_REGS, KVM_GET_SREGS, KVM_SET_REGS, KVM_SET_SREGS } from 'kvio/uapi';
 import { type Case, changes, define, hex, nonZero, toFact } from '../case.ts';
 import { getRegs, getSregs, mapRun, newVcpu, RunPage, type Sregs, setMsr, setRegs, setSregs } from '../machine.ts';
 
@@ -23,10 +18,22 @@ const edits: readonly (readonly [string, Edit])[] = [
   ['LME+PG without PAE', (s) => Object.assign(s, { efer: EFER.LME | EFER.LMA, cr0: CR0.PE | CR0.PG | CR0.ET })],
   ['LME+PG without LMA', (s) => Object.assign(s, { efer: EFER.LME, cr0: CR0.PE | CR0.PG | CR0.ET, cr4: CR4_PAE })],
   ['long mode', (s) => Object.assign(s, { efer: EFER.LME | EFER.LMA, cr0: CR0.PE | CR0.PG | CR0.ET, cr4: CR4_PAE })],
-  ['long mode, CR3 bit 35', (s) => Object.assign(s, { efer: EFER.LME | EFER.LMA, cr0: CR0.PE | CR0.PG | CR0.ET, cr4: CR4_PAE, cr3: 1n << 35n })],
-  ['long mode, CR3 bit 36', (s) => Object.assign(s, { efer: EFER.LME | EFER.LMA, cr0: CR0.PE | CR0.PG | CR0.ET, cr4: CR4_PAE, cr3: 1n << 36n })],
-  ['long mode, CR3 bit 63', (s) => Object.assign(s, { efer: EFER.LME | EFER.LMA, cr0: CR0.PE | CR0.PG | CR0.ET, cr4: CR4_PAE, cr3: 1n << 63n })],
-  ['long mode, CR3 low bits', (s) => Object.assign(s, { efer: EFER.LME | EFER.LMA, cr0: CR0.PE | CR0.PG | CR0.ET, cr4: CR4_PAE, cr3: 0xfffn })],
+  [
+    'long mode, CR3 bit 35',
+    (s) => Object.assign(s, { efer: EFER.LME | EFER.LMA, cr0: CR0.PE | CR0.PG | CR0.ET, cr4: CR4_PAE, cr3: 1n << 35n }),
+  ],
+  [
+    'long mode, CR3 bit 36',
+    (s) => Object.assign(s, { efer: EFER.LME | EFER.LMA, cr0: CR0.PE | CR0.PG | CR0.ET, cr4: CR4_PAE, cr3: 1n << 36n }),
+  ],
+  [
+    'long mode, CR3 bit 63',
+    (s) => Object.assign(s, { efer: EFER.LME | EFER.LMA, cr0: CR0.PE | CR0.PG | CR0.ET, cr4: CR4_PAE, cr3: 1n << 63n }),
+  ],
+  [
+    'long mode, CR3 low bits',
+    (s) => Object.assign(s, { efer: EFER.LME | EFER.LMA, cr0: CR0.PE | CR0.PG | CR0.ET, cr4: CR4_PAE, cr3: 0xfffn }),
+  ],
   ['LMA without LME', (s) => Object.assign(s, { efer: EFER.LMA })],
   ['LMA and LME without PG', (s) => Object.assign(s, { efer: EFER.LME | EFER.LMA })],
   ['LME without PG', (s) => Object.assign(s, { efer: EFER.LME })],
@@ -51,7 +58,10 @@ const edits: readonly (readonly [string, Edit])[] = [
   ['CR0 0', (s) => Object.assign(s, { cr0: 0n })],
   ['CR0 undefined low bits', (s) => void (s.cr0 |= 0x10ffc0n & ~(1n << 16n))],
   ['PE+PG, 32-bit paging', (s) => Object.assign(s, { cr0: CR0.PE | CR0.PG | CR0.ET, cr3: 0x5000n })],
-  ['PAE paging, no memory for the PDPTRs', (s) => Object.assign(s, { cr0: CR0.PE | CR0.PG | CR0.ET, cr4: CR4_PAE, cr3: 0x5000n })],
+  [
+    'PAE paging, no memory for the PDPTRs',
+    (s) => Object.assign(s, { cr0: CR0.PE | CR0.PG | CR0.ET, cr4: CR4_PAE, cr3: 0x5000n }),
+  ],
   ['CR2', (s) => Object.assign(s, { cr2: 0xdeadbeefcafen })],
   ['CR2 non-canonical', (s) => Object.assign(s, { cr2: 1n << 62n })],
   ['cr8 5', (s) => Object.assign(s, { cr8: 5n })],
@@ -68,14 +78,42 @@ const edits: readonly (readonly [string, Edit])[] = [
   ['apic_base x2APIC without enable', (s) => Object.assign(s, { apic_base: 0xfee00400n })],
   ['apic_base without BSP', (s) => Object.assign(s, { apic_base: 0xfee00800n })],
   ['apic_base elsewhere', (s) => Object.assign(s, { apic_base: 0x12345900n })],
-  ['an absurd segment', (s) => Object.assign(s.ds, { base: 0xdeadbeef000n, limit: 0x12345, selector: 0xffff, type: 15, present: 0, dpl: 3, db: 1, s: 0, l: 1, g: 1, avl: 1 })],
+  [
+    'an absurd segment',
+    (s) =>
+      Object.assign(s.ds, {
+        base: 0xdeadbeef000n,
+        limit: 0x12345,
+        selector: 0xffff,
+        type: 15,
+        present: 0,
+        dpl: 3,
+        db: 1,
+        s: 0,
+        l: 1,
+        g: 1,
+        avl: 1,
+      }),
+  ],
   ['segment base non-canonical', (s) => void (s.fs.base = 1n << 60n)],
   ['an unusable segment', (s) => Object.assign(s.gs, { unusable: 1, present: 1 })],
   ['an unusable segment that is not present', (s) => Object.assign(s.gs, { unusable: 1, present: 0 })],
   ['cs: flat 32-bit', (s) => Object.assign(s.cs, { base: 0n, limit: 0xffffffff, db: 1, g: 1, selector: 8, type: 11 })],
   ['cs: type without accessed', (s) => Object.assign(s.cs, { type: 10 })],
-  ['tr and ldt', (s) => (Object.assign(s.tr, { base: 0x1000n, limit: 0x67, selector: 0x18, type: 11 }), Object.assign(s.ldt, { base: 0x2000n, selector: 0x20 }))],
-  ['gdt and idt', (s) => (Object.assign(s.gdt, { base: 0x3000n, limit: 0x7f }), Object.assign(s.idt, { base: 0x4000n, limit: 0x3ff }))],
+  [
+    'tr and ldt',
+    (s) => {
+      Object.assign(s.tr, { base: 0x1000n, limit: 0x67, selector: 0x18, type: 11 });
+      Object.assign(s.ldt, { base: 0x2000n, selector: 0x20 });
+    },
+  ],
+  [
+    'gdt and idt',
+    (s) => {
+      Object.assign(s.gdt, { base: 0x3000n, limit: 0x7f });
+      Object.assign(s.idt, { base: 0x4000n, limit: 0x3ff });
+    },
+  ],
   ['interrupt_bitmap, two bits', (s) => void ((s.interrupt_bitmap as bigint[])[0] = (1n << 33n) | (1n << 40n))],
   ['interrupt_bitmap, vector 255', (s) => void ((s.interrupt_bitmap as bigint[])[3] = 1n << 63n)],
   ['bad CR4 and bad CR0', (s) => Object.assign(s, { cr4: 1n << 63n, cr0: 1n << 63n })],
@@ -158,14 +196,19 @@ export const registerCases: Case[] = [
   define('kvm/sregs/long-mode-and-efer', sregsSection, (kernel, see) => {
     const { vcpu } = newVcpu(kernel);
     see.call('long mode', () =>
-      setSregs(kernel, vcpu, (s) => Object.assign(s, { efer: EFER.LME | EFER.LMA, cr0: CR0.PE | CR0.PG | CR0.ET, cr4: CR4_PAE, cs: { ...s.cs, l: 1 } })),
+      setSregs(kernel, vcpu, (s) =>
+        Object.assign(s, { efer: EFER.LME | EFER.LMA, cr0: CR0.PE | CR0.PG | CR0.ET, cr4: CR4_PAE, cs: { ...s.cs, l: 1 } }),
+      ),
     );
     see.call('cs.l and cs.db', () => setSregs(kernel, vcpu, (s) => Object.assign(s.cs, { l: 1, db: 1 })));
     see.call('leave it: PG off, LMA kept', () => setSregs(kernel, vcpu, (s) => void (s.cr0 = CR0.PE)));
-    see.call('leave it: PG off, LMA off, cs.l kept', () => setSregs(kernel, vcpu, (s) => Object.assign(s, { cr0: CR0.PE, efer: EFER.LME })));
-    see.call('leave it wholly', () => setSregs(kernel, vcpu, (s) => Object.assign(s, { cr0: CR0.PE, efer: 0n, cs: { ...s.cs, l: 0, db: 0 } })));
+    see.call('leave it: PG off, LMA off, cs.l kept', () =>
+      setSregs(kernel, vcpu, (s) => Object.assign(s, { cr0: CR0.PE, efer: EFER.LME })),
+    );
+    see.call('leave it wholly', () =>
+      setSregs(kernel, vcpu, (s) => Object.assign(s, { cr0: CR0.PE, efer: 0n, cs: { ...s.cs, l: 0, db: 0 } })),
+    );
     see.call('EFER by SET_MSRS: LME', () => setMsr(kernel, vcpu, 0xc0000080, EFER.LME));
     see.note('EFER in sregs', getSregs(kernel, vcpu).efer);
   }),
 ];
-

@@ -1,8 +1,8 @@
 /** KVM_RUN before any guest instruction matters: its argument, immediate_exit, synced registers, cr8, kicks. */
 import { KVM_GET_REGS, KVM_RUN, KVM_SET_REGS, kvm_regs, kvm_run, kvm_sregs } from 'kvio/uapi';
 import { type Case, changes, define, hex, nonZero, toFact } from '../case.ts';
-import { addRam, getRegs, getSregs, mapRun, newVcpu, RunPage, setRegs, setSregs } from '../machine.ts';
 import { startGuest } from '../guest.ts';
+import { addRam, getRegs, getSregs, mapRun, newVcpu, RunPage, setRegs, setSregs } from '../machine.ts';
 
 const section = 'KVM_RUN';
 const REGS = 1n;
@@ -31,7 +31,8 @@ export const runCases: Case[] = [
     see.call('KVM_RUN', () => kernel.run(vcpu));
     see.note('exit_reason is left alone', run.get('exit_reason'));
     see.note('immediate_exit is left alone', run.get('immediate_exit'));
-    for (const field of ['if_flag', 'ready_for_interrupt_injection', 'flags', 'cr8', 'apic_base']) see.note(field, run.get(field));
+    for (const field of ['if_flag', 'ready_for_interrupt_injection', 'flags', 'cr8', 'apic_base'])
+      see.note(field, run.get(field));
     setRegs(kernel, vcpu, { rflags: 0x202n });
     see.call('with IF set', () => kernel.run(vcpu));
     see.note('IF: if_flag', run.get('if_flag'));
@@ -125,7 +126,10 @@ export const runCases: Case[] = [
     see.call('KVM_RUN', () => kernel.run(guest.vcpu));
     const bytes = kvm_regs.alloc();
     kernel.ioctl(guest.vcpu, KVM_GET_REGS, bytes);
-    see.note('regs of the page are those of GET_REGS', changes(toFact(kvm_regs.decode(bytes)), toFact(kvm_regs.decode(guest.run.bytes, regsAt()))));
+    see.note(
+      'regs of the page are those of GET_REGS',
+      changes(toFact(kvm_regs.decode(bytes)), toFact(kvm_regs.decode(guest.run.bytes, regsAt()))),
+    );
     see.note('sregs too', changes(toFact(getSregs(kernel, guest.vcpu)), toFact(kvm_sregs.decode(guest.run.bytes, sregsAt()))));
     kvm_regs.encode({ ...kvm_regs.decode(bytes), rbx: 0x1234n }, guest.run.bytes, regsAt());
     guest.run.set('kvm_dirty_regs', REGS);
@@ -177,7 +181,9 @@ export const runCases: Case[] = [
       see.call('an endless loop with a budget of 20 ms', () => kernel.run(guest.vcpu, { budget: 20 }));
       see.note('rip is in the loop', getRegs(kernel, guest.vcpu).rip === guest.entry);
       see.call('again', () => kernel.run(guest.vcpu, { budget: 5 }));
-      see.call('SET_REGS between', () => kernel.ioctl(guest.vcpu, KVM_SET_REGS, kvm_regs.encode({ ...getRegs(kernel, guest.vcpu), rax: 1n })));
+      see.call('SET_REGS between', () =>
+        kernel.ioctl(guest.vcpu, KVM_SET_REGS, kvm_regs.encode({ ...getRegs(kernel, guest.vcpu), rax: 1n })),
+      );
     },
     { needs: { features: ['kick'] } },
   ),

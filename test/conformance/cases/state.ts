@@ -21,7 +21,6 @@ import {
   getMsr,
   getRegs,
   getSregs,
-  mapRun,
   msrBytes,
   msrData,
   newVcpu,
@@ -80,8 +79,11 @@ export const stateCases: Case[] = [
       ['SET_MSRS', KVM_SET_MSRS],
     ] as const) {
       see.call(`${name}: pointer 0`, () => kernel.ioctl(vcpu, request, 0));
-      for (const nmsrs of [0, 256, 257]) see.call(`${name}: nmsrs ${nmsrs}`, () => kernel.ioctl(vcpu, request, msrBytes([], nmsrs, 260)));
-      see.call(`${name}: nmsrs 255, the first unknown`, () => kernel.ioctl(vcpu, request, msrBytes([{ index: 0xdead }], 255, 260)));
+      for (const nmsrs of [0, 256, 257])
+        see.call(`${name}: nmsrs ${nmsrs}`, () => kernel.ioctl(vcpu, request, msrBytes([], nmsrs, 260)));
+      see.call(`${name}: nmsrs 255, the first unknown`, () =>
+        kernel.ioctl(vcpu, request, msrBytes([{ index: 0xdead }], 255, 260)),
+      );
       see.call(`${name}: nmsrs 255, all known`, () =>
         kernel.ioctl(vcpu, request, msrBytes(Array.from({ length: 255 }, () => ({ index: 0x174 })))),
       );
@@ -95,7 +97,10 @@ export const stateCases: Case[] = [
       { index: 0x175, data: 3n },
     ]);
     see.call('SET_MSRS: the second is bad', () => kernel.ioctl(vcpu, KVM_SET_MSRS, set));
-    see.note('SET_MSRS writes nothing back', [0, 1, 2].map((at) => msrData(set, at)));
+    see.note(
+      'SET_MSRS writes nothing back',
+      [0, 1, 2].map((at) => msrData(set, at)),
+    );
     see.note('the first stays applied', getMsr(kernel, vcpu, 0x174));
     see.note('the third was not tried', getMsr(kernel, vcpu, 0x175));
     const get = msrBytes([
@@ -104,21 +109,36 @@ export const stateCases: Case[] = [
       { index: 0x174, data: 77n },
     ]);
     see.call('GET_MSRS: the second is unknown', () => kernel.ioctl(vcpu, KVM_GET_MSRS, get));
-    see.note('data then', [0, 1, 2].map((at) => msrData(get, at)));
+    see.note(
+      'data then',
+      [0, 1, 2].map((at) => msrData(get, at)),
+    );
     see.call('the same MSR twice: the last wins', () => {
-      kernel.ioctl(vcpu, KVM_SET_MSRS, msrBytes([{ index: 0x174, data: 5n }, { index: 0x174, data: 6n }]));
+      kernel.ioctl(
+        vcpu,
+        KVM_SET_MSRS,
+        msrBytes([
+          { index: 0x174, data: 5n },
+          { index: 0x174, data: 6n },
+        ]),
+      );
       return getMsr(kernel, vcpu, 0x174);
     });
   }),
   ...writable.map(([name, index, values]) =>
-    define(`kvm/msrs/${name}`, 'MSRs', (kernel, see) => {
-      for (const value of values) {
-        const { vcpu } = newVcpu(kernel);
-        see.call(`write ${hex(value)}`, () => setMsr(kernel, vcpu, index, value));
-        // What an unwritten or refused one reads is its reset value, noted elsewhere.
-        see.note(`write ${hex(value)}: reads`, getMsr(kernel, vcpu, index) ?? 'stops');
-      }
-    }, ['UCODE_REV', 'TSC_ADJUST'].includes(name) ? { volatile: ['*/reads'] } : {}),
+    define(
+      `kvm/msrs/${name}`,
+      'MSRs',
+      (kernel, see) => {
+        for (const value of values) {
+          const { vcpu } = newVcpu(kernel);
+          see.call(`write ${hex(value)}`, () => setMsr(kernel, vcpu, index, value));
+          // What an unwritten or refused one reads is its reset value, noted elsewhere.
+          see.note(`write ${hex(value)}: reads`, getMsr(kernel, vcpu, index) ?? 'stops');
+        }
+      },
+      ['UCODE_REV', 'TSC_ADJUST'].includes(name) ? { volatile: ['*/reads'] } : {},
+    ),
   ),
   define('kvm/msrs/listed-are-readable', 'MSRs', (kernel, see) => {
     const kvm = openKvm(kernel);
@@ -134,7 +154,11 @@ export const stateCases: Case[] = [
   }),
   define('kvm/msrs/sregs-and-msrs-share', 'MSRs', (kernel, see) => {
     const { vcpu } = newVcpu(kernel);
-    setSregs(kernel, vcpu, (s) => (Object.assign(s.fs, { base: 0x1230n }), Object.assign(s.gs, { base: 0x4560n }), void (s.apic_base = 0xfee00800n)));
+    setSregs(kernel, vcpu, (s) => {
+      s.fs.base = 0x1230n;
+      s.gs.base = 0x4560n;
+      s.apic_base = 0xfee00800n;
+    });
     see.note('FS_BASE', getMsr(kernel, vcpu, 0xc0000100));
     see.note('GS_BASE', getMsr(kernel, vcpu, 0xc0000101));
     see.note('APICBASE', getMsr(kernel, vcpu, 0x1b));
@@ -157,18 +181,24 @@ export const stateCases: Case[] = [
     set('nent 0', cpuidBytes([]));
     set('nent 257', cpuidBytes([], 257, 257));
     set('nent 256', cpuidBytes([], 256, 256));
-    set('three entries', cpuidBytes([
-      { function: 0, eax: 1, ebx: 0x756e6547, ecx: 0x6c65746e, edx: 0x49656e69, padding: 9 },
-      { function: 0x40000000, eax: 5, ebx: 6 },
-      { function: 0x1234, index: 7, flags: 1, eax: 3 },
-    ]));
+    set(
+      'three entries',
+      cpuidBytes([
+        { function: 0, eax: 1, ebx: 0x756e6547, ecx: 0x6c65746e, edx: 0x49656e69, padding: 9 },
+        { function: 0x40000000, eax: 5, ebx: 6 },
+        { function: 0x1234, index: 7, flags: 1, eax: 3 },
+      ]),
+    );
     const few = get(2);
     see.call('GET with room for two', few.call);
     see.note('header left alone', u32(few.bytes));
     const all = get(8);
     see.call('GET with room for eight', all.call);
     see.note('nent', u32(all.bytes));
-    see.note('entries', cpuidEntries(all.bytes).map(({ function: fn, index, flags, eax, ebx }) => ({ function: fn, index, flags, eax, ebx })));
+    see.note(
+      'entries',
+      cpuidEntries(all.bytes).map(({ function: fn, index, flags, eax, ebx }) => ({ function: fn, index, flags, eax, ebx })),
+    );
     for (const [label, eax] of [
       ['48 linear bits', 0x3028],
       ['57 linear bits', 0x3928],
@@ -180,8 +210,17 @@ export const stateCases: Case[] = [
     }
     const last = get(8);
     last.call();
-    see.note('a refused table leaves the old one', cpuidEntries(last.bytes).map((entry) => [hex(entry.function), hex(entry.eax)]));
-    set('duplicates', cpuidBytes([{ function: 2, eax: 1 }, { function: 2, eax: 2 }]));
+    see.note(
+      'a refused table leaves the old one',
+      cpuidEntries(last.bytes).map((entry) => [hex(entry.function), hex(entry.eax)]),
+    );
+    set(
+      'duplicates',
+      cpuidBytes([
+        { function: 2, eax: 1 },
+        { function: 2, eax: 2 },
+      ]),
+    );
     set('none again', cpuidBytes([]));
     const none = get(4);
     none.call();
@@ -198,8 +237,12 @@ export const stateCases: Case[] = [
     see.note('as many entries', u32(back) === u32(supported));
     const width = (cpuidEntries(supported).find((entry) => entry.function === 0x80000008)?.eax ?? 0) & 0xff;
     const long = { efer: 0x500n, cr0: 0x80000011n, cr4: 0x20n };
-    see.call('long mode, CR3 with the last physical bit', () => setSregs(kernel, vcpu, (s) => Object.assign(s, long, { cr3: 1n << BigInt(width - 1) })));
-    see.call('long mode, CR3 one bit beyond', () => setSregs(kernel, vcpu, (s) => Object.assign(s, long, { cr3: 1n << BigInt(width) })));
+    see.call('long mode, CR3 with the last physical bit', () =>
+      setSregs(kernel, vcpu, (s) => Object.assign(s, long, { cr3: 1n << BigInt(width - 1) })),
+    );
+    see.call('long mode, CR3 one bit beyond', () =>
+      setSregs(kernel, vcpu, (s) => Object.assign(s, long, { cr3: 1n << BigInt(width) })),
+    );
   }),
   define('kvm/cpuid/after-run', 'CPUID', (kernel, see) => {
     const { vm, vcpu } = newVcpu(kernel);

@@ -44,7 +44,10 @@ function msrListCase(name: string, request: number): Case {
       see.call('room for none', () => kernel.ioctl(kvm, request, probe));
       const count = u32(probe);
       see.note('count written although E2BIG', count > 0);
-      see.note('no index written', probe.subarray(4).every((byte) => byte === 0));
+      see.note(
+        'no index written',
+        probe.subarray(4).every((byte) => byte === 0),
+      );
       const short = withU32(count - 1, 4 + 4 * 1024);
       see.call('room for one too few', () => kernel.ioctl(kvm, request, short));
       see.note('count again', u32(short) === count);
@@ -53,11 +56,17 @@ function msrListCase(name: string, request: number): Case {
       see.note('exact: same count', u32(exact) === count);
       const indices = Array.from({ length: count }, (_, at) => u32(exact, 4 + 4 * at));
       see.note('all different', new Set(indices).size === count);
-      see.note('nothing written behind', exact.subarray(4 + 4 * count).every((byte) => byte === 0));
+      see.note(
+        'nothing written behind',
+        exact.subarray(4 + 4 * count).every((byte) => byte === 0),
+      );
       const large = withU32(1000, 4 + 4 * 1024);
       see.call('more room than needed', () => kernel.ioctl(kvm, request, large));
       see.note('count corrected', u32(large) === count);
-      see.note('indices', indices.map((index) => hex(index)));
+      see.note(
+        'indices',
+        indices.map((index) => hex(index)),
+      );
     },
     // Which MSRs are in the list is the host CPU's: the order and the set are compared only where the identity is the same machine.
     { volatile: ['indices'] },
@@ -71,7 +80,10 @@ function cpuidList(see: Observer, ioctl: (arg: Uint8Array | number) => number, m
   const one = cpuidBytes([], 1, 257);
   see.call('nent 1', () => ioctl(one));
   see.note('nent 1: header left alone', u32(one));
-  see.note('nent 1: entries left alone', one.subarray(8).every((byte) => byte === 0));
+  see.note(
+    'nent 1: entries left alone',
+    one.subarray(8).every((byte) => byte === 0),
+  );
   const full = cpuidBytes([], most, 257);
   see.call('enough room', () => ioctl(full));
   const entries = cpuidEntries(full);
@@ -80,8 +92,14 @@ function cpuidList(see: Observer, ioctl: (arg: Uint8Array | number) => number, m
   see.note('first leaf', functions[0]);
   const ranges = [...new Set(functions.map((fn) => hex((fn & 0xffff0000) >>> 0)))];
   see.note('order of ranges', ranges);
-  see.note('leaves of one range ascend', ranges.every((range) => isSorted(functions.filter((fn) => hex((fn & 0xffff0000) >>> 0) === range))));
-  see.note('nothing written behind', full.subarray(8 + 40 * entries.length).every((byte) => byte === 0));
+  see.note(
+    'leaves of one range ascend',
+    ranges.every((range) => isSorted(functions.filter((fn) => hex((fn & 0xffff0000) >>> 0) === range))),
+  );
+  see.note(
+    'nothing written behind',
+    full.subarray(8 + 40 * entries.length).every((byte) => byte === 0),
+  );
   see.call('exact room', () => ioctl(cpuidBytes([], entries.length, 257)));
   see.call('one too few', () => ioctl(cpuidBytes([], entries.length - 1, 257)));
 }
@@ -143,28 +161,34 @@ export const systemCases: Case[] = [
     },
     { needs: { nofile: 1024 } },
   ),
-  define(
-    'kvm/system/capabilities',
-    'Capabilities',
-    (kernel, see) => {
-      const kvm = openKvm(kernel);
-      const vm = newVm(kernel);
-      for (const [name, fd] of [
-        ['system', kvm],
-        ['VM', vm],
-      ] as const) {
-        for (let capability = 0; capability <= LAST_CAPABILITY; capability++) {
-          const value = kernel.tryIoctl(fd, KVM_CHECK_EXTENSION, capability);
-          if (hostCapabilities.has(capability)) see.note(`${name} ${capability} is at least 1`, value >= 1);
-          else see.note(`${name} ${capability}`, value);
-        }
+  define('kvm/system/capabilities', 'Capabilities', (kernel, see) => {
+    const kvm = openKvm(kernel);
+    const vm = newVm(kernel);
+    for (const [name, fd] of [
+      ['system', kvm],
+      ['VM', vm],
+    ] as const) {
+      for (let capability = 0; capability <= LAST_CAPABILITY; capability++) {
+        const value = kernel.tryIoctl(fd, KVM_CHECK_EXTENSION, capability);
+        if (hostCapabilities.has(capability)) see.note(`${name} ${capability} is at least 1`, value >= 1);
+        else see.note(`${name} ${capability}`, value);
       }
-    },
-  ),
+    }
+  }),
   define('kvm/system/check-extension-odd', 'Capabilities', (kernel, see) => {
     const kvm = openKvm(kernel);
     const vm = newVm(kernel);
-    for (const argument of [261n, 1000n, 0x7fffffffn, 0x80000000n, 0xffffffffn, 1n << 32n, (1n << 32n) + 10n, 1n << 63n, (1n << 64n) - 1n]) {
+    for (const argument of [
+      261n,
+      1000n,
+      0x7fffffffn,
+      0x80000000n,
+      0xffffffffn,
+      1n << 32n,
+      (1n << 32n) + 10n,
+      1n << 63n,
+      (1n << 64n) - 1n,
+    ]) {
       see.call(`system ${hex(argument)}`, () => kernel.ioctl(kvm, KVM_CHECK_EXTENSION, argument));
       see.call(`VM ${hex(argument)}`, () => kernel.ioctl(vm, KVM_CHECK_EXTENSION, argument));
     }
@@ -181,7 +205,10 @@ export const systemCases: Case[] = [
     const dirty = cpuidBytes([{ function: 5, padding: 0x1234 }], 256, 257);
     see.call('entries are not read', () => kernel.ioctl(kvm, KVM_GET_SUPPORTED_CPUID, dirty));
     const kvmLeaf = cpuidEntries(dirty).find((entry) => entry.function === 0x40000000);
-    see.note('signature leaf 0x40000000', kvmLeaf && [kvmLeaf.eax, kvmLeaf.ebx, kvmLeaf.ecx, kvmLeaf.edx].map((word) => hex(word)));
+    see.note(
+      'signature leaf 0x40000000',
+      kvmLeaf && [kvmLeaf.eax, kvmLeaf.ebx, kvmLeaf.ecx, kvmLeaf.edx].map((word) => hex(word)),
+    );
   }),
   define('kvm/system/emulated-cpuid', section, (kernel, see) => {
     const kvm = openKvm(kernel);
@@ -190,11 +217,18 @@ export const systemCases: Case[] = [
     for (const nent of [2, 3, 4, 5, 257]) see.call(`nent ${nent}`, () => ioctl(cpuidBytes([], nent, 257)));
     const four = cpuidBytes([], 4, 257);
     ioctl(four);
-    see.note('entries', cpuidEntries(four).map((entry) => ({ ...entry, ecx: hex(entry.ecx) })));
+    see.note(
+      'entries',
+      cpuidEntries(four).map((entry) => ({ ...entry, ecx: hex(entry.ecx) })),
+    );
     see.call('padding of the first entry', () => ioctl(cpuidBytes([{ function: 0, padding: 1 }], 4, 257)));
-    see.call('padding of the last entry', () => ioctl(cpuidBytes([{ function: 0 }, { function: 0 }, { function: 0 }, { function: 0, padding: 1 }], 4, 257)));
+    see.call('padding of the last entry', () =>
+      ioctl(cpuidBytes([{ function: 0 }, { function: 0 }, { function: 0 }, { function: 0, padding: 1 }], 4, 257)),
+    );
     see.call('padding behind the last entry', () =>
-      ioctl(cpuidBytes([{ function: 0 }, { function: 0 }, { function: 0 }, { function: 0 }, { function: 0, padding: 1 }], 4, 257)),
+      ioctl(
+        cpuidBytes([{ function: 0 }, { function: 0 }, { function: 0 }, { function: 0 }, { function: 0, padding: 1 }], 4, 257),
+      ),
     );
     see.call('other fields of an entry', () => ioctl(cpuidBytes([{ function: 77, index: 1, flags: 9, eax: 1 }], 4, 257)));
     see.call('padding and too little room', () => ioctl(cpuidBytes([{ function: 0, padding: 1 }], 1, 257)));
@@ -213,13 +247,19 @@ export const systemCases: Case[] = [
     const listed = msrBytes([{ index: 0x10, data: 7n }]);
     see.call('an MSR of the index list that is no feature', () => get(listed));
     see.note('reads 0', msrData(listed, 0));
-    const unknown = msrBytes([{ index: 0xdead, data: 7n }, { index: 0xce, data: 9n }]);
+    const unknown = msrBytes([
+      { index: 0xdead, data: 7n },
+      { index: 0xce, data: 9n },
+    ]);
     see.call('an unknown MSR first', () => get(unknown));
     see.note('unknown: its data', msrData(unknown, 0));
     see.note('unknown: the data behind it', msrData(unknown, 1));
     const second = msrBytes([{ index: 0xce }, { index: 0xdead, data: 7n }, { index: 0xce, data: 9n }]);
     see.call('an unknown MSR second', () => get(second));
-    see.note('second: data', [0, 1, 2].map((at) => msrData(second, at)));
+    see.note(
+      'second: data',
+      [0, 1, 2].map((at) => msrData(second, at)),
+    );
     see.call('SET_MSRS', () => kernel.ioctl(kvm, KVM_SET_MSRS, msrBytes([{ index: 0xce }])));
   }),
   define('kvm/system/mce-cap', section, (kernel, see) => {
@@ -243,7 +283,8 @@ export const systemCases: Case[] = [
       const target = kernel.guestRam(0x1000);
       const get = (group: number, attr: bigint, addr: bigint, flags = 0) =>
         kernel.ioctl(kvm, KVM_GET_DEVICE_ATTR, attrBytes(group, attr, addr, flags), UNSAFE);
-      const has = (group: number, attr: bigint, flags = 0) => kernel.ioctl(kvm, KVM_HAS_DEVICE_ATTR, attrBytes(group, attr, 0n, flags), UNSAFE);
+      const has = (group: number, attr: bigint, flags = 0) =>
+        kernel.ioctl(kvm, KVM_HAS_DEVICE_ATTR, attrBytes(group, attr, 0n, flags), UNSAFE);
       see.call('has 0/0 (supported XCR0)', () => has(0, 0n));
       see.call('has 0/0 with flags', () => has(0, 0n, 5));
       see.call('has 0/1', () => has(0, 1n));

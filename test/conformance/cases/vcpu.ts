@@ -15,7 +15,20 @@ import {
   PROT_WRITE,
 } from 'kvio/uapi';
 import { type Case, define, hex } from '../case.ts';
-import { addRam, getRegs, getSregs, mapRun, newVcpu, newVm, openKvm, RUN_SIZE, RunPage, setRegion, setRegs, setSregs } from '../machine.ts';
+import {
+  addRam,
+  getRegs,
+  getSregs,
+  mapRun,
+  newVcpu,
+  newVm,
+  openKvm,
+  RUN_SIZE,
+  RunPage,
+  setRegion,
+  setRegs,
+  setSregs,
+} from '../machine.ts';
 
 const lifetimes = 'References and destruction';
 
@@ -23,7 +36,17 @@ export const vcpuCases: Case[] = [
   define('kvm/vcpu/create', 'CREATE_VCPU', (kernel, see) => {
     const vm = newVm(kernel);
     const create = (label: string, id: number | bigint) => see.descriptor(label, () => kernel.ioctl(vm, KVM_CREATE_VCPU, id));
-    for (const id of [4096n, 5000n, 0x7fffffffn, 0x80000000n, 0xffffffffn, 1n << 32n, (1n << 32n) + 1n, 1n << 63n, (1n << 64n) - 1n]) {
+    for (const id of [
+      4096n,
+      5000n,
+      0x7fffffffn,
+      0x80000000n,
+      0xffffffffn,
+      1n << 32n,
+      (1n << 32n) + 1n,
+      1n << 63n,
+      (1n << 64n) - 1n,
+    ]) {
       create(`id ${hex(id)}`, id);
     }
     create('id 5 first', 5);
@@ -59,7 +82,10 @@ export const vcpuCases: Case[] = [
       ['PIO data', 1],
       ['coalesced ring', 2],
     ] as const) {
-      see.note(`${name} is zero`, run.bytes!.subarray(page * 4096, page * 4096 + 4096).every((byte) => byte === 0));
+      see.note(
+        `${name} is zero`,
+        run.bytes!.subarray(page * 4096, page * 4096 + 4096).every((byte) => byte === 0),
+      );
     }
   }),
   define('kvm/vcpu/mmap', 'The vCPU mapping', (kernel, see) => {
@@ -100,7 +126,10 @@ export const vcpuCases: Case[] = [
         see.call(`write of page ${page}`, () => wide.write32(page * 4096 + 0x800, 0x1234));
       }
       const again = kernel.mmap({ fd: vcpu, length: RUN_SIZE, view: false });
-      see.note('another mapping shows the same bytes', [0, 1, 2].map((page) => hex(again.read32(page * 4096 + 0x800))));
+      see.note(
+        'another mapping shows the same bytes',
+        [0, 1, 2].map((page) => hex(again.read32(page * 4096 + 0x800))),
+      );
       const high = kernel.mmap({ fd: vcpu, length: 4096, offset: 0x2000, view: false });
       see.note('page 2 mapped alone', hex(high.read32(0x800)));
     },
@@ -198,7 +227,8 @@ export const vcpuCases: Case[] = [
       };
       for (const part of order.split(' ')) {
         parts[part]!();
-        if (part === 'vm' && order.indexOf('vcpu') > order.indexOf('vm ')) see.call(`${order}: vCPU after the VM`, () => getSregs(kernel, vcpu).cr0);
+        if (part === 'vm' && order.indexOf('vcpu') > order.indexOf('vm '))
+          see.call(`${order}: vCPU after the VM`, () => getSregs(kernel, vcpu).cr0);
       }
       see.call(`${order}: vCPU at the end`, () => kernel.ioctl(vcpu, KVM_RUN));
     }

@@ -1,8 +1,8 @@
 /** Integer arithmetic and logic. */
 import type { Core } from '../core.ts';
-import type { Exec } from '../insn.ts';
+import { type Exec, K_M8 } from '../insn.ts';
 import { DE, Fault } from '../memory.ts';
-import { AF, CF, RAX, RDX } from '../state.ts';
+import { AF, CF, OF, RAX, RDX } from '../state.ts';
 
 type Binary = (c: Core, a: number, b: number, shift: number) => number;
 
@@ -65,8 +65,14 @@ export const xadd: Exec = (c, i) => {
   const b = c.readB(i);
   const a = c.modifyA(i);
   const sum = c.add(a, b, 0, i.shift);
-  c.write(i, i.bk, i.bn, a);
-  c.writeA(i, sum);
+  // The address may depend on the register; of two equal registers the sum wins.
+  if (i.ak >= K_M8) {
+    c.writeA(i, sum);
+    c.write(i, i.bk, i.bn, a);
+  } else {
+    c.write(i, i.bk, i.bn, a);
+    c.writeA(i, sum);
+  }
 };
 
 export const cmpxchg: Exec = (c, i) => {
@@ -103,14 +109,8 @@ export const cmpxchg8b: Exec = (c, i) => {
 const signed = (value: number, width: number): number => (value << (32 - width * 8)) >> (32 - width * 8);
 const unsigned = (value: number, width: number): number => (value << (32 - width * 8)) >>> (32 - width * 8);
 
-/** CF = OF = the product does not fit; the undefined SF and PF follow the low half, AF is 0 and ZF is kept or 0 as silicon does. */
-const productFlags = (c: Core, low: number, overflow: boolean, shift: number): void => {
-  c.fs = low << shift;
-  c.fz = 1;
-  c.fp = low;
-  c.fa = 0;
-  c.setCarryOverflow(overflow ? 1 : 0, overflow ? 1 : 0);
-};
+/** CF = OF = the product does not fit. The undefined SF, ZF, AF and PF stay as they are, as on AMD's processors. */
+const productFlags = (c: Core, overflow: boolean): void => c.setCarryOverflow(overflow ? 1 : 0, overflow ? 1 : 0);
 
 /** Writes a double-width product to AX, DX:AX or EDX:EAX. */
 const putProduct = (c: Core, width: number, lo: number, hi: number): void => {
@@ -134,7 +134,7 @@ const widen = (c: Core, a: number, b: number, width: number, isSigned: boolean):
   putProduct(c, width, lo, hi);
   const shift = 32 - width * 8;
   const fits = isSigned ? signed(hi, width) === (lo << shift) >> 31 : unsigned(hi, width) === 0;
-  productFlags(c, lo, !fits, shift);
+  productFlags(c, !fits);
 };
 
 export const mul: Exec = (c, i) => widen(c, c.accumulator(i.width), c.readA(i), i.width, false);
@@ -146,7 +146,7 @@ const imulInto = (c: Core, i: Parameters<Exec>[1], a: number, b: number): void =
   const lo = Math.imul(x, y);
   const fits = i.width === 4 ? high32(x, y, true) === lo >> 31 : signed(lo, i.width) === lo;
   c.writeA(i, lo);
-  productFlags(c, lo, !fits, i.shift);
+  productFlags(c, !fits);
 };
 
 export const imul2: Exec = (c, i) => {
@@ -171,6 +171,8 @@ const divide = (c: Core, width: number, divisor: number, isSigned: boolean): voi
   if (asFits !== quotient) throw new Fault(DE);
   const remainder = dividend % by;
   putProduct(c, width, Number(BigInt.asIntN(32, quotient)), Number(BigInt.asIntN(32, remainder)));
+  // All undefined; this is what AMD's processors leave.
+  c.setArith((c.arith() & (CF | OF)) | AF);
 };
 
 export const div: Exec = (c, i) => divide(c, i.width, c.readA(i), false);

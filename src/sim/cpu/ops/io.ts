@@ -12,7 +12,8 @@ const allowed = (c: Core): void => {
   if (c.protectedMode && (c.cpl > (c.fl & IOPL) >> 12 || c.fl & VM)) throw c.notModelled('I/O permission bitmap');
 };
 
-const bytesOf = (value: number, size: number): Uint8Array => Uint8Array.from({ length: size }, (_, k) => (value >>> (8 * k)) & 0xff);
+const bytesOf = (value: number, size: number): Uint8Array =>
+  Uint8Array.from({ length: size }, (_, k) => (value >>> (8 * k)) & 0xff);
 
 /** `count` elements from `port`: what was answered, or the exit that asks for it. */
 const input = (c: Core, port: number, size: number, count: number): Uint8Array => {
@@ -63,7 +64,8 @@ export const ins: Exec = (c, i) => {
   c.probeWrite(ES, at, i.width);
   const data = input(c, c.r16[RDX * 2]!, i.width, count);
   if (c.fl & DF) {
-    for (let k = 0; k < count; k++) c.storeBytes(ES, ((at - k * i.width) & i.mask) >>> 0, data.subarray(k * i.width, (k + 1) * i.width));
+    for (let k = 0; k < count; k++)
+      c.storeBytes(ES, ((at - k * i.width) & i.mask) >>> 0, data.subarray(k * i.width, (k + 1) * i.width));
   } else c.storeBytes(ES, at, data);
   advance(c, i, RDI, count);
   if (i.rep !== 0) {

@@ -187,6 +187,7 @@ export const repeat =
       return;
     }
     let done = 0;
+    const before = { fz: c.fz, fs: c.fs, fp: c.fp, fa: c.fa, fc: c.fc };
     for (let left = count(c, i); left !== 0; left--) {
       if (done > 0) {
         if (c.stop !== 0 || c.fuel <= 1 || c.fl & TF) {
@@ -195,7 +196,15 @@ export const repeat =
         }
         c.fuel--;
       }
-      step(c, i);
+      if (compares) {
+        // A fault in the middle leaves the flags of before, though earlier iterations have moved the registers.
+        try {
+          step(c, i);
+        } catch (e) {
+          Object.assign(c, before);
+          throw e;
+        }
+      } else step(c, i);
       done++;
       setCount(c, i, left - 1);
       if (c.replay.length > 0) c.settle();
@@ -235,4 +244,3 @@ export const scas: Exec = repeat((c, i) => {
   c.sub(c.accumulator(i.width), b, 0, i.shift);
   advance(c, i, RDI);
 }, true);
-

@@ -1,7 +1,7 @@
 /** Shifts, rotates and bit operations. */
 import type { Core } from '../core.ts';
 import { type Exec, type Insn, K_IMM, K_M8, K_M64, K_NONE } from '../insn.ts';
-import { ZF } from '../state.ts';
+import { AF, ZF } from '../state.ts';
 
 /** The count of a shift: CL, an immediate, or 1, modulo 32. */
 const countOf = (c: Core, i: Insn): number => (i.bk === K_NONE ? 1 : c.readB(i)) & 31;
@@ -59,7 +59,7 @@ export const rcr: Exec = rotate((c, value, count, bits) => {
   return result;
 });
 
-/** Shifts set all flags; AF, undefined, comes out 0. Nothing changes when the masked count is 0. */
+/** Shifts set all flags; AF, undefined, comes out 1, as on AMD's processors. Nothing changes when the masked count is 0. */
 const shift =
   (f: Rotate): Exec =>
   (c, i) => {
@@ -74,6 +74,7 @@ const shift =
 
 const shiftFlags = (c: Core, result: number, bits: number, cf: number, of: number): number => {
   c.logic(result, 32 - bits);
+  c.fa = AF;
   c.setCarryOverflow(cf, of);
   return result;
 };
@@ -109,9 +110,13 @@ export const shld: Exec = (c, i) => {
   }
   // A 16-bit operand with a count above 16 (undefined) shifts a:b:a, as silicon does.
   const result =
-    count < bits ? (a << count) | (b >>> (bits - count)) : count === bits ? b : (b << (count - bits)) | (a >>> (2 * bits - count));
+    count < bits
+      ? (a << count) | (b >>> (bits - count))
+      : count === bits
+        ? b
+        : (b << (count - bits)) | (a >>> (2 * bits - count));
   const cf = count <= bits ? (a >>> (bits - count)) & 1 : (b >>> (2 * bits - count)) & 1;
-  c.writeA(i, shiftFlags(c, result, bits, cf, msb(result, bits) ^ msb(a, bits)));
+  c.writeA(i, shiftFlags(c, result, bits, cf, msb(result, bits) ^ cf));
 };
 
 export const shrd: Exec = (c, i) => {
@@ -124,7 +129,11 @@ export const shrd: Exec = (c, i) => {
     return;
   }
   const result =
-    count < bits ? (a >>> count) | (b << (bits - count)) : count === bits ? b : (b >>> (count - bits)) | (a << (2 * bits - count));
+    count < bits
+      ? (a >>> count) | (b << (bits - count))
+      : count === bits
+        ? b
+        : (b >>> (count - bits)) | (a << (2 * bits - count));
   const cf = count <= bits ? (a >>> (count - 1)) & 1 : (b >>> (count - bits - 1)) & 1;
   c.writeA(i, shiftFlags(c, result, bits, cf, msb(result, bits) ^ msb(result << 1, bits)));
 };
@@ -162,18 +171,19 @@ export const bts: Exec = bitTest((value, bit) => value | bit, true);
 export const btr: Exec = bitTest((value, bit) => value & ~bit, true);
 export const btc: Exec = bitTest((value, bit) => value ^ bit, true);
 
-/** A zero source leaves the destination as it is and sets ZF; the other flags are undefined. */
+/** A zero source leaves the destination as it is and sets ZF; the other flags, undefined, follow the result. */
 const scan =
   (f: (value: number) => number): Exec =>
   (c, i) => {
     const value = (c.readB(i) << i.shift) >>> i.shift;
-    const flags = c.arith() & ~ZF;
     if (value === 0) {
-      c.setArith(flags | ZF);
+      c.logic(0, 0);
       return;
     }
-    c.setArith(flags);
-    c.writeA(i, f(value));
+    const result = f(value);
+    c.writeA(i, result);
+    c.logic(result, 0);
+    c.fz = 1;
   };
 
 export const bsf: Exec = scan((value) => 31 - Math.clz32(value & -value));

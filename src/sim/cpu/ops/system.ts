@@ -224,4 +224,3 @@ export const bound: Exec = (c, i) => {
   const high = i.osize === 2 ? (c.load16(i.seg, next) << 16) >> 16 : c.load32(i.seg, next);
   if (index < low || index > high) throw new Fault(5);
 };
-

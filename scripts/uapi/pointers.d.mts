@@ -1,0 +1,2 @@
+export const POINTERS: ReadonlySet<string>;
+export const NOT_POINTERS: Readonly<Record<string, string>>;

@@ -1,0 +1,13 @@
+type Plain = Record<string, unknown>;
+interface Layout extends Plain {
+  size: number;
+  fields: { name: string }[];
+}
+interface Words {
+  constants: Plain;
+  structs: Record<string, Layout>;
+}
+export function published(
+  uapi: object,
+  headers: string,
+): Words & { headers: string; arm64: Words; ioctls: ({ name: string } & Plain)[]; unnumberedIoctls: Record<string, string> };

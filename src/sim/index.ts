@@ -1,0 +1,62 @@
+import { KernelCore } from '../kernel/core.ts';
+import { rangeError } from '../kernel/errors.ts';
+import { SimBackend } from './backend.ts';
+import type { CoverageRow } from './coverage.ts';
+import { firstProcess, makeNodes } from './init.ts';
+import { registerKvm } from './kvm/dev-kvm.ts';
+import type { Machine } from './machine.ts';
+import type { Process } from './process.ts';
+import { machineOf } from './profiles.ts';
+import { System } from './system.ts';
+
+export type { CoverageRow } from './coverage.ts';
+export type { CapabilityValue, CpuidLeaf, KvmMachine, Limits, Machine } from './machine.ts';
+export { DEFAULT_PROFILE, profiles } from './profiles.ts';
+
+export interface SimOptions {
+  /** A profile's name, or a description of one's own. Default: 'pvm-6.18'. */
+  machine?: string | Machine;
+  /** What to do with what the simulator does not model: throw `NotModelled` (default), or refuse it as a kernel without it does. */
+  notModelled?: 'throw' | 'refuse';
+  /** Seeds what a kernel takes from its entropy pool. The same seed and the same calls give the same bytes. Default 1. */
+  seed?: number;
+  /** `kernel.reason`. */
+  reason?: string;
+}
+
+/** A kernel in TypeScript: the same system calls, bytes and errnos, on a machine that is data. It belongs to the thread that made it. */
+export class SimKernel extends KernelCore {
+  readonly machine: Machine;
+  /** The back door for tests: the process this kernel serves, with its descriptors, files and address space. */
+  readonly process: Process;
+
+  constructor(options: SimOptions = {}) {
+    const { notModelled = 'throw', seed = 1, reason = 'the simulated kernel was asked for' } = options;
+    if (notModelled !== 'throw' && notModelled !== 'refuse')
+      throw rangeError(`notModelled must be 'throw' or 'refuse', not '${notModelled}'`);
+    if (!Number.isInteger(seed)) throw rangeError(`seed must be an integer, not ${seed}`);
+    const machine = machineOf(options.machine);
+    const system = new System(machine, { notModelled, seed });
+    makeNodes(system);
+    registerKvm(system);
+    const process = firstProcess(system);
+    super(new SimBackend(process), reason);
+    this.machine = machine;
+    this.process = process;
+  }
+
+  /** Simulated time since boot in nanoseconds: what was executed, not what the clock on the wall says. */
+  get now(): bigint {
+    return this.process.system.runner.now;
+  }
+
+  /** What is modelled: system calls, ioctls … as their handler tables have them. */
+  coverage(): CoverageRow[] {
+    return this.process.system.coverage.rows();
+  }
+}
+
+/** Boots a simulated machine and gives its kernel. */
+export function openSim(options: SimOptions = {}): SimKernel {
+  return new SimKernel(options);
+}

@@ -1,0 +1,72 @@
+import { KVM_MEM_READONLY } from '../../uapi/kvm.ts';
+import type { CpuBus, CpuidResult, PageAccess, RamPage } from '../cpu/bus.ts';
+import { getMsr, setMsr } from './msrs.ts';
+import type { Vcpu } from './vcpu.ts';
+
+/** The host page behind a slot cannot be used: with hardware paging KVM_RUN gives −EFAULT, exit reason 0. */
+export class HostPageFault extends Error {
+  readonly gfn: number;
+
+  constructor(gfn: number) {
+    super(`no host page behind guest frame 0x${gfn.toString(16)}`);
+    this.gfn = gfn;
+  }
+}
+
+/** What one vCPU's CPU sees of the machine: memory through the memslots, CPUID, MSRs, time. */
+export class VcpuBus implements CpuBus {
+  readonly #vcpu: Vcpu;
+  /** `cpu.executed` when the slice under way began. */
+  #sliceStart = 0;
+  #inSlice = false;
+
+  constructor(vcpu: Vcpu) {
+    this.#vcpu = vcpu;
+  }
+
+  beginSlice(): void {
+    this.#sliceStart = this.#vcpu.cpu.executed;
+    this.#inSlice = true;
+  }
+
+  endSlice(): void {
+    this.#inSlice = false;
+  }
+
+  /** Instructions of the slice under way, which simulated time does not have yet. */
+  get sliceExecuted(): number {
+    return this.#inSlice ? this.#vcpu.cpu.executed - this.#sliceStart : 0;
+  }
+
+  /** Slots and the process's mappings both decide what a guest page is: both counters only ever grow. */
+  get generation(): number {
+    return this.#vcpu.vm.memslots.generation + this.#vcpu.vm.mm.generation;
+  }
+
+  page(gpaPage: number, access: PageAccess): RamPage | null {
+    const { memslots, mm } = this.#vcpu.vm;
+    const slot = memslots.find(gpaPage);
+    if (slot === undefined) return null;
+    if (access === 'write' && slot.flags & KVM_MEM_READONLY) return null;
+    const page = mm.resolve(slot.userspace_addr + BigInt(gpaPage - slot.base_gfn) * 4096n, access === 'write');
+    if (page === null && this.#vcpu.backend.badHostPage === 'efault') throw new HostPageFault(gpaPage);
+    return page;
+  }
+
+  cpuid(leaf: number, subleaf: number): CpuidResult {
+    return this.#vcpu.cpuid.execute(leaf, subleaf, this.#vcpu.cpuidRuntime);
+  }
+
+  rdmsr(index: number): { lo: number; hi: number } | null {
+    const value = getMsr(this.#vcpu, index, false);
+    return value === undefined ? null : { lo: Number(value & 0xffff_ffffn), hi: Number(value >> 32n) };
+  }
+
+  wrmsr(index: number, lo: number, hi: number): boolean {
+    return setMsr(this.#vcpu, index, (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0), false);
+  }
+
+  tsc(): bigint {
+    return this.#vcpu.tsc();
+  }
+}

@@ -1,0 +1,92 @@
+import * as kvm from '../../uapi/kvm.ts';
+import { EFAULT, EINVAL, EMFILE, ENXIO } from '../../uapi/sys.ts';
+import { CharFile } from '../char-device.ts';
+import type { Machine } from '../machine.ts';
+import type { Process } from '../process.ts';
+import type { CharDevice, System } from '../system.ts';
+import { checkExtension } from './caps.ts';
+import { getEmulatedCpuid, getSupportedCpuid } from './cpuid.ts';
+import { IoctlTable } from './ioctl-table.ts';
+import { getFeatureMsr, getIndexList, msrIo } from './msrs.ts';
+import { VCPU_MMAP_PAGES } from './run-page.ts';
+import { vcpuIoctls } from './vcpu-file.ts';
+import { Vm, VmFile, vmIoctls } from './vm.ts';
+
+const PATH = '/dev/kvm';
+
+/** An open /dev/kvm. It works for any process: nothing here belongs to an address space. */
+export class DevKvm extends CharFile {
+  override ioctl(p: Process, request: number, arg: bigint): number {
+    return systemIoctls.dispatch(this, p, request, arg);
+  }
+}
+
+/** KVM_CREATE_VM: the descriptor is taken first, so that EMFILE comes before a bad type. The type is a whole unsigned long. */
+function createVm(_self: DevKvm, p: Process, arg: bigint): number {
+  const fd = p.fds.reserve(true);
+  if (fd < 0) return -EMFILE;
+  const { vmTypes } = p.system.machine.kvm;
+  if (arg >= 32n || ((vmTypes >>> Number(arg)) & 1) === 0) {
+    p.fds.unreserve(fd);
+    return -EINVAL;
+  }
+  if (arg !== BigInt(kvm.KVM_X86_DEFAULT_VM)) {
+    p.fds.unreserve(fd);
+    return p.system.notModelled(`KVM_CREATE_VM of type ${arg}`, -EINVAL);
+  }
+  p.fds.set(fd, new VmFile(new Vm(p)));
+  return fd;
+}
+
+/** Components of XCR0 this KVM gives to guests: leaf 0xD of its supported CPUID. */
+function supportedXcr0(machine: Machine): bigint {
+  const leaf = machine.kvm.cpuid.find((entry) => entry.function === 0xd && entry.index === 0);
+  return leaf === undefined ? 0n : (BigInt(leaf.edx) << 32n) | BigInt(leaf.eax);
+}
+
+/** KVM_GET_DEVICE_ATTR and KVM_HAS_DEVICE_ATTR: group 0 attribute 0, the supported XCR0. `flags` is not looked at. */
+function deviceAttr(write: boolean) {
+  return (_self: DevKvm, p: Process, arg: bigint): number => {
+    const bytes = p.mm.copyFrom(arg, kvm.kvm_device_attr.size);
+    if (bytes === null) return -EFAULT;
+    const { group, attr, addr } = kvm.kvm_device_attr.decode(bytes);
+    if (group !== 0 && p.system.machine.backend === 'svm')
+      return p.system.notModelled(`device attribute group ${group} of /dev/kvm`, -ENXIO);
+    if (group !== 0 || attr !== BigInt(kvm.KVM_X86_XCOMP_GUEST_SUPP)) return -ENXIO;
+    return !write || p.mm.write64(addr, supportedXcr0(p.system.machine)) ? 0 : -EFAULT;
+  };
+}
+
+/** Every request the kernel knows on /dev/kvm; all others are EINVAL, those of VMs and vCPUs too. */
+export const systemIoctls: IoctlTable<DevKvm> = new IoctlTable<DevKvm>('system', EINVAL, {
+  KVM_GET_API_VERSION: (_self, _p, arg) => (arg === 0n ? kvm.KVM_API_VERSION : -EINVAL),
+  KVM_CREATE_VM: createVm,
+  KVM_CHECK_EXTENSION: (_self, p, arg) => checkExtension(p.system.machine, arg, 'system'),
+  KVM_GET_VCPU_MMAP_SIZE: (_self, _p, arg) => (arg === 0n ? VCPU_MMAP_PAGES * 4096 : -EINVAL),
+  KVM_GET_MSR_INDEX_LIST: (_self, p, arg) => getIndexList(p, arg, p.system.machine.kvm.msrs),
+  KVM_GET_MSR_FEATURE_INDEX_LIST: (_self, p, arg) =>
+    getIndexList(
+      p,
+      arg,
+      p.system.machine.kvm.featureMsrs.map(([index]) => index),
+    ),
+  KVM_GET_SUPPORTED_CPUID: (_self, p, arg) => getSupportedCpuid(p, arg),
+  KVM_GET_EMULATED_CPUID: (_self, p, arg) => getEmulatedCpuid(p, arg),
+  KVM_GET_MSRS: (_self, p, arg) => msrIo(p, arg, { get: (index) => getFeatureMsr(p.system.machine, index) }),
+  KVM_X86_GET_MCE_CAP_SUPPORTED: (_self, p, arg) => (p.mm.write64(arg, p.system.machine.kvm.mceCap) ? 0 : -EFAULT),
+  KVM_GET_SUPPORTED_HV_CPUID: { needs: kvm.KVM_CAP_SYS_HYPERV_CPUID },
+  KVM_GET_DEVICE_ATTR: { needs: kvm.KVM_CAP_SYS_ATTRIBUTES, handler: deviceAttr(true) },
+  KVM_HAS_DEVICE_ATTR: { needs: kvm.KVM_CAP_SYS_ATTRIBUTES, handler: deviceAttr(false) },
+});
+
+const device: CharDevice = { path: PATH, major: 10, minor: 232, mode: 0o600, open: (_p, flags) => new DevKvm(device, flags) };
+
+/** Gives the system /dev/kvm, where its machine has one, and tells its coverage what is modelled. */
+export function registerKvm(system: System): void {
+  if (system.machine.devices[PATH] !== true) return;
+  system.register(device);
+  for (const table of [systemIoctls, vmIoctls, vcpuIoctls]) {
+    for (const { name, handler } of table.rows.values())
+      if (handler !== undefined) system.coverage.add('ioctl', `${name} (${table.kind})`);
+  }
+}

@@ -1,0 +1,104 @@
+import {
+  KVM_CAP_X86_SMM,
+  KVM_VCPUEVENT_VALID_NMI_PENDING,
+  KVM_VCPUEVENT_VALID_PAYLOAD,
+  KVM_VCPUEVENT_VALID_SHADOW,
+  KVM_VCPUEVENT_VALID_SMM,
+  KVM_VCPUEVENT_VALID_TRIPLE_FAULT,
+  kvm_vcpu_events,
+} from '../../uapi/kvm.ts';
+import { EFAULT, EINVAL } from '../../uapi/sys.ts';
+import type { Process } from '../process.ts';
+import { capability, notModelled } from './ioctl-table.ts';
+import { viewOf } from './regs.ts';
+import type { Vcpu } from './vcpu.ts';
+
+const at = (path: string): number => kvm_vcpu_events.offsetOf(path);
+const FLAGS: number = at('flags');
+const SMI: number = at('smi');
+const ALL_FLAGS = 0x3f;
+
+/** NMIs that can wait: two, or one while another is blocked. */
+function pendingNmis(count: number, masked: boolean): number {
+  return Math.min(count, masked ? 1 : 2);
+}
+
+/** KVM_GET_VCPU_EVENTS: what is on its way in. Every field but these is 0. */
+export function storeEvents(vcpu: Vcpu, view: DataView, from: number): void {
+  const { exception, interrupt, nmi } = vcpu.cpu.events;
+  const put = (path: string, value: boolean | number): void => view.setUint8(from + at(path), Number(value));
+  new Uint8Array(view.buffer, view.byteOffset + from, kvm_vcpu_events.size).fill(0);
+  put('exception.injected', exception.injected);
+  put('exception.nr', exception.nr);
+  put('exception.has_error_code', exception.hasErrorCode);
+  view.setUint32(from + at('exception.error_code'), exception.errorCode, true);
+  put('interrupt.injected', interrupt.injected && !interrupt.soft);
+  put('interrupt.nr', interrupt.nr);
+  put('interrupt.shadow', vcpu.cpu.shadow);
+  put('nmi.injected', nmi.injected);
+  put('nmi.pending', pendingNmis(nmi.pending, nmi.masked || nmi.injected));
+  put('nmi.masked', nmi.masked);
+  view.setUint32(from + FLAGS, KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM, true);
+}
+
+/** KVM_SET_VCPU_EVENTS once copied in: the SMM and triple fault flags are looked at when the rest is applied already. */
+export function loadEvents(vcpu: Vcpu, view: DataView, from: number): number {
+  const get = (path: string): number => view.getUint8(from + at(path));
+  const flags = view.getUint32(from + FLAGS, true);
+  if (flags & ~ALL_FLAGS) return -EINVAL;
+  // KVM_CAP_EXCEPTION_PAYLOAD and KVM_CAP_X86_TRIPLE_FAULT_EVENT are off until KVM_ENABLE_CAP is modelled.
+  if (flags & KVM_VCPUEVENT_VALID_PAYLOAD) return -EINVAL;
+  const injected = get('exception.injected') !== 0;
+  const nr = get('exception.nr');
+  if (injected && (nr > 31 || nr === 2)) return -EINVAL;
+  const { exception, interrupt, nmi } = vcpu.cpu.events;
+  Object.assign(exception, {
+    injected,
+    nr,
+    hasErrorCode: get('exception.has_error_code') !== 0,
+    errorCode: view.getUint32(from + at('exception.error_code'), true),
+  });
+  Object.assign(interrupt, {
+    injected: get('interrupt.injected') !== 0,
+    nr: get('interrupt.nr'),
+    soft: get('interrupt.soft') !== 0,
+  });
+  if (flags & KVM_VCPUEVENT_VALID_SHADOW) vcpu.cpu.shadow = get('interrupt.shadow');
+  nmi.injected = get('nmi.injected') !== 0;
+  nmi.masked = get('nmi.masked') !== 0;
+  if (flags & KVM_VCPUEVENT_VALID_NMI_PENDING) nmi.pending = pendingNmis(get('nmi.pending'), nmi.masked || nmi.injected);
+  if (flags & KVM_VCPUEVENT_VALID_SMM) {
+    const smi = [0, 1, 2, 3].some((i) => view.getUint8(from + SMI + i) !== 0);
+    if (smi && capability(vcpu.vm.machine, KVM_CAP_X86_SMM) === 0) return -EINVAL;
+    if (smi) notModelled('KVM_SET_VCPU_EVENTS with system management mode');
+  }
+  if (flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT) return -EINVAL;
+  return 0;
+}
+
+export function getEvents(vcpu: Vcpu, p: Process, arg: bigint): number {
+  const bytes = kvm_vcpu_events.alloc();
+  storeEvents(vcpu, viewOf(bytes), 0);
+  return p.mm.copyTo(arg, bytes) ? 0 : -EFAULT;
+}
+
+export function setEvents(vcpu: Vcpu, p: Process, arg: bigint): number {
+  const bytes = p.mm.copyFrom(arg, kvm_vcpu_events.size);
+  return bytes === null ? -EFAULT : loadEvents(vcpu, viewOf(bytes), 0);
+}
+
+/** KVM_INTERRUPT without an in-kernel irqchip: the vector is injected at the next entry whatever IF says, and replaces another. */
+export function interrupt(vcpu: Vcpu, p: Process, arg: bigint): number {
+  const vector = p.mm.read32(arg);
+  if (vector === null) return -EFAULT;
+  if (vector >= 256) return -EINVAL;
+  vcpu.cpu.inject(vector, 'interrupt');
+  return 0;
+}
+
+/** KVM_NMI. */
+export function nmi(vcpu: Vcpu): number {
+  const { nmi: events } = vcpu.cpu.events;
+  events.pending = pendingNmis(events.pending + 1, events.masked || events.injected);
+  return 0;
+}

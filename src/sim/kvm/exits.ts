@@ -1,0 +1,148 @@
+import { NotModelled } from '../../kernel/errors.ts';
+import {
+  KVM_EXIT_HLT,
+  KVM_EXIT_INTERNAL_ERROR,
+  KVM_EXIT_IO,
+  KVM_EXIT_IRQ_WINDOW_OPEN,
+  KVM_EXIT_MMIO,
+  KVM_EXIT_SHUTDOWN,
+  KVM_INTERNAL_ERROR_EMULATION,
+  KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
+  kvm_regs,
+  kvm_run,
+} from '../../uapi/kvm.ts';
+import type { Outcome } from '../cpu/bus.ts';
+import { CS } from '../cpu/state.ts';
+import { PAGE_SIZE } from '../pages.ts';
+import { KVM_PIO_PAGE_OFFSET, RUN } from './run-page.ts';
+import type { Vcpu } from './vcpu.ts';
+
+/** Which bytes of the run pages the CPU takes when KVM_RUN is called again. */
+export interface Completion {
+  readonly kind: 'io' | 'mmio';
+  readonly length: number;
+  /** `struct kvm_regs` at the exit, where SET_REGS has replaced them since. */
+  regsAtExit?: DataView;
+}
+
+type OutcomeOf<K extends Outcome['kind']> = Extract<Outcome, { kind: K }>;
+
+const at = (path: string): number => kvm_run.offsetOf(path);
+const RIP: number = kvm_regs.offsetOf('rip');
+const IO = {
+  direction: at('io.direction'),
+  size: at('io.size'),
+  port: at('io.port'),
+  count: at('io.count'),
+  data_offset: at('io.data_offset'),
+};
+const MMIO = { phys_addr: at('mmio.phys_addr'), data: at('mmio.data'), len: at('mmio.len'), is_write: at('mmio.is_write') };
+const FAILURE = {
+  suberror: at('emulation_failure.suberror'),
+  ndata: at('emulation_failure.ndata'),
+  flags: at('emulation_failure.flags'),
+  insn_size: at('emulation_failure.insn_size'),
+  insn_bytes: at('emulation_failure.insn_bytes'),
+};
+/** x86 instructions are at most this long; shorter ones are padded with NOPs. */
+const INSN_BYTES = 15;
+const NOP = 0x90;
+
+/**
+ * What the guest does, as kvm_run says it. Only the members of the exit at hand are written; the rest of the union keeps what earlier exits
+ * left.
+ */
+const writers: {
+  readonly [K in Exclude<Outcome['kind'], 'fuel' | 'notModelled'>]: (vcpu: Vcpu, outcome: OutcomeOf<K>) => number;
+} = {
+  io(vcpu, { direction, size, port, count, data }) {
+    const { view, pio } = vcpu.run;
+    view.setUint8(IO.direction, direction === 'in' ? 0 : 1);
+    view.setUint8(IO.size, size);
+    view.setUint16(IO.port, port, true);
+    view.setUint32(IO.count, count, true);
+    view.setBigUint64(IO.data_offset, BigInt(KVM_PIO_PAGE_OFFSET * PAGE_SIZE), true);
+    // An OUT's data, or the zeros an IN begins with.
+    pio.set(data);
+    if (direction === 'in') vcpu.completion = { kind: 'io', length: data.length };
+    return KVM_EXIT_IO;
+  },
+  mmio(vcpu, { gpa, len, isWrite, data }) {
+    const { view, u8 } = vcpu.run;
+    view.setBigUint64(MMIO.phys_addr, BigInt(gpa), true);
+    view.setUint32(MMIO.len, len, true);
+    view.setUint8(MMIO.is_write, Number(isWrite));
+    if (isWrite) u8.set(data, MMIO.data);
+    else vcpu.completion = { kind: 'mmio', length: len };
+    return KVM_EXIT_MMIO;
+  },
+  hlt: () => KVM_EXIT_HLT,
+  irqWindow: () => KVM_EXIT_IRQ_WINDOW_OPEN,
+  shutdown(vcpu) {
+    if (vcpu.backend.resetOnShutdown) vcpu.init();
+    return KVM_EXIT_SHUTDOWN;
+  },
+  internalError(vcpu, { suberror, insnBytes }) {
+    const { view, u8 } = vcpu.run;
+    if (suberror !== KVM_INTERNAL_ERROR_EMULATION) throw new NotModelled(`INTERNAL_ERROR suberror ${suberror}`);
+    view.setUint32(FAILURE.suberror, suberror, true);
+    let words = 1;
+    if (insnBytes.length > 0) {
+      view.setBigUint64(FAILURE.flags, BigInt(KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES), true);
+      view.setUint8(FAILURE.insn_size, insnBytes.length);
+      u8.fill(NOP, FAILURE.insn_bytes, FAILURE.insn_bytes + INSN_BYTES);
+      u8.set(insnBytes, FAILURE.insn_bytes);
+      words += 2;
+    } else view.setBigUint64(FAILURE.flags, 0n, true);
+    for (const word of vcpu.backend.emulationExitInfo) view.setBigUint64(FAILURE.flags + words++ * 8, word, true);
+    view.setUint32(FAILURE.ndata, words, true);
+    return KVM_EXIT_INTERNAL_ERROR;
+  },
+};
+
+/** Fills kvm_run for what the CPU came out with. */
+export function writeExit(vcpu: Vcpu, outcome: Exclude<Outcome, { kind: 'fuel' }>): void {
+  if (outcome.kind === 'notModelled') throw notModelledInstruction(vcpu, outcome);
+  const write = writers[outcome.kind] as (vcpu: Vcpu, outcome: Outcome) => number;
+  vcpu.run.view.setUint32(RUN.exit_reason, write(vcpu, outcome), true);
+}
+
+function notModelledInstruction({ cpu }: Vcpu, { description, bytes }: OutcomeOf<'notModelled'>): NotModelled {
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ');
+  const { selector, base } = cpu.segments[CS]!;
+  const where = `cs 0x${selector.toString(16)} (base 0x${base.toString(16)}), rip 0x${cpu.rip.toString(16)}`;
+  return new NotModelled(`the guest's ${description}${hex === '' ? '' : ` (${hex})`} at ${where}`);
+}
+
+/**
+ * Hands the data userspace has left in the run pages to the CPU and finishes the instruction; what it then comes out with.
+ *
+ * After a SET_REGS since the exit, the emulator finishes the instruction as it had decoded it, memory and RIP included, but the other registers stay
+ * as they were set: the result of an IN into RAX is lost. A hardware backend does so for MMIO; its IN goes to whatever RAX is now,
+ * or nowhere if RIP has changed.
+ */
+export function complete(vcpu: Vcpu): Outcome {
+  const { cpu, completion, run } = vcpu;
+  vcpu.completion = undefined;
+  if (completion === undefined) return cpu.run(0);
+  const { regsAtExit } = completion;
+  const supply = (): void => {
+    if (completion.kind === 'io') cpu.completeIo(run.pio.slice(0, completion.length));
+    else cpu.completeMmio(run.u8.slice(MMIO.data, MMIO.data + completion.length));
+  };
+  if (regsAtExit !== undefined && completion.kind === 'io' && !vcpu.backend.outAdvancesRip) {
+    if (regsAtExit.getBigUint64(RIP, true) === cpu.rip) supply();
+    else cpu.abandonPending();
+    return cpu.run(0);
+  }
+  const set = new DataView(new ArrayBuffer(kvm_regs.size));
+  cpu.storeRegs(set, 0);
+  if (regsAtExit !== undefined) cpu.loadRegs(regsAtExit, 0);
+  supply();
+  const outcome = cpu.run(0);
+  if (regsAtExit !== undefined) {
+    set.setBigUint64(RIP, cpu.rip, true);
+    cpu.loadRegs(set, 0);
+  }
+  return outcome;
+}

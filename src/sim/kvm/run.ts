@@ -1,0 +1,154 @@
+import {
+  KVM_EXIT_INTR,
+  KVM_EXIT_UNKNOWN,
+  KVM_MP_STATE_UNINITIALIZED,
+  KVM_SYNC_X86_EVENTS,
+  KVM_SYNC_X86_REGS,
+  KVM_SYNC_X86_SREGS,
+} from '../../uapi/kvm.ts';
+import { EFAULT, EINTR, EINVAL, ENOSPC } from '../../uapi/sys.ts';
+import type { Outcome } from '../cpu/bus.ts';
+import { IF } from '../cpu/state.ts';
+import type { Pending, Slice } from '../vcpu-like.ts';
+import { HostPageFault } from './bus.ts';
+import { loadEvents, storeEvents } from './events.ts';
+import { complete, writeExit } from './exits.ts';
+import { notModelled } from './ioctl-table.ts';
+import { loadRegs, storeRegs } from './regs.ts';
+import { RUN } from './run-page.ts';
+import { loadSregs, storeSregs } from './sregs.ts';
+import type { Vcpu } from './vcpu.ts';
+
+const SYNC_FLAGS = BigInt(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS);
+
+/** Register sets of `kvm_run.s.regs`, in the order dirty ones are applied. A refused one keeps its bit, earlier ones stay applied. */
+const SYNC = [
+  {
+    flag: BigInt(KVM_SYNC_X86_REGS),
+    offset: RUN.sync_regs,
+    store: storeRegs,
+    load: (vcpu: Vcpu, view: DataView, at: number): number => {
+      loadRegs(vcpu, view, at);
+      return 0;
+    },
+  },
+  { flag: BigInt(KVM_SYNC_X86_SREGS), offset: RUN.sync_sregs, store: storeSregs, load: loadSregs },
+  { flag: BigInt(KVM_SYNC_X86_EVENTS), offset: RUN.sync_events, store: storeEvents, load: loadEvents },
+] as const;
+
+/** Paravirtual clocks that KVM would keep writing into guest memory: [MSR, bit that turns it on, name]. */
+const PV_WRITERS = [
+  [0x12, 'KVM_SYSTEM_TIME'],
+  [0x4b564d01, 'KVM_SYSTEM_TIME_NEW'],
+  [0x4b564d03, 'KVM_STEAL_TIME'],
+] as const;
+
+/**
+ * One slice of KVM_RUN, whose argument is checked already. `first` enters: it samples `immediate_exit`, applies dirty registers and finishes what
+ * the last exit left. Whatever the result, the output fields of kvm_run are refreshed when KVM_RUN is over.
+ */
+export function runSlice(vcpu: Vcpu, fuel: number, first: boolean, pending: Pending): Slice {
+  let result: Slice;
+  vcpu.bus.beginSlice();
+  try {
+    result = (first ? enter(vcpu, pending) : undefined) ?? guest(vcpu, fuel, pending);
+  } finally {
+    vcpu.bus.endSlice();
+  }
+  if (typeof result === 'number') leave(vcpu);
+  return result;
+}
+
+/** From the sample of `immediate_exit` to the clearing of `exit_reason`. Undefined: on into the guest. */
+function enter(vcpu: Vcpu, pending: Pending): Slice | undefined {
+  const { view } = vcpu.run;
+  // A kick sets immediate_exit before it sends its signal.
+  const immediateExit = view.getUint8(RUN.immediate_exit) !== 0 || pending === 'entry';
+  view.setUint16(RUN.flags, 0, true);
+  if (vcpu.mpState === KVM_MP_STATE_UNINITIALIZED) return immediateExit ? -EINTR : undefined;
+  if (view.getBigUint64(RUN.kvm_valid_regs, true) & ~SYNC_FLAGS) return -EINVAL;
+  if (view.getBigUint64(RUN.kvm_dirty_regs, true) & ~SYNC_FLAGS) return -EINVAL;
+  const error = loadDirty(vcpu);
+  if (error < 0) return error;
+  const cr8 = view.getBigUint64(RUN.cr8, true);
+  if (cr8 > 15n) return -EINVAL;
+  vcpu.cpu.cr8 = cr8;
+  if (vcpu.completion !== undefined || vcpu.cpu.pending) {
+    const exit = exitOf(vcpu, complete(vcpu));
+    if (exit !== 'fuel') return exit;
+  }
+  if (immediateExit) return -EINTR;
+  view.setUint32(RUN.exit_reason, KVM_EXIT_UNKNOWN, true);
+  vcpu.turnExecuted = 0;
+  return undefined;
+}
+
+function loadDirty(vcpu: Vcpu): number {
+  const { view } = vcpu.run;
+  for (const { flag, offset, load } of SYNC) {
+    const dirty = view.getBigUint64(RUN.kvm_dirty_regs, true);
+    if (!(dirty & flag)) continue;
+    if (load(vcpu, view, offset) < 0) return -EINVAL;
+    view.setBigUint64(RUN.kvm_dirty_regs, dirty & ~flag, true);
+  }
+  return 0;
+}
+
+/** The run loop. A signal is looked at before the guest executes anything; an exit beats it. */
+function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
+  if (pending !== 'none') {
+    vcpu.run.view.setUint32(RUN.exit_reason, KVM_EXIT_INTR, true);
+    return -EINTR;
+  }
+  if (vcpu.mpState === KVM_MP_STATE_UNINITIALIZED) return 'idle';
+  // Shadow paging needs pages of its own, and their number follows the memslots.
+  if (vcpu.backend.badHostPage === 'mmio' && vcpu.vm.memslots.list().length === 0) return -ENOSPC;
+  for (const [index, name] of PV_WRITERS) if ((vcpu.msrs.get(index) ?? 0n) & 1n) notModelled(`${name} switched on`);
+  vcpu.entered = true;
+  vcpu.rflagsHigh = 0;
+  const windowRequested = vcpu.run.view.getUint8(RUN.request_interrupt_window) !== 0;
+  vcpu.cpu.windowRequested = windowRequested && vcpu.backend.turn === undefined;
+  try {
+    return exitOf(
+      vcpu,
+      windowRequested && vcpu.backend.turn !== undefined ? turns(vcpu, fuel, vcpu.backend.turn) : vcpu.cpu.run(fuel),
+    );
+  } catch (error) {
+    if (error instanceof HostPageFault) return -EFAULT;
+    throw error;
+  }
+}
+
+/** A backend that emulates in turns of so many instructions looks for an interrupt window only between two of them. */
+function turns(vcpu: Vcpu, fuel: number, turn: number): Outcome {
+  const { cpu } = vcpu;
+  for (let left = fuel; left > 0; ) {
+    const before = cpu.executed;
+    const outcome = cpu.run(Math.min(left, turn - vcpu.turnExecuted));
+    if (outcome.kind !== 'fuel') return outcome;
+    left -= cpu.executed - before;
+    vcpu.turnExecuted += cpu.executed - before;
+    if (vcpu.turnExecuted < turn) continue;
+    vcpu.turnExecuted = 0;
+    if (cpu.interruptible) return { kind: 'irqWindow' };
+  }
+  return { kind: 'fuel' };
+}
+
+/** 0 when the outcome is an exit to userspace, which is then in kvm_run. */
+function exitOf(vcpu: Vcpu, outcome: Outcome): 0 | 'fuel' {
+  if (outcome.kind === 'fuel') return 'fuel';
+  writeExit(vcpu, outcome);
+  return 0;
+}
+
+/** What every return of KVM_RUN leaves in kvm_run, errors included. */
+function leave(vcpu: Vcpu): void {
+  const { view } = vcpu.run;
+  const valid = view.getBigUint64(RUN.kvm_valid_regs, true);
+  for (const { flag, offset, store } of SYNC) if (valid & flag) store(vcpu, view, offset);
+  view.setUint8(RUN.if_flag, Number((vcpu.cpu.flags() & IF) !== 0));
+  view.setBigUint64(RUN.cr8, vcpu.cpu.cr8, true);
+  view.setBigUint64(RUN.apic_base, vcpu.apicBase, true);
+  view.setUint8(RUN.ready_for_interrupt_injection, Number(vcpu.cpu.interruptible));
+}

@@ -1,0 +1,120 @@
+import { _IOC_TYPE } from '../../uapi/ioc.ts';
+import * as kvm from '../../uapi/kvm.ts';
+import { EINVAL, EIO, ENOTTY, O_RDWR } from '../../uapi/sys.ts';
+import { AnonFile, type Backing, type FileMap } from '../file.ts';
+import type { Process } from '../process.ts';
+import type { Pending, Slice, VcpuLike } from '../vcpu-like.ts';
+import { getDebugregs, getXcrs, setDebugregs, setXcrs } from './debugregs.ts';
+import { getEvents, interrupt, nmi, setEvents } from './events.ts';
+import { capability, IoctlTable, NOT_MODELLED } from './ioctl-table.ts';
+import { getMsr, msrIo, setMsr } from './msrs.ts';
+import { getFpu, getRegs, setFpu, setRegs } from './regs.ts';
+import { runSlice } from './run.ts';
+import { getSregs, getSregs2, setSregs, setSregs2 } from './sregs.ts';
+import { getMpState, setMpState, setVcpuTscKhz, type Vcpu } from './vcpu.ts';
+
+const KVMIO = 0xae;
+
+/** A descriptor made by KVM_CREATE_VCPU. Closing it ends neither the vCPU nor the use of its id. */
+export class VcpuFile extends AnonFile implements VcpuLike {
+  readonly isVcpu = true;
+  readonly vcpu: Vcpu;
+
+  constructor(vcpu: Vcpu) {
+    super(`anon_inode:kvm-vcpu:${vcpu.id}`, O_RDWR);
+    this.vcpu = vcpu;
+    vcpu.vm.get();
+  }
+
+  override release(_p: Process): void {
+    this.vcpu.vm.put();
+  }
+
+  override ioctl(p: Process, request: number, arg: bigint): number {
+    if (p.mm !== this.vcpu.vm.mm) return -EIO;
+    if (_IOC_TYPE(request) !== KVMIO) return -EINVAL;
+    return vcpuIoctls.dispatch(this, p, request, arg);
+  }
+
+  /** Any length and offset: pages beyond the three are SIGBUS when touched. */
+  override mmap(_p: Process, _map: FileMap): Backing | number {
+    return this.vcpu.run;
+  }
+
+  slice(_p: Process, fuel: number, first: boolean, pending: Pending): Slice {
+    return runSlice(this.vcpu, fuel, first, pending);
+  }
+
+  get executed(): number {
+    return this.vcpu.cpu.executed;
+  }
+}
+
+type VcpuHandler = (vcpu: Vcpu, p: Process, arg: bigint) => number;
+const on =
+  (handler: VcpuHandler) =>
+  (file: VcpuFile, p: Process, arg: bigint): number =>
+    handler(file.vcpu, p, arg);
+
+/** KVM_SMI: known without CONFIG_KVM_SMM too, and refused there. */
+function smi(_file: VcpuFile, p: Process): number {
+  return capability(p.system.machine, kvm.KVM_CAP_X86_SMM) === 0 ? -ENOTTY : p.system.notModelled('KVM_SMI', -ENOTTY);
+}
+
+/** Every request the kernel knows on a vCPU descriptor of x86. */
+export const vcpuIoctls: IoctlTable<VcpuFile> = new IoctlTable<VcpuFile>('vcpu', EINVAL, {
+  KVM_RUN: (file, p, arg) => (arg !== 0n ? -EINVAL : p.system.runner.run(p, file)),
+  KVM_GET_REGS: on(getRegs),
+  KVM_SET_REGS: on(setRegs),
+  KVM_GET_SREGS: on(getSregs),
+  KVM_SET_SREGS: on(setSregs),
+  KVM_GET_SREGS2: { needs: kvm.KVM_CAP_SREGS2, handler: on(getSregs2) },
+  KVM_SET_SREGS2: { needs: kvm.KVM_CAP_SREGS2, handler: on(setSregs2) },
+  KVM_GET_MSRS: on((vcpu, p, arg) => msrIo(p, arg, { get: (index) => getMsr(vcpu, index, true) })),
+  KVM_SET_MSRS: on((vcpu, p, arg) => msrIo(p, arg, { set: (index, value) => setMsr(vcpu, index, value, true) })),
+  KVM_SET_CPUID: on((vcpu, p, arg) => vcpu.cpuid.set(p, arg, true, vcpu.cpuidRuntime, vcpu.entered)),
+  KVM_SET_CPUID2: on((vcpu, p, arg) => vcpu.cpuid.set(p, arg, false, vcpu.cpuidRuntime, vcpu.entered)),
+  KVM_GET_CPUID2: on((vcpu, p, arg) => vcpu.cpuid.get(p, arg, vcpu.cpuidRuntime)),
+  KVM_GET_FPU: on(getFpu),
+  KVM_SET_FPU: on(setFpu),
+  KVM_GET_MP_STATE: on(getMpState),
+  KVM_SET_MP_STATE: on(setMpState),
+  KVM_GET_VCPU_EVENTS: on(getEvents),
+  KVM_SET_VCPU_EVENTS: on(setEvents),
+  KVM_INTERRUPT: on(interrupt),
+  KVM_NMI: on(nmi),
+  KVM_GET_DEBUGREGS: on(getDebugregs),
+  KVM_SET_DEBUGREGS: on(setDebugregs),
+  KVM_GET_XCRS: on(getXcrs),
+  KVM_SET_XCRS: on(setXcrs),
+  KVM_SET_TSC_KHZ: on(setVcpuTscKhz),
+  KVM_GET_TSC_KHZ: on((vcpu) => vcpu.tscKhz),
+  KVM_SMI: smi,
+  KVM_TRANSLATE: NOT_MODELLED,
+  KVM_SET_SIGNAL_MASK: NOT_MODELLED,
+  KVM_GET_LAPIC: NOT_MODELLED,
+  KVM_SET_LAPIC: NOT_MODELLED,
+  KVM_TPR_ACCESS_REPORTING: NOT_MODELLED,
+  KVM_SET_VAPIC_ADDR: NOT_MODELLED,
+  KVM_SET_GUEST_DEBUG: NOT_MODELLED,
+  KVM_X86_SETUP_MCE: NOT_MODELLED,
+  KVM_X86_SET_MCE: NOT_MODELLED,
+  KVM_ENABLE_CAP: NOT_MODELLED,
+  KVM_GET_XSAVE: NOT_MODELLED,
+  KVM_SET_XSAVE: NOT_MODELLED,
+  KVM_GET_XSAVE2: NOT_MODELLED,
+  KVM_GET_ONE_REG: NOT_MODELLED,
+  KVM_SET_ONE_REG: NOT_MODELLED,
+  KVM_GET_REG_LIST: NOT_MODELLED,
+  KVM_KVMCLOCK_CTRL: NOT_MODELLED,
+  KVM_GET_NESTED_STATE: NOT_MODELLED,
+  KVM_SET_NESTED_STATE: NOT_MODELLED,
+  KVM_GET_SUPPORTED_HV_CPUID: { needs: kvm.KVM_CAP_HYPERV_CPUID },
+  KVM_XEN_VCPU_GET_ATTR: { needs: kvm.KVM_CAP_XEN_HVM },
+  KVM_XEN_VCPU_SET_ATTR: { needs: kvm.KVM_CAP_XEN_HVM },
+  KVM_GET_STATS_FD: NOT_MODELLED,
+  KVM_PRE_FAULT_MEMORY: NOT_MODELLED,
+  KVM_SET_DEVICE_ATTR: NOT_MODELLED,
+  KVM_GET_DEVICE_ATTR: NOT_MODELLED,
+  KVM_HAS_DEVICE_ATTR: NOT_MODELLED,
+});

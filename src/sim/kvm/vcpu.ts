@@ -1,0 +1,128 @@
+import { KVM_MP_STATE_RUNNABLE, kvm_mp_state } from '../../uapi/kvm.ts';
+import { EFAULT, EINVAL } from '../../uapi/sys.ts';
+import { Cpu } from '../cpu/cpu.ts';
+import { CS, SS, TR } from '../cpu/state.ts';
+import type { Process } from '../process.ts';
+import type { System } from '../system.ts';
+import { type Backend, backendOf } from './backends.ts';
+import { VcpuBus } from './bus.ts';
+import { type CpuidRuntime, GuestCpuid } from './cpuid.ts';
+import type { Completion } from './exits.ts';
+import { resetFpu } from './regs.ts';
+import { RunPages } from './run-page.ts';
+import { askedKhz, rateWorks } from './tsc.ts';
+import type { Vm } from './vm.ts';
+
+const CR4_OSXSAVE = 1n << 18n;
+const CR4_PKE = 1n << 22n;
+const MSR_IA32_APICBASE_BSP = 1n << 8n;
+const MSR_IA32_APICBASE_ENABLE = 1n << 11n;
+const APIC_DEFAULT_PHYS_BASE = 0xfee00000n;
+
+/** `struct kvm_vcpu`. It lives as long as its VM, whatever happens to its descriptor. */
+export class Vcpu {
+  readonly vm: Vm;
+  readonly id: number;
+  readonly system: System;
+  readonly backend: Backend;
+  readonly cpu: Cpu;
+  readonly bus: VcpuBus;
+  readonly run: RunPages;
+  readonly cpuid: GuestCpuid;
+  /** What was written to MSRs that are not the CPU's own state. */
+  readonly msrs: Map<number, bigint> = new Map();
+  readonly segmentPadding: Uint8Array = new Uint8Array(8);
+  apicBase: bigint;
+  mpState: number = KVM_MP_STATE_RUNNABLE;
+  fpu: Uint8Array = resetFpu();
+  xcr0 = 1n;
+  pdptrs: readonly bigint[] = [0n, 0n, 0n, 0n];
+  /** RFLAGS bits 63:32 as SET_REGS left them; the guest cannot have any. */
+  rflagsHigh = 0;
+  tscKhz: number;
+  tscOffset = 0n;
+  /** What the exit under way waits for; kvm.md calls it complete_userspace_io. */
+  completion: Completion | undefined = undefined;
+  /** Instructions of the emulator's turn under way. */
+  turnExecuted = 0;
+  /** The guest has been entered once: its CPUID and feature MSRs are frozen. */
+  entered = false;
+
+  constructor(vm: Vm, id: number, system: System) {
+    this.vm = vm;
+    this.id = id;
+    this.system = system;
+    this.backend = backendOf(vm.machine);
+    this.cpuid = new GuestCpuid(vm.machine);
+    this.run = new RunPages(vm.ring);
+    this.bus = new VcpuBus(this);
+    this.cpu = new Cpu(this.bus, { outAdvancesRip: this.backend.outAdvancesRip });
+    this.apicBase = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE | (id === vm.bootId ? MSR_IA32_APICBASE_BSP : 0n);
+    this.tscKhz = vm.tscKhz;
+    if (!this.backend.hostTsc) this.tscOffset = BigInt.asUintN(64, -(vm.vcpus.size === 0 ? this.hostTsc() : vm.tscStart));
+    this.resetSegmentTypes();
+  }
+
+  /** Where the vendor modules give reset segments other types. */
+  resetSegmentTypes(): void {
+    const { cs, ss, tr } = this.backend.resetTypes;
+    this.cpu.segments[CS]!.type = cs;
+    this.cpu.segments[SS]!.type = ss;
+    this.cpu.segments[TR]!.type = tr;
+    this.cpu.refresh();
+  }
+
+  /** INIT, as SVM does it on a triple fault: registers as at reset, RDX from CPUID; CD and NW, FPU and MSRs stay. */
+  init(): void {
+    const kept = this.cpu.cr0 & 0x6000_0000;
+    this.cpu.reset();
+    this.cpu.cr0 = ((this.cpu.cr0 & ~0x6000_0000) | kept) >>> 0;
+    this.resetSegmentTypes();
+    this.cpu.setReg(2, BigInt(this.cpuid.register(1, 0, 'eax') || 0x600));
+    this.rflagsHigh = 0;
+  }
+
+  /** The host's TSC: simulated time, what this vCPU executed since the last slice included. */
+  hostTsc(): bigint {
+    const { machine, runner } = this.system;
+    const ticks = BigInt(runner.ticks + this.bus.sliceExecuted);
+    return (ticks * BigInt(machine.kvm.tscKhz)) / BigInt(machine.instructionsPerMs);
+  }
+
+  /** The guest's TSC. */
+  tsc(): bigint {
+    return BigInt.asUintN(64, this.hostTsc() + this.tscOffset);
+  }
+
+  get cpuidRuntime(): CpuidRuntime {
+    return {
+      osxsave: (this.cpu.cr4 & CR4_OSXSAVE) !== 0n,
+      ospke: (this.cpu.cr4 & CR4_PKE) !== 0n,
+      apicEnabled: (this.apicBase & MSR_IA32_APICBASE_ENABLE) !== 0n,
+      xcr0: this.xcr0,
+    };
+  }
+}
+
+/** KVM_GET_MP_STATE. */
+export function getMpState(vcpu: Vcpu, p: Process, arg: bigint): number {
+  const bytes = kvm_mp_state.encode({ mp_state: vcpu.mpState });
+  return p.mm.copyTo(arg, bytes) ? 0 : -EFAULT;
+}
+
+/** KVM_SET_MP_STATE: RUNNABLE always; every other state needs an in-kernel LAPIC. */
+export function setMpState(vcpu: Vcpu, p: Process, arg: bigint): number {
+  const state = p.mm.read32(arg);
+  if (state === null) return -EFAULT;
+  if (state !== KVM_MP_STATE_RUNNABLE) return -EINVAL;
+  vcpu.mpState = state;
+  return 0;
+}
+
+/** KVM_SET_TSC_KHZ on a vCPU. A rate that does not work is remembered all the same. */
+export function setVcpuTscKhz(vcpu: Vcpu, _p: Process, arg: bigint): number {
+  const khz = askedKhz(vcpu.vm.machine, arg);
+  if (khz < 0) return khz;
+  vcpu.tscKhz = khz;
+  return rateWorks(vcpu.vm.machine, khz) ? 0 : -EINVAL;
+}

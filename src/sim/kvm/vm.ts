@@ -1,0 +1,205 @@
+import * as kvm from '../../uapi/kvm.ts';
+import { EBUSY, EEXIST, EFAULT, EINVAL, EIO, EMFILE, ENOTTY, O_RDWR } from '../../uapi/sys.ts';
+import type { AddressSpace } from '../address-space.ts';
+import { AnonFile } from '../file.ts';
+import type { Machine } from '../machine.ts';
+import type { Process } from '../process.ts';
+import { checkExtension } from './caps.ts';
+import { capability, IoctlTable, NOT_MODELLED } from './ioctl-table.ts';
+import { decodeRegion, Memslots, type SlotLimits } from './memslots.ts';
+import type { RunPages } from './run-page.ts';
+import { askedKhz } from './tsc.ts';
+import { Vcpu } from './vcpu.ts';
+import { VcpuFile } from './vcpu-file.ts';
+
+/** TASK_SIZE_MAX: userspace addresses end here. */
+const USER_TOP = 0x7fff_ffff_f000n;
+/** SET_TSS_ADDR needs three pages below 4 GiB. */
+const MAX_TSS_ADDR = 0xffff_d000n;
+const KVM_MIN_ALLOC_MMU_PAGES = 64n;
+
+/**
+ * `struct kvm`. The VM descriptor and each vCPU descriptor hold a reference; a mapping holds its descriptor's file. Nothing is left of
+ * it when the last one goes.
+ */
+export class Vm {
+  readonly machine: Machine;
+  /** The address space that made it; any other process gets EIO. */
+  readonly mm: AddressSpace;
+  readonly memslots: Memslots;
+  readonly vcpus: Map<number, Vcpu> = new Map();
+  bootId = 0;
+  /** One above the highest vCPU id; 0 until the first vCPU, or KVM_CAP_MAX_VCPU_ID, fixes it. */
+  maxVcpuIds = 0;
+  tscKhz: number;
+  identityMapAddr = 0n;
+  /** The host's TSC when the first vCPU was made. */
+  tscStart = 0n;
+  /** Pages of the first vCPU, whose third is the VM's coalesced MMIO ring. */
+  ring: RunPages | undefined = undefined;
+  #references = 1;
+
+  constructor(p: Process) {
+    this.machine = p.system.machine;
+    this.mm = p.mm;
+    this.tscKhz = this.machine.kvm.tscKhz;
+    this.memslots = new Memslots(capability(this.machine, kvm.KVM_CAP_MULTI_ADDRESS_SPACE) || 1);
+  }
+
+  get alive(): boolean {
+    return this.#references > 0;
+  }
+
+  get(): this {
+    this.#references++;
+    return this;
+  }
+
+  put(): void {
+    if (--this.#references > 0) return;
+    this.vcpus.clear();
+  }
+}
+
+/** A descriptor made by KVM_CREATE_VM. */
+export class VmFile extends AnonFile {
+  readonly vm: Vm;
+
+  constructor(vm: Vm) {
+    super('anon_inode:kvm-vm', O_RDWR);
+    this.vm = vm;
+  }
+
+  override release(_p: Process): void {
+    this.vm.put();
+  }
+
+  override ioctl(p: Process, request: number, arg: bigint): number {
+    if (p.mm !== this.vm.mm) return -EIO;
+    return vmIoctls.dispatch(this.vm, p, request, arg);
+  }
+}
+
+/** KVM_CREATE_VCPU. The descriptor comes last; a failure leaves no trace but the VM's highest id, which is fixed by the attempt. */
+function createVcpu(vm: Vm, p: Process, arg: bigint): number {
+  const maxIds = capability(vm.machine, kvm.KVM_CAP_MAX_VCPU_ID);
+  if (arg >= BigInt(maxIds)) return -EINVAL;
+  if (vm.vcpus.size >= capability(vm.machine, kvm.KVM_CAP_MAX_VCPUS)) return -EINVAL;
+  vm.maxVcpuIds ||= maxIds;
+  if (arg >= BigInt(vm.maxVcpuIds)) return -EINVAL;
+  const id = Number(arg);
+  if (vm.vcpus.has(id)) return -EEXIST;
+  const fd = p.fds.reserve(true);
+  if (fd < 0) return -EMFILE;
+  const vcpu = new Vcpu(vm, id, p.system);
+  if (vm.vcpus.size === 0) vm.tscStart = vcpu.hostTsc();
+  vm.ring ??= vcpu.run;
+  vm.vcpus.set(id, vcpu);
+  p.fds.set(fd, new VcpuFile(vcpu));
+  return fd;
+}
+
+function setMemoryRegion(size: number, v1: boolean) {
+  return (vm: Vm, p: Process, arg: bigint): number => {
+    const bytes = p.mm.copyFrom(arg, size);
+    if (bytes === null) return -EFAULT;
+    const limits: SlotLimits = {
+      userTop: USER_TOP,
+      gpaBits: vm.machine.kvm.gpaBits,
+      readonlyMem: capability(vm.machine, kvm.KVM_CAP_READONLY_MEM) !== 0,
+      guestMemfd: capability(vm.machine, kvm.KVM_CAP_GUEST_MEMFD) !== 0,
+      isOpen: (fd) => p.fds.get(fd) !== undefined,
+    };
+    return vm.memslots.set(decodeRegion(bytes), limits, v1);
+  };
+}
+
+/** Old VMX needs the pages; with unrestricted guests, on SVM and on PVM the address is only checked. */
+function setTssAddr(_vm: Vm, _p: Process, arg: bigint): number {
+  return arg > MAX_TSS_ADDR ? -EINVAL : 0;
+}
+
+/** Refused after a vCPU exists before the pointer is read. */
+function setIdentityMapAddr(vm: Vm, p: Process, arg: bigint): number {
+  if (vm.vcpus.size > 0) return -EINVAL;
+  const address = p.mm.read64(arg);
+  if (address === null) return -EFAULT;
+  vm.identityMapAddr = address;
+  return 0;
+}
+
+/** The limit itself is accepted though no vCPU can have it. */
+function setBootCpuId(vm: Vm, _p: Process, arg: bigint): number {
+  if (vm.vcpus.size > 0) return -EBUSY;
+  if (arg > BigInt(capability(vm.machine, kvm.KVM_CAP_MAX_VCPU_ID))) return -EINVAL;
+  vm.bootId = Number(arg);
+  return 0;
+}
+
+function setVmTscKhz(vm: Vm, _p: Process, arg: bigint): number {
+  const khz = askedKhz(vm.machine, arg);
+  if (khz < 0) return khz;
+  if (vm.vcpus.size > 0) return -EINVAL;
+  vm.tscKhz = khz;
+  return 0;
+}
+
+/** Encrypted guests are not configured: the struct is read all the same. */
+function encryptRegion(_vm: Vm, p: Process, arg: bigint): number {
+  return p.mm.copyFrom(arg, kvm.kvm_enc_region.size) === null ? -EFAULT : -ENOTTY;
+}
+
+/** Every request the kernel knows on a VM descriptor of x86. */
+export const vmIoctls: IoctlTable<Vm> = new IoctlTable<Vm>('vm', ENOTTY, {
+  KVM_CHECK_EXTENSION: (vm, _p, arg) => checkExtension(vm.machine, arg, 'vm'),
+  KVM_CREATE_VCPU: createVcpu,
+  KVM_SET_USER_MEMORY_REGION: setMemoryRegion(kvm.kvm_userspace_memory_region.size, true),
+  KVM_SET_USER_MEMORY_REGION2: {
+    needs: kvm.KVM_CAP_USER_MEMORY2,
+    handler: setMemoryRegion(kvm.kvm_userspace_memory_region2.size, false),
+  },
+  KVM_SET_TSS_ADDR: setTssAddr,
+  KVM_SET_IDENTITY_MAP_ADDR: setIdentityMapAddr,
+  KVM_SET_BOOT_CPU_ID: setBootCpuId,
+  KVM_SET_NR_MMU_PAGES: (_vm, _p, arg) => (arg < KVM_MIN_ALLOC_MMU_PAGES ? -EINVAL : 0),
+  KVM_SET_TSC_KHZ: setVmTscKhz,
+  KVM_GET_TSC_KHZ: (vm) => vm.tscKhz,
+  KVM_MEMORY_ENCRYPT_OP: () => -ENOTTY,
+  KVM_GET_DIRTY_LOG: NOT_MODELLED,
+  KVM_CLEAR_DIRTY_LOG: NOT_MODELLED,
+  KVM_RESET_DIRTY_RINGS: NOT_MODELLED,
+  KVM_CREATE_IRQCHIP: NOT_MODELLED,
+  KVM_IRQ_LINE: NOT_MODELLED,
+  KVM_IRQ_LINE_STATUS: NOT_MODELLED,
+  KVM_GET_IRQCHIP: NOT_MODELLED,
+  KVM_SET_IRQCHIP: NOT_MODELLED,
+  KVM_CREATE_PIT: NOT_MODELLED,
+  KVM_CREATE_PIT2: NOT_MODELLED,
+  KVM_GET_PIT: NOT_MODELLED,
+  KVM_SET_PIT: NOT_MODELLED,
+  KVM_GET_PIT2: NOT_MODELLED,
+  KVM_SET_PIT2: NOT_MODELLED,
+  KVM_REINJECT_CONTROL: NOT_MODELLED,
+  KVM_REGISTER_COALESCED_MMIO: NOT_MODELLED,
+  KVM_UNREGISTER_COALESCED_MMIO: NOT_MODELLED,
+  KVM_SET_GSI_ROUTING: NOT_MODELLED,
+  KVM_IRQFD: NOT_MODELLED,
+  KVM_IOEVENTFD: NOT_MODELLED,
+  KVM_SIGNAL_MSI: NOT_MODELLED,
+  KVM_SET_CLOCK: NOT_MODELLED,
+  KVM_GET_CLOCK: NOT_MODELLED,
+  KVM_ENABLE_CAP: NOT_MODELLED,
+  KVM_SET_PMU_EVENT_FILTER: NOT_MODELLED,
+  KVM_X86_SET_MSR_FILTER: NOT_MODELLED,
+  KVM_GET_STATS_FD: NOT_MODELLED,
+  KVM_CREATE_DEVICE: NOT_MODELLED,
+  KVM_CREATE_GUEST_MEMFD: { needs: kvm.KVM_CAP_GUEST_MEMFD },
+  KVM_SET_MEMORY_ATTRIBUTES: { needs: kvm.KVM_CAP_MEMORY_ATTRIBUTES },
+  KVM_MEMORY_ENCRYPT_REG_REGION: encryptRegion,
+  KVM_MEMORY_ENCRYPT_UNREG_REGION: encryptRegion,
+  KVM_XEN_HVM_CONFIG: { needs: kvm.KVM_CAP_XEN_HVM },
+  KVM_XEN_HVM_GET_ATTR: { needs: kvm.KVM_CAP_XEN_HVM },
+  KVM_XEN_HVM_SET_ATTR: { needs: kvm.KVM_CAP_XEN_HVM },
+  KVM_XEN_HVM_EVTCHN_SEND: { needs: kvm.KVM_CAP_XEN_HVM },
+  KVM_HYPERV_EVENTFD: { needs: kvm.KVM_CAP_HYPERV_EVENTFD },
+});

@@ -1,0 +1,30 @@
+import { rangeError, typeError } from '../kernel/errors.ts';
+import type { Machine } from './machine.ts';
+import { pvm618 } from './machines/pvm-6.18.ts';
+
+/** Machines that come with kvio, by name. Each was asked of a real host. */
+export const profiles: Readonly<Record<string, Machine>> = { [pvm618.name]: pvm618 };
+
+export const DEFAULT_PROFILE: string = pvm618.name;
+
+/** The machine meant by a name, or by a description of one's own: the fields a boot cannot do without are checked. */
+export function machineOf(given: string | Machine = DEFAULT_PROFILE): Machine {
+  if (typeof given === 'string') {
+    const machine = profiles[given];
+    if (machine === undefined)
+      throw rangeError(`machine: no profile '${given}' (there are: ${Object.keys(profiles).join(', ')})`);
+    return machine;
+  }
+  if (typeof given !== 'object' || given === null) throw typeError(`machine must be a profile's name or a Machine, not ${given}`);
+  if (!/^\d+\.\d+/.test(String(given.release))) {
+    throw rangeError(`machine.release must begin with a kernel version ('6.18.44'), not '${given.release}'`);
+  }
+  const { limits, instructionsPerMs } = given;
+  for (const [name, value] of Object.entries({ ...limits, instructionsPerMs })) {
+    if (!(typeof value === 'number' && value >= 0)) throw rangeError(`machine: ${name} must be a number from 0, not ${value}`);
+  }
+  if (!(limits?.nofile > 0 && limits.maps > 0 && limits.memory > 0 && instructionsPerMs > 0)) {
+    throw rangeError('machine: limits.nofile, limits.maps, limits.memory and instructionsPerMs must be above 0');
+  }
+  return given;
+}

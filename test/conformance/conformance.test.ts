@@ -1,0 +1,156 @@
+/**
+ * Every case on every kernel there is here: each compared with the golden of its identity, and the roads to the host's kernel with
+ * each other. A case that could not be run is counted as not run, with the reason; a kernel without a golden as unrecorded.
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { KernelKind } from 'kvio';
+import { afterAll, describe, expect, test } from 'vitest';
+import { candidate, type Found } from './candidates.ts';
+import { cases } from './cases/index.ts';
+import {
+  type Comparison,
+  compare,
+  countObservations,
+  type Golden,
+  type KnownDifference,
+  showDifference,
+  toGolden,
+} from './golden.ts';
+import { type Report, runCases } from './run-cases.ts';
+
+const goldens = join(dirname(fileURLToPath(import.meta.url)), '..', 'golden');
+const known = JSON.parse(readFileSync(join(goldens, 'differences.json'), 'utf8')) as readonly KnownDifference[];
+const summary: string[] = [];
+
+function golden(identity: string | undefined): Golden | undefined {
+  const path = join(goldens, 'kvm', `${identity}.json`);
+  return identity !== undefined && existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Golden) : undefined;
+}
+
+/** One line a kernel: what was compared, and what could not be, each reason once. */
+function summarise(name: string, against: string, found: Comparison): void {
+  const { same, differences, known: excused, notModelled, notRun } = found;
+  summary.push(
+    `${name} against ${against}: ${same} the same, ${differences.length} different, ${excused.length} known differences`,
+  );
+  const reasons = new Map<string, string[]>();
+  for (const { case: one, reason } of notRun) reasons.set(reason, [...(reasons.get(reason) ?? []), one]);
+  for (const { case: one, label, what } of notModelled) {
+    reasons.set(`not modelled: ${what}`, [...(reasons.get(`not modelled: ${what}`) ?? []), `${one} › ${label}`]);
+  }
+  for (const [reason, names] of reasons)
+    summary.push(`  not run: ${names.length > 3 ? `${names.length} (${names[0]} …)` : names.join(', ')}: ${reason}`);
+}
+
+const kinds: readonly KernelKind[] = ['native', 'ffi', 'sim'];
+const found = new Map<KernelKind, Found>(kinds.map((kind) => [kind, candidate(kind)]));
+const reports = new Map<KernelKind, Report>();
+
+async function report(kind: KernelKind): Promise<Report | undefined> {
+  const one = found.get(kind)!;
+  if ('missing' in one) return undefined;
+  if (!reports.has(kind)) reports.set(kind, await runCases(one.candidate, cases));
+  return reports.get(kind);
+}
+
+function expectNone(comparison: Comparison): void {
+  const { differences } = comparison;
+  const shown = differences.slice(0, 40).map(showDifference);
+  if (differences.length > shown.length) shown.push(`… and ${differences.length - shown.length} more`);
+  expect(shown.join('\n'), `${differences.length} differences`).toBe('');
+}
+
+afterAll(() => {
+  console.log(['conformance', ...summary].join('\n  '));
+});
+
+describe.each(kinds)('%s', (kind) => {
+  const one = found.get(kind)!;
+  if ('missing' in one) summary.push(`${kind}: not run: ${one.missing}`);
+
+  test.skipIf('missing' in one)('answers what was recorded', async (context) => {
+    const answered = (await report(kind))!;
+    const recorded = golden(answered.identity);
+    if (recorded === undefined) {
+      summary.push(
+        `${kind}: unrecorded: there is no golden for ${answered.identity ?? 'a kernel without /dev/kvm'} (${answered.release}); npm run golden:record`,
+      );
+      context.skip(`unrecorded kernel ${answered.identity}`);
+      return;
+    }
+    const comparison = compare(recorded, answered, known);
+    summarise(kind, recorded.identity, comparison);
+    expectNone(comparison);
+    expect(comparison.same).toBeGreaterThan(kind === 'sim' ? 1000 : 2000);
+  });
+});
+
+test.skipIf('missing' in found.get('native')! || 'missing' in found.get('ffi')!)(
+  'the addon and ffi-rs say the same',
+  async () => {
+    const native = (await report('native'))!;
+    const ffi = (await report('ffi'))!;
+    const comparison = compare(toGolden(native), ffi, known, ['native', 'ffi']);
+    summarise('ffi', 'native', comparison);
+    expectNone(comparison);
+  },
+);
+
+test.skipIf('missing' in found.get('native')!)(
+  'the simulator says what the host says, where it simulates the same kernel',
+  async (context) => {
+    const native = (await report('native'))!;
+    const sim = (await report('sim'))!;
+    if (native.identity !== sim.identity) {
+      summary.push(`sim (${sim.identity}) is not the kernel of this host (${native.identity}): not compared`);
+      context.skip('another kernel');
+      return;
+    }
+    const comparison = compare(toGolden(native), sim, known, ['native', 'sim']);
+    summarise('sim', 'native', comparison);
+    expectNone(comparison);
+  },
+);
+
+describe('goldens', () => {
+  const files = existsSync(join(goldens, 'kvm'))
+    ? readdirSync(join(goldens, 'kvm')).filter((name) => name.endsWith('.json'))
+    : [];
+  const all = files.map((name) => JSON.parse(readFileSync(join(goldens, 'kvm', name), 'utf8')) as Golden);
+
+  test('are named after the kernel they are of, and have their observations', () => {
+    expect(files).toEqual(all.map(({ identity }) => `${identity}.json`));
+    for (const one of all) {
+      const count = countObservations(one);
+      summary.push(`golden ${one.identity} (${one.release}): ${count} observations in ${Object.keys(one.cases).length} cases`);
+      expect(count).toBeGreaterThanOrEqual(150);
+      const names = new Set(cases.map(({ name }) => name));
+      expect(
+        [...Object.keys(one.cases), ...Object.keys(one.notRun)].filter((name) => !names.has(name)),
+        'cases that no longer exist',
+      ).toEqual([]);
+    }
+  });
+
+  test('of different kernels differ only where it is known, and why', () => {
+    for (const [at, a] of all.entries()) {
+      for (const b of all.slice(at + 1)) {
+        const results: Report['results'] = new Map(Object.entries(b.cases).map(([name, facts]) => [name, { facts }]));
+        const comparison = compare(a, { kernel: b.identity, release: b.release, identity: b.identity, results }, known);
+        summarise(b.identity, a.identity, comparison);
+        expectNone(comparison);
+      }
+    }
+  });
+});
+
+test('cases are named once, by area, and say where they belong', () => {
+  const names = cases.map(({ name }) => name);
+  expect(new Set(names).size).toBe(names.length);
+  for (const { name, section } of cases) {
+    expect(name).toMatch(/^(kvm|file|refusals)\/\S.*$/);
+    expect(section).not.toMatch(/[/.]md|\//);
+  }
+});

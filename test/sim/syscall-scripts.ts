@@ -1,0 +1,5 @@
+import { fileScripts } from './file-scripts.ts';
+import { memoryScripts } from './memory-scripts.ts';
+import type { Script } from './script.ts';
+
+export const scripts: readonly Script[] = [...fileScripts, ...memoryScripts];
