@@ -46,9 +46,7 @@ export function checkTree(tree) {
   for (const top of ['src', 'test', 'examples']) {
     for (const file of sourceFiles(tree, top)) {
       for (const { specifier, line } of importsOf(readFileSync(join(tree, file), 'utf8'))) {
-        const target = specifier.startsWith('.')
-          ? relative(tree, resolve(tree, dirname(file), specifier)).replaceAll('\\', '/')
-          : undefined;
+        const target = specifier.startsWith('.') ? resolveFrom(tree, file, specifier) : undefined;
         const messages = top === 'src' ? checkSource(file, specifier, target) : checkOutside(top, specifier, target);
         if (target !== undefined) messages.push(...checkFile(tree, specifier, target));
         for (const message of messages) found.push({ file, line, message });
@@ -57,6 +55,13 @@ export function checkTree(tree) {
     }
   }
   return [...found, ...cycles(edges)];
+}
+
+/** Relative to the tree. What is loaded at run time is named as it is built, `.js`; it stands for its source. */
+function resolveFrom(tree, file, specifier) {
+  const target = relative(tree, resolve(tree, dirname(file), specifier)).replaceAll('\\', '/');
+  const source = target.replace(/\.js$/, '.ts');
+  return existsSync(join(tree, source)) ? source : target;
 }
 
 function checkFile(tree, specifier, target) {

@@ -89,8 +89,16 @@ function record(mode) {
     lines.push(line);
   }
   console.log(`mode ${mode}: ${cases.length} cases, ${unjudged} not judged by KVM's emulator, ${differences.length} differ`);
-  for (const d of differences.slice(0, Number(argument('show', '20')))) console.log(`${d.names}\n  kvm: ${d.line}\n  sim: ${d.exact}`);
-  if (process.argv.includes('--verbose')) console.log('gave up:', [...gaveUp].filter(([n]) => !n.includes(' ')).map(([n, e]) => `${n}:${e}`).join(' '));
+  for (const d of differences.slice(0, Number(argument('show', '20'))))
+    console.log(`${d.names}\n  kvm: ${d.line}\n  sim: ${d.exact}`);
+  if (process.argv.includes('--verbose'))
+    console.log(
+      'gave up:',
+      [...gaveUp]
+        .filter(([n]) => !n.includes(' '))
+        .map(([n, e]) => `${n}:${e}`)
+        .join(' '),
+    );
   return lines;
 }
 

@@ -31,7 +31,9 @@ export function replay(Cpu, c, mode) {
   cpu.cr0 |= mode;
   if (mode === 1) cpu.idt.limit = 0;
   cpu.refresh();
-  c.regs.forEach((value, k) => cpu.setReg(ENCODING[k], BigInt(value)));
+  c.regs.forEach((value, k) => {
+    cpu.setReg(ENCODING[k], BigInt(value));
+  });
   cpu.rip = BigInt(CODE_IP);
   cpu.setFlags(c.flags);
   const outcome = cpu.run(10_000);

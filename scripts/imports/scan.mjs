@@ -112,8 +112,8 @@ function* tokens(source) {
 }
 
 /**
- * `import … from`, `import '…'`, `export … from`, `import('…')` (also as a type), `require('…')` and
- * `new URL('./…', import.meta.url)`, each with its line.
+ * `import … from`, `import '…'`, `export … from`, `import('…')` (also as a type), `require('…')`,
+ * `createRequire(…)('…')` and `new URL('./…', import.meta.url)`, each with its line.
  */
 export function importsOf(source) {
   const list = [...tokens(source)];
@@ -127,7 +127,10 @@ export function importsOf(source) {
     const statement = (before === 'from' && fromClause(list, index - 2)) || before === 'import';
     const dynamic = called?.kind === 'word' && ['import', 'require'].includes(called.text) && !member;
     const url = called?.text === 'URL' && is(index + 1, ',') && is(index + 2, 'import') && /^\..*\.[cm]?[jt]s$/.test(token.text);
-    if (statement || dynamic || url) found.push({ specifier: token.text, line: token.line });
+    // createRequire(import.meta.url)('…')
+    const created =
+      called?.text === ')' && list.slice(Math.max(0, index - 9), index - 2).some((each) => each.text === 'createRequire');
+    if (statement || dynamic || created || url) found.push({ specifier: token.text, line: token.line });
   });
   return found;
 }

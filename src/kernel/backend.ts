@@ -40,8 +40,10 @@ export interface Backend {
   kick(vcpu: number): number;
   /** A structured-cloneable token for `kick()` of another worker; undefined where kicks do not exist. */
   kicker(vcpu: number): Kicker | undefined;
-  /** Called before a vCPU descriptor is closed. */
+  /** Called before a vCPU descriptor is closed: returns when no thread is inside KVM_RUN of it. */
   forget(vcpu: number): void;
+  /** An ioctl made this descriptor: the back end closes it should its environment end before the kernel is closed. */
+  own?(fd: number): void;
 
   /** Calls `done(revents)` once when the descriptor (an eventfd, …) has one of `events`; the result cancels. −errno where it cannot wait. */
   wait(fd: number, events: number, ref: boolean, done: (revents: number) => void): { cancel(): void } | number;

@@ -4,7 +4,7 @@ import * as check from './arguments.ts';
 import type { Backend, KernelFeatures, KernelKind, Kicker, Stat } from './backend.ts';
 import { KernelError, type KernelErrorDetails, NotAvailable, rangeError, typeError, VcpuBusy } from './errors.ts';
 import { Holder, kindOfPath, type Rule, type TrackedFile } from './files.ts';
-import { type GuardContext, guardBytes, guardWord } from './guard.ts';
+import { foreignDescriptor, type GuardContext, guardBytes, guardWord } from './guard.ts';
 import { showAs } from './inspect.ts';
 import { keepAlive, keepsAlive } from './keepalive.ts';
 import type {
@@ -20,7 +20,7 @@ import type {
 } from './kernel.ts';
 import { LiveMemory } from './live-memory.ts';
 import { MappedMemory } from './mapped-memory.ts';
-import type { Memory } from './memory.ts';
+import type { Memory, Ram } from './memory.ts';
 
 const EBADF = 9;
 const EINTR = 4;
@@ -173,10 +173,11 @@ export class KernelCore implements Kernel {
       given = arg instanceof MappedMemory ? this.#address(arg) : check.word(arg, 'arg');
       if (guarded && this.#guard.pointers) guardWord(this.#guard, row, request, given, file.holder);
     }
+    if (guarded && row?.inFds !== undefined && this.#namesForeign(row, given)) return -EBADF;
     const result = this.backend.ioctl(fd, request, given);
     if (result < 0 || row === undefined) return result;
     if (rule.remembered) {
-      const bytes = typeof given === 'bigint' ? this.#bytesAt(given, row.size) : given;
+      const bytes = this.#argumentBytes(given, row);
       if (bytes !== undefined) this.#remember(row, bytes, file);
     }
     return row.returns === undefined ? result : this.#made(row, result, file);
@@ -203,6 +204,7 @@ export class KernelCore implements Kernel {
   }
 
   #adoptMade(kind: string, fd: number, from: TrackedFile): number {
+    this.backend.own?.(fd);
     return this.#track(fd, kind, sameFamily.has(kind) ? from.holder : new Holder(), false);
   }
 
@@ -305,16 +307,15 @@ export class KernelCore implements Kernel {
 
   // ---- memory
 
-  guestRam(length: number | bigint): Memory {
+  guestRam(length: number | bigint): Ram {
     const bytes = check.pageMultiple(check.length(length, 'length'), 'length');
-    return this.#map('guestRam', {
-      length: bytes,
-      prot: PROT_RW,
-      flags: MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE,
-      fd: -1,
-      offset: 0n,
-      view: true,
-    });
+    if (bytes > this.features.maxView) {
+      throw rangeError(
+        `guestRam: length must be at most features.maxView (${this.features.maxView}), not ${bytes}; mmap({ length }) gives more, without bytes`,
+      );
+    }
+    const flags = MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE;
+    return this.#map('guestRam', { length: bytes, prot: PROT_RW, flags, fd: -1, offset: 0n, view: true }) as Ram;
   }
 
   mmap({ length, prot = PROT_RW, flags = MAP_SHARED, fd = -1, offset = 0, view = true }: MmapOptions): Memory {
@@ -535,9 +536,19 @@ export class KernelCore implements Kernel {
     return memory.address;
   }
 
-  #bytesAt(address: bigint, length: number): Uint8Array | undefined {
-    const memory = this.#memory.find(address, BigInt(length));
-    return memory?.read(Number(address - memory.address), length);
+  /** What the kernel reads: the bytes given, or those at the address given. */
+  #argumentBytes(given: Uint8Array | bigint, row: IoctlRow): Uint8Array | undefined {
+    if (typeof given !== 'bigint') return given;
+    const memory = this.#memory.find(given, BigInt(row.size));
+    return memory?.read(Number(given - memory.address), memory.length - Number(given - memory.address));
+  }
+
+  /** A struct may name descriptors: one that is open in this process but not of this kernel (libuv's, say) is never acted on. */
+  #namesForeign(row: IoctlRow, given: Uint8Array | bigint): boolean {
+    const bytes = this.#guard.pointers ? this.#argumentBytes(given, row) : undefined;
+    if (bytes === undefined) return false;
+    const isForeign = (fd: number): boolean => !this.#files.has(fd) && typeof this.backend.fstat(fd) !== 'number';
+    return foreignDescriptor(row, bytes, isForeign) !== undefined;
   }
 }
 

@@ -1,4 +1,4 @@
-import { type State, touchedLength, userPointers } from '../uapi/extents.ts';
+import { inDescriptors, type State, touchedLength, userPointers } from '../uapi/extents.ts';
 import type { IoctlRow } from '../uapi/ioctls.ts';
 import { rangeError, typeError } from './errors.ts';
 import type { Holder } from './files.ts';
@@ -100,4 +100,9 @@ function notInMemory(what: string, field: string, address: bigint, length: bigin
     `ioctl: ${what}: ${field} = ${hex(address)} with ${length} bytes does not lie in live Memory of this kernel; ` +
       'use the address of a Memory, or { unsafe: true } to answer for it',
   );
+}
+
+/** The first descriptor the argument names that is open in this process, yet not of this kernel: to be EBADF from us. */
+export function foreignDescriptor(row: IoctlRow, bytes: Uint8Array, isForeign: (fd: number) => boolean): number | undefined {
+  return inDescriptors(row, bytes).find(({ fd }) => fd >= 0 && isForeign(fd))?.fd;
 }

@@ -22,4 +22,4 @@ export type {
   RunOptions,
   WaitOptions,
 } from './kernel.ts';
-export type { Mapping, Memory, Width } from './memory.ts';
+export type { Mapping, Memory, Ram, Width } from './memory.ts';

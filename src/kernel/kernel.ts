@@ -1,5 +1,5 @@
 import type { KernelFeatures, KernelKind, Kicker, Stat } from './backend.ts';
-import type { Memory } from './memory.ts';
+import type { Memory, Ram } from './memory.ts';
 
 /**
  * What a process sees of a kernel: system calls on file descriptors. Everything above this interface (`kvm/`, `vfio/`,
@@ -59,8 +59,11 @@ export interface Kernel {
   /** Resolves with `revents` when one of `events` (default POLLIN) is there. `ref: false` lets the process end meanwhile. */
   waitAsync(fd: number, events?: number, options?: WaitOptions): Promise<number>;
 
-  /** Zeroed, shared, page-aligned anonymous memory with `bytes`, where `features.maxView` allows, for RAM of guests and DMA. */
-  guestRam(length: number | bigint): Memory;
+  /**
+   * Zeroed, page-aligned anonymous memory with `bytes`, for RAM of guests and DMA. RangeError above `features.maxView`: larger RAM is
+   * several of these, or `mmap({ length })` and its accessors.
+   */
+  guestRam(length: number | bigint): Ram;
   mmap(options: MmapOptions): Memory;
   /** The same as `memory.close()`. */
   munmap(memory: Memory): void;

@@ -34,6 +34,11 @@ export interface Memory {
   [Symbol.dispose](): void;
 }
 
+/** `Memory` that certainly has a view: what `guestRam` gives. */
+export interface Ram extends Memory {
+  readonly bytes: Uint8Array;
+}
+
 export type Width = 1 | 2 | 4 | 8;
 
 /**

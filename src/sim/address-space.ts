@@ -48,6 +48,8 @@ const MMAP_FLOOR = 0x110_0000_0000;
 const SCRATCH_BASE = 0x10_0000_0000;
 const SCRATCH_STRIDE = 0x4_0000_0000;
 
+const POPULATE_PAGES = 2 ** 30 / PAGE_SIZE;
+
 const PROT_RWX = PROT_READ | PROT_WRITE | PROT_EXEC;
 
 /**
@@ -229,6 +231,11 @@ export class AddressSpace {
 
   // ---- for advice.ts
 
+  /** More than the machine's RAM cannot be faulted in. */
+  fits(bytes: number): boolean {
+    return bytes <= this.#limits.memory;
+  }
+
   within(start: number, end: number): Vma[] {
     return this.#vmas.within(start, end);
   }
@@ -332,10 +339,13 @@ export class AddressSpace {
     return sum;
   }
 
+  /** MAP_POPULATE and MAP_LOCKED fault pages in until one fails, and nobody is told; so it may also end when a GiB is there. */
   #populate(vma: Vma): void {
     if (vma.prot === 0 || vma.backing.anonymous === true) return;
     const write = !vma.shared && (vma.prot & PROT_WRITE) !== 0;
-    for (let page = vma.start / PAGE_SIZE; page < vma.end / PAGE_SIZE; page++) {
+    const first = vma.start / PAGE_SIZE;
+    const end = Math.min(vma.end / PAGE_SIZE, first + POPULATE_PAGES);
+    for (let page = first; page < end; page++) {
       if (this.#fault(vma, page, write) === null) return;
     }
   }

@@ -67,6 +67,7 @@ const populate =
   (write: boolean): Rule =>
   (mm, vma, start, end) => {
     if ((vma.prot & (write ? PROT_WRITE : PROT_READ)) === 0) return -EINVAL;
+    if (!mm.fits(end - start)) return -ENOMEM;
     if (vma.backing.anonymous === true) return 0;
     for (let at = start; at < end; at += PAGE_SIZE) if (mm.resolve(at, write) === null) return -EFAULT;
     return 0;

@@ -85,7 +85,9 @@ function openFile(p: Process, path: string, flags: number): File | number {
   const kept = (flags & ~CREATION_FLAGS) | O_LARGEFILE;
   const node = lookup(p, path);
   if (typeof node === 'number') {
-    return node === -ENOENT && (flags & O_CREAT) !== 0 ? p.system.notModelled(`creating files ('${path}')`, node) : node;
+    return node === -ENOENT && path !== '' && (flags & O_CREAT) !== 0
+      ? p.system.notModelled(`creating files ('${path}')`, node)
+      : node;
   }
   if ((flags & (O_CREAT | O_EXCL)) === (O_CREAT | O_EXCL)) return -EEXIST;
   if (node.kind === 'directory') {

@@ -7,7 +7,11 @@ import { payloadStructs } from './payloads.ts';
 import { scalarOf } from './scalar.ts';
 import type { Struct } from './struct.ts';
 
-/** Answers the `state` rules of the table: `memslot-bitmap` (slot) in bytes, `xsave2-size`, `device-type` … */
+/**
+ * Answers the `state` rules of the table, undefined where it does not know: `memslot-bitmap` (slot): bytes of its dirty bitmap;
+ * `xsave2-size`: what KVM_CAP_XSAVE2 answers on the VM; `attr` and `device-attr` (group, attr): bytes of a device attribute;
+ * `vm-is-tdx`: 1 for a TDX VM; `shared-tlb-bitmap`: bytes of a powerpc bitmap.
+ */
 export type State = (rule: string, args: readonly bigint[]) => bigint | undefined;
 
 /** Memory of the caller, for pointers behind pointers. Undefined: not known. */
@@ -178,4 +182,19 @@ export function outDescriptors(row: IoctlRow, bytes: Uint8Array): { kind: FdKind
   return row.outFds
     .filter(({ when }) => when === undefined || evaluate(when, scope) !== 0n)
     .map(({ field, kind }) => ({ kind, fd: Number(BigInt.asIntN(32, evaluate(field, scope))) }));
+}
+
+/** The descriptors an argument names. */
+export function inDescriptors(row: IoctlRow, bytes: Uint8Array): { field: string; fd: number }[] {
+  if (row.inFds === undefined) return [];
+  const scope = scopeOf(row.struct, bytes, undefined);
+  const named: { field: string; fd: number }[] = [];
+  for (const { field, when, count = 1, stride = 4 } of row.inFds) {
+    if (when !== undefined && evaluate(when, scope) === 0n) continue;
+    const at = typeof field === 'number' ? field : row.struct!.offsetOf(field);
+    const end = Math.min(at + Number(evaluate(count, scope)) * stride, bytes.byteLength - 3);
+    for (let offset = at; offset < end; offset += stride)
+      named.push({ field: String(field), fd: scope.view.getInt32(offset, true) });
+  }
+  return named;
 }

@@ -89,6 +89,16 @@ export interface IoctlRow {
   readonly returns?: FdKind;
   /** Output fields that hold a new descriptor, and its kind. */
   readonly outFds?: readonly { readonly field: string; readonly kind: FdKind; readonly when?: Expression }[];
+  /**
+   * Input fields that name a descriptor (an s32; −1 and below name none). A number is an offset, for arguments without a struct;
+   * with `count`, that many, `stride` bytes apart (4).
+   */
+  readonly inFds?: readonly {
+    readonly field: string | number;
+    readonly when?: Expression;
+    readonly count?: Expression;
+    readonly stride?: number;
+  }[];
   /** May sleep for as long as the guest, a device or another thread pleases. */
   readonly blocks?: true;
   /** Only on this architecture; absent: on x86-64 and arm64 alike. */

@@ -79,6 +79,7 @@ export const kvmMemoryIoctls = (): readonly IoctlRow[] => [
     size: 160,
     pointers: slotMemory,
     capability: 'KVM_CAP_USER_MEMORY2',
+    inFds: [{ field: 'guest_memfd', when: ['&', 'flags', k.KVM_MEM_GUEST_MEMFD] }],
     errnos: ['EINVAL', 'EEXIST', 'EBADF'],
     since: '6.8',
   },

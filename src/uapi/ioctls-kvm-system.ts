@@ -9,11 +9,14 @@ const cpuidOut: Tail = { length: ['*', ['min', 'nent', CPUID_ENTRIES], k.kvm_cpu
 /** kvm_device_attr.addr: what lies there depends on device, group and attribute; the accessors of x86-64 move u64. */
 const attribute = (dir: 'in' | 'out', length: PointerRule['length']): readonly PointerRule[] => [{ field: 'addr', dir, length }];
 
-/** KVM-VFIO (type 4): FILE_ADD and FILE_DEL read an s32 fd, GROUP_SET_SPAPR_TCE two; no attribute is smaller. */
+/**
+ * KVM-VFIO (type 4), group 1: FILE_ADD and FILE_DEL read an s32 fd, GROUP_SET_SPAPR_TCE two; arm64's VGIC has u32 registers there. Other groups
+ * move u64 at most.
+ */
 const deviceAttribute: PointerRule['length'] = [
   'state',
   'device-attr',
-  ['if', ['==', 'group', 1], ['if', ['==', 'attr', 3], 8, 4], 4],
+  ['if', ['==', 'group', 1], ['if', ['==', 'attr', 3], 8, 4], 8],
   'group',
   'attr',
 ];

@@ -161,6 +161,7 @@ const group = (): readonly IoctlRow[] => [
     arg: 'pointer',
     dir: 'in',
     size: 4,
+    inFds: [{ field: 0 }],
     since: '3.6',
     errnos: ['EBADF', 'EINVAL', 'ENODEV', 'EPERM', 'EBUSY', 'EBADFD'],
     note: 'a pointer to an s32 fd: a container, or an iommufd',
@@ -199,6 +200,7 @@ const device = (): readonly IoctlRow[] => [
   fixed('VFIO_DEVICE_GET_IRQ_INFO', v.VFIO_DEVICE_GET_IRQ_INFO, 'vfio-device', v.vfio_irq_info, 'inout', 16, { since: '3.6' }),
   {
     ...fixed('VFIO_DEVICE_SET_IRQS', v.VFIO_DEVICE_SET_IRQS, 'vfio-device', v.vfio_irq_set, 'in', 20),
+    inFds: [{ field: 'data', count: ['if', ['&', 'flags', v.VFIO_IRQ_SET_DATA_EVENTFD], 'count', 0] }],
     since: '3.6',
     errnos: ['EINVAL', 'EBADF', 'ENOTTY', 'EBUSY', 'ENOSPC'],
     tail: {
@@ -231,6 +233,7 @@ const device = (): readonly IoctlRow[] => [
   ),
   {
     ...fixed('VFIO_DEVICE_PCI_HOT_RESET', v.VFIO_DEVICE_PCI_HOT_RESET, 'vfio-device', v.vfio_pci_hot_reset, 'in', 12),
+    inFds: [{ field: 'group_fds', count: 'count' }],
     since: '3.12',
     tail: { length: ['*', 'count', 4], dir: 'in' },
     errnos: ['EINVAL', 'ENODEV', 'EBADF', 'EPERM'],
@@ -255,6 +258,7 @@ const device = (): readonly IoctlRow[] => [
     note: 'a pointer to a u32 dmabuf_id',
   },
   fixed('VFIO_DEVICE_IOEVENTFD', v.VFIO_DEVICE_IOEVENTFD, 'vfio-device', v.vfio_device_ioeventfd, 'in', 28, {
+    inFds: [{ field: 'fd' }],
     since: '4.17',
     errnos: ['EINVAL', 'EBADF', 'EEXIST', 'ENODEV', 'ENOSPC', 'ENOTTY'],
   }),
@@ -293,6 +297,7 @@ const device = (): readonly IoctlRow[] => [
   },
   {
     ...fixed('VFIO_DEVICE_BIND_IOMMUFD', v.VFIO_DEVICE_BIND_IOMMUFD, 'vfio-device', v.vfio_device_bind_iommufd, 'inout', 4),
+    inFds: [{ field: 'iommufd' }],
     since: '6.6',
     tail: { length: ['if', ['<=', 16, 'argsz'], ['-', 'argsz', 4], 0], dir: 'inout' },
     errnos: ['EINVAL', 'E2BIG', 'EBADF', 'EBADFD', 'EPERM', 'EACCES', 'EBUSY'],

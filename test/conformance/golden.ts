@@ -1,6 +1,5 @@
 /** Goldens: what a real kernel answered, as files, and the comparison of a report with one. */
-import type { Fact, Observation } from './case.ts';
-import { NOT_MODELLED } from './case.ts';
+import { changes, type Fact, isRecord, NOT_MODELLED, type Observation } from './case.ts';
 import type { Report } from './run-cases.ts';
 
 export interface Golden {
@@ -130,7 +129,9 @@ function matches(pattern: string, text: string): boolean {
   return pattern.endsWith('*') ? text.startsWith(pattern.slice(0, -1)) : pattern === text;
 }
 
-/** A difference as a reader wants it: the case, the fact, what was recorded, what was answered. */
+/** A difference as a reader wants it: the case, the fact, what was recorded, what was answered; of structs only the fields that differ. */
 export function showDifference({ case: name, label, expected, got }: Difference): string {
-  return `${name} › ${label}\n    golden: ${JSON.stringify(expected)}\n    answer: ${JSON.stringify(got)}`;
+  const [golden, answer] =
+    isRecord(expected) && isRecord(got) ? [changes(got, expected), changes(expected, got)] : [expected, got];
+  return `${name} › ${label}\n    golden: ${JSON.stringify(golden)}\n    answer: ${JSON.stringify(answer)}`;
 }

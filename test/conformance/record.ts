@@ -1,15 +1,14 @@
 /** `npm run golden:record`: runs all cases on the host's kernel and writes (or prints) the golden. Run by scripts/golden-record.mjs. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { KernelKind } from 'kvio';
-import { candidate } from './candidates.ts';
+import { hostKernel } from './candidates.ts';
 import { cases } from './cases/index.ts';
 import { countObservations, formatGolden, toGolden } from './golden.ts';
 import { runCases } from './run-cases.ts';
 
 const [directory = '.', kind = 'native'] = process.argv.slice(2);
 
-const found = candidate(kind as KernelKind);
+const found = hostKernel(kind === 'ffi' ? 'ffi' : 'native');
 if ('missing' in found) {
   console.error(`nothing to record: ${found.missing}`);
   process.exitCode = 1;

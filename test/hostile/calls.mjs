@@ -1,16 +1,18 @@
 /** The calls: `[weight, name, (world, values, random) => result]`. Every one is made with arguments from values.mjs, right or wrong. */
-import { ioctls } from '../../dist/uapi/ioctls.js';
+import {
+  ioctls,
+  KVM_CHECK_EXTENSION,
+  KVM_CREATE_VCPU,
+  KVM_CREATE_VM,
+  KVM_GET_DEVICE_ATTR,
+  KVM_GET_REGS,
+  KVM_GET_SREGS,
+  KVM_RUN,
+  KVM_SET_REGS,
+  KVM_SET_SREGS,
+  KVM_SET_USER_MEMORY_REGION,
+} from 'kvio/uapi';
 
-const KVM_CREATE_VM = 0xae01;
-const KVM_CHECK_EXTENSION = 0xae03;
-const KVM_CREATE_VCPU = 0xae41;
-const KVM_SET_USER_MEMORY_REGION = 0x4020ae46;
-const KVM_RUN = 0xae80;
-const KVM_GET_REGS = 0x8090ae81;
-const KVM_SET_REGS = 0x4090ae82;
-const KVM_GET_SREGS = 0x8138ae83;
-const KVM_SET_SREGS = 0x4138ae84;
-const KVM_GET_DEVICE_ATTR = 0x4018aee2;
 const O_NONBLOCK = 0x800;
 const MAP_POPULATE_OR_LOCKED = 0x8000 | 0x2000;
 
@@ -20,7 +22,7 @@ const MAP_POPULATE_OR_LOCKED = 0x8000 | 0x2000;
  */
 const excluded = new Set(['KVM_SET_SIGNAL_MASK', 'KVM_RUN']);
 const ours = { kvm: 'kvm', vm: 'vm', vcpu: 'vcpu' };
-const rows = ioctls.filter((row) => !excluded.has(row.name) && (row.arch ?? 'x86') === 'x86' && row.name.startsWith('KVM_'));
+const rows = ioctls().filter((row) => !excluded.has(row.name) && (row.arch ?? 'x86') === 'x86' && row.name.startsWith('KVM_'));
 const rowsOf = Object.fromEntries(Object.keys(ours).map((kind) => [kind, rows.filter((row) => row.fds.includes(kind))]));
 /** Requests that read and write a fixed struct of registers and the like: the kernel is reached every time. */
 const pointerRows = rows.filter((row) => row.arg === 'pointer' && row.size > 0);

@@ -7,6 +7,7 @@
 import { writeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { isKvioError, openKernel } from 'kvio';
+import { KVM_CREATE_VCPU, KVM_CREATE_VM } from 'kvio/uapi';
 import { calls, Violation } from './calls.mjs';
 import { Canaries } from './canaries.mjs';
 import { Random } from './random.mjs';
@@ -87,13 +88,13 @@ world.add(kernel.open('/dev/kvm'), 'kvm');
 /** Half of what is open is closed by the calls themselves: without these nothing would be left to call. */
 function replenish() {
   if (world.ofKind('kvm').length === 0) world.add(kernel.open('/dev/kvm'), 'kvm');
-  if (world.ofKind('vm').length === 0) world.add(kernel.ioctl(world.ofKind('kvm')[0], 0xae01, 0), 'vm');
+  if (world.ofKind('vm').length === 0) world.add(kernel.ioctl(world.ofKind('kvm')[0], KVM_CREATE_VM, 0), 'vm');
   if (world.ofKind('eventfd').length === 0) world.add(kernel.eventfd(0, 0x800), 'eventfd');
   if (world.ofKind('memfd').length === 0) world.add(kernel.memfd('m'), 'memfd');
   if (world.memories.length === 0) world.keep(kernel.guestRam(0x4000));
   if (world.ofKind('vcpu').length === 0) {
     try {
-      world.add(kernel.ioctl(world.ofKind('vm').at(-1), 0xae41, random.below(4000)), 'vcpu');
+      world.add(kernel.ioctl(world.ofKind('vm').at(-1), KVM_CREATE_VCPU, random.below(4000)), 'vcpu');
     } catch {
       world.close(world.ofKind('vm').at(-1));
     }

@@ -143,7 +143,11 @@ export class Values {
       case 7:
         return random.pick(world.memories);
       case 8:
-        return random.pick(world.memories)?.bytes?.subarray(random.below(4096));
+        // At most some pages: a write of gigabytes to a memfd would be what it says.
+        return random
+          .pick(world.memories)
+          ?.bytes?.subarray(random.below(4096))
+          .subarray(0, 2 * length);
       case 9:
         return this.nonsense();
       case 10:

@@ -193,6 +193,42 @@ describe('the guard', () => {
   });
 });
 
+describe('descriptors inside structs', () => {
+  const KVM_IRQFD = 0x4020ae76;
+  const irqfd = (fd: number): Uint8Array => {
+    const bytes = new Uint8Array(32);
+    new DataView(bytes.buffer).setInt32(0, fd, true);
+    return bytes;
+  };
+
+  it("that are open but not of this kernel are EBADF from us; closed ones are the kernel's to judge", () => {
+    const { vm } = machine();
+    const asked = () => backend.log.filter((line) => line.endsWith('0x4020ae76')).length;
+    expect(kernel.tryIoctl(vm, KVM_IRQFD, irqfd(99))).toBe(-9);
+    expect(asked()).toBe(0);
+    expect(kernel.tryIoctl(vm, KVM_IRQFD, irqfd(98))).toBe(0);
+    expect(kernel.tryIoctl(vm, KVM_IRQFD, irqfd(kernel.eventfd()))).toBe(0);
+    expect(kernel.tryIoctl(vm, KVM_IRQFD, irqfd(99), { unsafe: true })).toBe(0);
+    expect(asked()).toBe(3);
+  });
+
+  it('that the kernel made are ours, and told to the back end', () => {
+    const { vm } = machine();
+    const KVM_CREATE_DEVICE = 0xc00caee0;
+    backend.answers.set(KVM_CREATE_DEVICE, (arg) => {
+      new DataView((arg as Uint8Array).buffer).setInt32(4, 77, true);
+      return 0;
+    });
+    kernel.ioctl(vm, KVM_CREATE_DEVICE, new Uint8Array(12));
+    expect(backend.log.at(-1)).toBe('own 77');
+    kernel.close(77);
+    const test = new Uint8Array(12);
+    test[8] = 1;
+    kernel.ioctl(vm, KVM_CREATE_DEVICE, test);
+    expect(() => kernel.close(77)).toThrow(/EBADF/);
+  });
+});
+
 describe('vCPUs', () => {
   it('a plain KVM_RUN goes the way of run()', () => {
     const { vm, vcpu } = machine();

@@ -1,4 +1,4 @@
-import type { Backend, MapRequest } from '../../src/kernel/backend.ts';
+import type { Backend, MapRequest, Stat } from '../../src/kernel/backend.ts';
 import type { Mapping } from '../../src/kernel/memory.ts';
 
 /** A back end that answers what it is told and writes down what it was asked: for the rules of KernelCore alone. */
@@ -32,7 +32,7 @@ export class FakeBackend implements Backend {
   ftruncate = (fd: number, length: bigint): number => this.#say(`ftruncate ${fd} ${length}`);
   fallocate = (fd: number, mode: number, offset: bigint, length: bigint): number =>
     this.#say(`fallocate ${fd} ${mode} ${offset} ${length}`);
-  fstat = (fd: number): number => (fd === 99 ? (0 as never) : -9);
+  fstat = (fd: number): Stat | number => (fd === 99 ? ({} as Stat) : -9);
   poll = (fds: Int32Array): number => {
     for (let i = 0; i < fds.length; i += 3) fds[i + 2] = fds[i + 1]!;
     return fds.length / 3;
@@ -47,6 +47,9 @@ export class FakeBackend implements Backend {
   kicker = (): undefined => undefined;
   forget = (fd: number): void => {
     this.log.push(`forget ${fd}`);
+  };
+  own = (fd: number): void => {
+    this.log.push(`own ${fd}`);
   };
   wait = (fd: number, _events: number, _ref: boolean, done: (revents: number) => void): { cancel(): void } => {
     const entry = { fd, done, cancelled: false };

@@ -47,6 +47,7 @@ const planted: readonly (readonly [string, string, string, RegExp])[] = [
   ['a type counts', 'src/kvm/x.ts', "import type { A } from '../sim/file.ts';", /may not import/],
   ['a dynamic import counts', 'src/kvm/x.ts', "const a = await import('../sim/file.ts');", /may not import/],
   ['a type query counts', 'src/kvm/x.ts', "type A = typeof import('../sim/file.ts');", /may not import/],
+  ['a require counts', 'src/kvm/x.ts', "createRequire(import.meta.url)('../sim/index.js');", /may not import/],
   ['a worker counts', 'src/kvm/x.ts', "new URL('../sim/file.ts', import.meta.url);", /may not import/],
   [
     'a cycle between folders',

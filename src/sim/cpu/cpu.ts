@@ -18,7 +18,7 @@ import { Decoder } from './decode.ts';
 import type { Insn } from './insn.ts';
 import { deliver, type Event, TRIPLE_FAULT } from './interrupts.ts';
 import { ABANDON, DB, Fault, GP, type PhysicalPage, STOP_BLOCK, STOP_EXIT } from './memory.ts';
-import { CR0_PG, CS, IF, IP, TF, VM } from './state.ts';
+import { CR0_PG, CS, IF, IP, RF, TF, VM } from './state.ts';
 
 /** The most one call of `run` executes. */
 const MAX_FUEL = 2 ** 30;
@@ -193,6 +193,8 @@ export class Cpu extends Core {
 
   private shutDown(): Outcome {
     this.r32[IP] = this.ip0;
+    // KVM sets RF as it injects a fault; where its emulator runs the guest, the shutdown still shows it.
+    if (this.outAdvancesRip) this.fl |= RF;
     this.settle();
     return { kind: 'shutdown' };
   }

@@ -299,14 +299,18 @@ export class State {
 
   /** Writes `struct kvm_regs` (144 bytes) at `at`. */
   storeRegs(view: DataView, at: number): void {
-    KVM_REGS.forEach((n, i) => view.setBigUint64(at + i * 8, this.reg(n), true));
+    KVM_REGS.forEach((n, i) => {
+      view.setBigUint64(at + i * 8, this.reg(n), true);
+    });
     view.setBigUint64(at + 128, this.rip, true);
     view.setBigUint64(at + 136, BigInt(this.flags() >>> 0), true);
   }
 
   /** Takes `struct kvm_regs` at `at`: no checks; RFLAGS bit 1 is forced to 1. */
   loadRegs(view: DataView, at: number): void {
-    KVM_REGS.forEach((n, i) => this.setReg(n, view.getBigUint64(at + i * 8, true)));
+    KVM_REGS.forEach((n, i) => {
+      this.setReg(n, view.getBigUint64(at + i * 8, true));
+    });
     this.rip = view.getBigUint64(at + 128, true);
     this.setFlags(view.getInt32(at + 136, true));
     this.refreshSegment(SS);
@@ -320,7 +324,9 @@ export class State {
       view.setBigUint64(p, segment.base, true);
       view.setUint32(p + 8, segment.limit, true);
       view.setUint16(p + 12, segment.selector, true);
-      SEGMENT_BYTES.forEach((field, k) => view.setUint8(p + 14 + k, segment[field]));
+      SEGMENT_BYTES.forEach((field, k) => {
+        view.setUint8(p + 14 + k, segment[field]);
+      });
       view.setUint8(p + 23, 0);
     });
     [this.gdt, this.idt].forEach((table, i) => {

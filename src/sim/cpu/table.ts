@@ -102,6 +102,10 @@ export const ROWS: readonly Row[] = [
   ['bsf', shift.bsf, '0f.bc Gv,Ev', { plain: true, undef: CF | OF | SF | AF | PF }],
   ['bsr', shift.bsr, '0f.bd Gv,Ev', { plain: true, undef: CF | OF | SF | AF | PF }],
 
+  // BSF and BSR on processors without BMI1 and LZCNT: which it is must come from CPUID.
+  ['tzcnt', undefined, 'f3:0f.bc Gv,Ev'],
+  ['lzcnt', undefined, 'f3:0f.bd Gv,Ev'],
+
   ['mov', move.mov, '88 Eb,Gb | 89 Ev,Gv | 8a Gb,Eb | 8b Gv,Ev | a0 AL,Ob | a1 rAX,Ov | a2 Ob,AL | a3 Ov,rAX', PLAIN],
   ['mov', move.mov, 'b0+r Zb,Ib | b8+r Zv,Iv | c6/0 Eb,Ib | c7/0 Ev,Iz', PLAIN],
   ['movzx', move.mov, '0f.b6 Gv,Eb | 0f.b7 Gv,Ew', PLAIN],

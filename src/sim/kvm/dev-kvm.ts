@@ -58,7 +58,7 @@ function deviceAttr(write: boolean) {
 }
 
 /** Every request the kernel knows on /dev/kvm; all others are EINVAL, those of VMs and vCPUs too. */
-export const systemIoctls: IoctlTable<DevKvm> = new IoctlTable<DevKvm>('system', EINVAL, {
+export const systemIoctls: IoctlTable<DevKvm> = new IoctlTable<DevKvm>('kvm', EINVAL, {
   KVM_GET_API_VERSION: (_self, _p, arg) => (arg === 0n ? kvm.KVM_API_VERSION : -EINVAL),
   KVM_CREATE_VM: createVm,
   KVM_CHECK_EXTENSION: (_self, p, arg) => checkExtension(p.system.machine, arg, 'system'),

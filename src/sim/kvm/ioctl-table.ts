@@ -7,8 +7,8 @@ import type { Process } from '../process.ts';
 /** An ioctl of one kind of descriptor: ≥ 0 or −errno. A handler reads like the kernel's check list; the first check that fails decides. */
 export type Handler<T> = (self: T, p: Process, arg: bigint) => number;
 
-/** The kinds of KVM descriptor, as `coverage()` and messages name them. */
-export type KvmFdKind = 'system' | 'vm' | 'vcpu';
+/** The kinds of KVM descriptor, as the table of `uapi/ioctls.ts` names them; 'kvm' is /dev/kvm. */
+export type KvmFdKind = 'kvm' | 'vm' | 'vcpu';
 
 export interface Row<T> {
   readonly name: string;
@@ -30,6 +30,9 @@ export const NOT_MODELLED: unique symbol = Symbol('not modelled');
 
 export type RequestName = { [K in keyof typeof uapi]: (typeof uapi)[K] extends number ? K : never }[keyof typeof uapi];
 
+/** A row per request name: its handler, one that needs a capability, or NOT_MODELLED. */
+export type Rows<T> = Readonly<Partial<Record<RequestName, Handler<T> | Gated<T> | typeof NOT_MODELLED>>>;
+
 /** KVM_CHECK_EXTENSION on the system descriptor. */
 export function capability(machine: Machine, cap: number): number {
   const value = machine.kvm.capabilities[cap] ?? 0;
@@ -44,22 +47,24 @@ export class IoctlTable<T> {
   readonly kind: KvmFdKind;
   /** What an unknown request gives: EINVAL or ENOTTY. */
   readonly unknown: number;
-  readonly rows: ReadonlyMap<number, Row<T>>;
+  readonly #specs: Rows<T>;
+  #rows: ReadonlyMap<number, Row<T>> | undefined;
 
-  constructor(
-    kind: KvmFdKind,
-    unknown: number,
-    rows: Readonly<Partial<Record<RequestName, Handler<T> | Gated<T> | typeof NOT_MODELLED>>>,
-  ) {
+  constructor(kind: KvmFdKind, unknown: number, rows: Rows<T>) {
     this.kind = kind;
     this.unknown = unknown;
-    this.rows = new Map(
-      Object.entries(rows).map(([name, row]) => {
-        const { request } = ioctlByName(name, kind)!;
+    this.#specs = rows;
+  }
+
+  /** By request; made when first asked for, which spares a program that simulates nothing the ioctl table. */
+  get rows(): ReadonlyMap<number, Row<T>> {
+    return (this.#rows ??= new Map(
+      Object.entries(this.#specs).map(([name, row]) => {
+        const { request } = ioctlByName(name, this.kind)!;
         const handler = typeof row === 'function' ? row : typeof row === 'object' ? row.handler : undefined;
         return [request, { name, request, handler, needs: typeof row === 'object' ? row.needs : undefined }];
       }),
-    );
+    ));
   }
 
   /** Finds and runs the handler. Requests are matched as all 32 bits: a right number with a wrong size is unknown. */

@@ -19,7 +19,7 @@ export function guest(code: readonly number[], { pages = 16, options = {} as Cpu
   for (let n = 0; n < 256; n++) view.setUint32(n * 4, 0x600 + n, true);
   ram.fill(0xf4, 0x600, 0x700);
   ram.set(code, 0x1000);
-  const state: Guest['bus'] = { generation: 0, written: [], readOnly: -1, msrs: new Map() };
+  const state: Guest['bus'] = { generation: 0, written: [], readOnly: -1, pages, msrs: new Map() };
   const bus: CpuBus = {
     get generation() {
       return state.generation;

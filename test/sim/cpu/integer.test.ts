@@ -7,17 +7,23 @@ import { formatResult, parse } from '../../../scripts/cpu/guest.mjs';
 import { replay } from '../../../scripts/cpu/replay.mjs';
 import { Cpu } from '../../../src/sim/cpu/cpu.ts';
 
-const golden = JSON.parse(readFileSync(new URL('../../golden/cpu-integer.json', import.meta.url), 'utf8')) as { cases: string[] };
+const golden = JSON.parse(readFileSync(new URL('../../golden/cpu-integer.json', import.meta.url), 'utf8')) as {
+  real: string[];
+  protected32: string[];
+};
 
-test(`${golden.cases.length} recorded instruction sequences`, () => {
+test.each([
+  ['real mode', golden.real, 0],
+  ['32-bit protected mode', golden.protected32, 1],
+] as const)('recorded instruction sequences, %s', (_, lines, mode) => {
   const wrong: string[] = [];
-  for (const line of golden.cases) {
+  for (const line of lines) {
     const c = parse(line);
     const { exit, after, memory } = c.expected;
     const expected = `${exit} ${after} ${memory}`.trimEnd();
-    const actual = formatResult(c, replay(Cpu, c));
+    const actual = formatResult(c, replay(Cpu, c, mode));
     if (actual !== expected) wrong.push(`${line}\n  sim: ${actual}`);
   }
-  expect(golden.cases.length).toBeGreaterThan(3000);
+  expect(lines.length).toBeGreaterThan(2000);
   expect(wrong.slice(0, 10)).toEqual([]);
 });

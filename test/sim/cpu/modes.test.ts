@@ -146,7 +146,9 @@ const protectedGuest = (code: readonly number[], descriptors: readonly (readonly
     [0xff, 0xff, 0, 0, 0, 0x92, 0xcf, 0],
     ...descriptors,
   ];
-  flat.forEach((bytes, k) => g.ram.set(bytes, 0x1500 + k * 8));
+  flat.forEach((bytes, k) => {
+    g.ram.set(bytes, 0x1500 + k * 8);
+  });
   // Interrupt gates 0 … 31 to 8:0x600+n.
   for (let n = 0; n < 32; n++) g.ram.set([n, 0x06, 0x08, 0, 0, 0x8e, 0, 0], 0x2000 + n * 8);
   return g;

@@ -190,30 +190,26 @@ export const cwd: Exec = (c, i) => {
   else c.putReg(RDX, 4, c.r32[RAX]! >> 31);
 };
 
-// Decimal adjustment.
+// Decimal adjustment. The flags the manual leaves undefined are those of the addition or subtraction of the adjustment, as on silicon.
+
+const adjust = (c: Core, sign: 1 | -1, width: number, by: number, cf: boolean, af: boolean): number => {
+  const value = c.accumulator(width);
+  const result = sign === 1 ? c.add(value, by, 0, 32 - 8 * width) : c.sub(value, by, 0, 32 - 8 * width);
+  c.setCarryOverflow(cf ? 1 : 0, c.of());
+  c.fa = af ? AF : 0;
+  return result;
+};
 
 const adjustDecimal =
   (sign: 1 | -1): Exec =>
   (c) => {
     const al = c.r8[0]!;
     const flags = c.arith();
-    let result = al;
-    let cf = flags & CF;
-    let af = 0;
-    if ((al & 15) > 9 || flags & AF) {
-      result += 6 * sign;
-      // DAS reports the borrow of this step, DAA only that of the second.
-      if (result < 0) cf = 1;
-      af = AF;
-    }
-    if (al > 0x99 || flags & CF) {
-      result += 0x60 * sign;
-      cf = 1;
-    }
-    c.r8[0] = result;
-    c.logic(result, 24);
-    c.setCarryOverflow(cf, 0);
-    c.fa = af;
+    const low = (al & 15) > 9 || (flags & AF) !== 0;
+    const high = al > 0x99 || (flags & CF) !== 0;
+    // DAS also reports the borrow of its first step, DAA only that of the second.
+    const cf = high || (sign === -1 && low && al < 6);
+    c.r8[0] = adjust(c, sign, 1, (low ? 6 : 0) + (high ? 0x60 : 0), cf, low);
   };
 
 export const daa: Exec = adjustDecimal(1);
@@ -223,11 +219,7 @@ const adjustAscii =
   (sign: 1 | -1): Exec =>
   (c) => {
     const carry = (c.r8[0]! & 15) > 9 || (c.arith() & AF) !== 0;
-    if (carry) c.r16[0] = c.r16[0]! + 0x106 * sign;
-    c.r8[0] = c.r8[0]! & 15;
-    c.logic(c.r8[0]!, 24);
-    c.setCarryOverflow(carry ? 1 : 0, 0);
-    c.fa = carry ? AF : 0;
+    c.r16[0] = adjust(c, sign, 2, carry ? 0x106 : 0, carry, carry) & 0xff0f;
   };
 
 export const aaa: Exec = adjustAscii(1);
@@ -242,7 +234,5 @@ export const aam: Exec = (c, i) => {
 };
 
 export const aad: Exec = (c, i) => {
-  const al = (c.r8[0]! + c.r8[1]! * i.imm) & 0xff;
-  c.r16[0] = al;
-  c.logic(al, 24);
+  c.r16[0] = c.add(c.r8[0]!, c.r8[1]! * i.imm, 0, 24) & 0xff;
 };

@@ -115,7 +115,9 @@ export const enter: Exec = (c, i) => {
   if (level > 0) values.push(w === 2 ? frame & 0xffff : frame);
   // The page the new frame ends in must be writable before anything changes.
   c.probeWrite(SS, c.below(sp, values.length * w + i.imm), w);
-  values.forEach((value, k) => put((k + 1) * w, value));
+  values.forEach((value, k) => {
+    put((k + 1) * w, value);
+  });
   c.putReg(RBP, w, frame);
   c.setSp(sp - values.length * w - i.imm);
 };

@@ -1,7 +1,7 @@
 /** Shifts, rotates and bit operations. */
 import type { Core } from '../core.ts';
 import { type Exec, type Insn, K_IMM, K_M8, K_M64, K_NONE } from '../insn.ts';
-import { AF, ZF } from '../state.ts';
+import { AF } from '../state.ts';
 
 /** The count of a shift: CL, an immediate, or 1, modulo 32. */
 const countOf = (c: Core, i: Insn): number => (i.bk === K_NONE ? 1 : c.readB(i)) & 31;
