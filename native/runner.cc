@@ -104,6 +104,7 @@ int64_t startRunner(Env* env, int fd, double budget, uint64_t* id) {
     if (env->runners[i]->record == record) runner = env->runners[i];
   if (runner == nullptr) {
     runner = new Runner;
+    if (runner == nullptr) return -ENOMEM;
     runner->env = env;
     runner->record = record;
     runner->fd = fd;

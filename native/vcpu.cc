@@ -127,6 +127,11 @@ Record* makeRecord(int fd, int64_t* error) {
       return nullptr;
     }
     record = new Record;
+    if (record == nullptr) {
+      munmap(page, 4096);
+      *error = -ENOMEM;
+      return nullptr;
+    }
     record->id = ++table.lastId;
     record->page = static_cast<uint8_t*>(page);
     record->next = table.first;

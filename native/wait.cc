@@ -64,6 +64,7 @@ void closeAll(Waits* waits) {
 
 int64_t start(Env* env) {
   Waits* waits = new Waits;
+  if (waits == nullptr) return -ENOMEM;
   waits->env = env;
   waits->epoll = epoll_create1(EPOLL_CLOEXEC);
   int error = errno;

@@ -24,7 +24,7 @@ const mayImport = {
 const byDefault = { not: kernels };
 
 /** Packages from outside, per part. */
-const packages = { ffi: ['ffi-rs'] };
+const packages = { ffi: ['ffi-rs'], cli: ['kvio/package.json'] };
 const testPackages = ['vitest', 'fast-check'];
 
 const partOf = (file) => file.split('/')[1].replace(/\.ts$/, '');

@@ -21,8 +21,11 @@ const NEAR = new Set([
 const STRINGS = new Set(['movs', 'cmps', 'stos', 'lods', 'scas']);
 const isMemory = (operand) => operand !== undefined && /^[EM]/.test(operand) && operand !== 'ES';
 
-/** Their flags come from a 16-bit OR in KVM's emulator, where the manual says AL. */
-const NOT_JUDGED = new Set(['aam', 'aad']);
+/**
+ * The decimal adjustments: KVM's emulator has DAS, AAM and AAD in C, with other flags than processors (a 16-bit OR, where the manual says AL).
+ * decimal.c asks the processor.
+ */
+const NOT_JUDGED = new Set(['daa', 'das', 'aaa', 'aas', 'aam', 'aad']);
 
 export const candidates = (forms) => forms.filter((form) => (form.testable || NEAR.has(form.name)) && !NOT_JUDGED.has(form.name));
 

@@ -83,6 +83,11 @@ function record(mode) {
       unjudged++;
       continue;
     }
+    // ENTER whose new frame ends outside the stack faults on processors; KVM's emulator does not look.
+    if (c.forms.some((form) => form.name === 'enter') && mine.exit === 8 && result.exit === 5) {
+      unjudged++;
+      continue;
+    }
     const exact = `${formatInput(c)} ${formatResult(c, mine)}`;
     const mask = process.argv.includes('--masked') ? c.forms.reduce((flags, form) => flags | form.undefinedFlags, 0) : 0;
     if (masked(exact, mask) !== masked(line, mask)) differences.push({ names, line, exact });

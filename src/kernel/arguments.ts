@@ -70,11 +70,21 @@ export function text(value: unknown, name: string): string {
   return value;
 }
 
-/** Any ArrayBuffer view as bytes. */
+/** Any ArrayBuffer view as bytes. A detached one is a TypeError: it has no bytes, not zero of them. */
 export function bytes(value: unknown, name: string): Uint8Array {
-  if (value instanceof Uint8Array) return value;
   if (!ArrayBuffer.isView(value)) throw typeError(`${name} must be a Uint8Array or another view of bytes, not ${show(value)}`);
-  return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
+  if (value.byteLength === 0 && isDetached(value.buffer)) throw typeError(`${name} is a view on a detached ArrayBuffer`);
+  return value instanceof Uint8Array ? value : new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
+}
+
+/** ArrayBuffer.prototype.detached is newer than Node 20; making a view tells as well. */
+function isDetached(buffer: ArrayBufferLike): boolean {
+  try {
+    new Uint8Array(buffer);
+    return false;
+  } catch {
+    return true;
+  }
 }
 
 export function describe(value: unknown): string {

@@ -143,6 +143,7 @@ export class KernelCore implements Kernel {
     const file = this.#files.get(fd);
     if (file === undefined) {
       check.descriptor(fd);
+      check.integer(request, 'request', 0, 0xffff_ffff);
       return -EBADF;
     }
     const rule = file.rules.get(request) ?? this.#rule(file, request);

@@ -1,21 +1,26 @@
-import type { Arenas } from '../kernel/arena.ts';
+import { type Arenas, maxArenaView } from '../kernel/arena.ts';
 import type { MapRequest } from '../kernel/backend.ts';
 import type { Mapping, Width } from '../kernel/memory.ts';
 import type { Addon } from './addon.ts';
 
+const ENOMEM = 12;
 const PROT_RW = 3;
 const MAP_ANONYMOUS = 0x20;
 
 /** MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE: for these an arena's own pages are what was asked for. */
 const plainFlags = 0x1 | 0x2 | MAP_ANONYMOUS | 0x4000;
 
-/** mmap(2): over pages of an arena where the mapping cannot fault on touch, on its own otherwise. */
+/**
+ * mmap(2): over pages of an arena where the mapping cannot fault on touch, on its own otherwise. −ENOMEM also where V8 finds no
+ * address space for another arena.
+ */
 export function map(addon: Addon, arenas: Arenas, request: MapRequest): NativeMapping | number {
   const { length, prot, flags, fd, offset } = request;
   if (request.view && (prot & PROT_RW) === PROT_RW) {
     const pageSize = addon.steady(fd, offset, length, flags);
-    const taken = pageSize === 0 ? undefined : arenas.take(length, pageSize);
-    if (taken !== undefined) {
+    if (pageSize !== 0 && length + pageSize <= maxArenaView + 4096) {
+      const taken = arenas.take(length, pageSize);
+      if (taken === undefined) return -ENOMEM;
       const plain = (flags & MAP_ANONYMOUS) !== 0 && (flags & ~plainFlags) === 0 && prot === PROT_RW;
       const id = plain ? addon.keep(taken.pages) : addon.place(taken.pages, prot, flags, fd, offset, pageSize);
       if (id < 0) return id;

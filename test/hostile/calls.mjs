@@ -1,4 +1,5 @@
 /** The calls: `[weight, name, (world, values, random) => result]`. Every one is made with arguments from values.mjs, right or wrong. */
+import { openSync } from 'node:fs';
 import {
   ioctls,
   KVM_CHECK_EXTENSION,
@@ -379,9 +380,11 @@ export const calls = [
   [
     2,
     'adopt',
-    (world, values) => {
-      const fd = world.kernel.adopt(values.nonsense());
-      return world.add(fd, 'other');
+    (world, values, random) => {
+      const one = random.chance(0.5) ? openSync('/dev/null', 'r') : values.nonsense();
+      // −0 is stdin, and adopting it lawful; closing it then would be our doing.
+      if (one === 0) return undefined;
+      return world.add(world.kernel.adopt(one), 'other');
     },
   ],
   [

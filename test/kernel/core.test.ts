@@ -69,6 +69,11 @@ describe('descriptors', () => {
     const fd = kernel.eventfd();
     expect(() => kernel.read('3' as never, new Uint8Array(8))).toThrow(/fd must be an integer, not '3'/);
     expect(() => kernel.read(fd, 'x' as never)).toThrow(/into must be a Uint8Array/);
+    expect(() => kernel.ioctl(-1, undefined as never)).toThrow(/request must be an integer, not undefined/);
+    const detached = new Uint8Array(8);
+    structuredClone(detached, { transfer: [detached.buffer] });
+    expect(() => kernel.read(fd, detached)).toThrow(/into is a view on a detached ArrayBuffer/);
+    expect(kernel.read(fd, new Uint8Array(0))).toBe(0);
     expect(() => kernel.ioctl(fd, -1)).toThrow(/request must be an integer from 0/);
     expect(() => kernel.ioctl(fd, 1, 2n ** 64n)).toThrow(/arg must fit 64 bits/);
     expect(() => kernel.ioctl(fd, 1, {} as never)).toThrow(TypeError);

@@ -55,7 +55,7 @@ describe.skipIf('reason' in loaded)('memory through the addon', () => {
     expect(ram.bytes).toHaveLength(2 ** 32);
     ram.bytes![2 ** 32 - 1] = 1;
     ram.close();
-    const more = kernel.guestRam(2 ** 32 + 4096);
+    const more = kernel.mmap({ length: 2 ** 32 + 4096 });
     expect(more.bytes).toBe(undefined);
     more.write64(2 ** 32, 0x1122334455667788n);
     expect(more.read32(2 ** 32)).toBe(0x55667788);
@@ -353,6 +353,7 @@ describe.skipIf('reason' in loaded)('memory through the addon', () => {
     if ('reason' in loaded) return;
     const arenas = new Arenas(loaded.addon);
     const seen: [bigint, bigint][] = [];
+    const kept: Uint8Array[] = [];
     for (let i = 0; i < 500; i++) {
       const length = 1 + ((i * 7919) % 0x40000);
       const alignment = [4096, 4096, 65536, 2 << 20][i % 4]!;
@@ -362,9 +363,11 @@ describe.skipIf('reason' in loaded)('memory through the addon', () => {
       expect(pages.length).toBeGreaterThanOrEqual(length);
       expect(loaded.addon.addressOf(pages)).toBe(address);
       seen.push([address, address + BigInt(pages.length)]);
+      kept.push(pages);
     }
     seen.sort((a, b) => (a[0] < b[0] ? -1 : 1));
     for (let i = 1; i < seen.length; i++) expect(seen[i]![0] >= seen[i - 1]![1]).toBe(true);
+    expect(kept.every((pages) => pages.buffer instanceof SharedArrayBuffer)).toBe(true);
     expect(arenas.take(2 ** 32 + 1)).toBe(undefined);
   });
 });

@@ -24,11 +24,14 @@ export class Block {
 
 export class CodePage {
   readonly page: PhysicalPage;
+  /** Its bytes; null where no code can be fetched from it. */
+  readonly view: DataView | null;
   /** By offset in the page; one table for 16-bit and one for 32-bit code, real and protected mode apart. */
   private readonly tables: (Block | undefined)[][] = [];
 
-  constructor(page: PhysicalPage) {
+  constructor(page: PhysicalPage, view: DataView | null) {
     this.page = page;
+    this.view = view;
   }
 
   table(mode: number): (Block | undefined)[] {
@@ -42,7 +45,7 @@ export class CodePage {
 
   /** Whether `block`, decoded at `offset`, still is what memory says. */
   matches(block: Block, offset: number): boolean {
-    const view = this.page.read!;
+    const view = this.view!;
     const source = block.source;
     for (let i = 0; i < source.length; i++) if (view.getUint8(offset + i) !== source[i]) return false;
     return true;

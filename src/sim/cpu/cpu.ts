@@ -139,11 +139,11 @@ export class Cpu extends Core {
   private loop(): Outcome {
     const mode = this.unsupported();
     if (mode !== null) return { kind: 'notModelled', description: mode, bytes: new Uint8Array(0) };
-    while (this.fuel > 0 || this.eventInjected) {
+    while (this.fuel > 0) {
       try {
         if (this.takeEvents()) continue;
         if (this.windowRequested && this.interruptible) return { kind: 'irqWindow' };
-        if (this.fuel > 0) this.executeBlock();
+        this.executeBlock();
       } catch (e) {
         const fatal = this.recover(e);
         if (fatal) return fatal;
@@ -179,7 +179,7 @@ export class Cpu extends Core {
       if (!(e instanceof Fault)) throw e;
       if (this.fuel > 0) this.fuel--;
       this.shadow = 0;
-      deliver(this, { vector: e.vector, errorCode: this.protectedMode ? e.errorCode : -1, soft: false, ip: this.ip0 });
+      this.deliver({ vector: e.vector, errorCode: this.protectedMode ? e.errorCode : -1, soft: false, ip: this.ip0 });
       this.settle();
       return null;
     } catch (e2) {
@@ -199,18 +199,33 @@ export class Cpu extends Core {
     return { kind: 'shutdown' };
   }
 
+  /** Delivers an event. KVM gives up, with a triple fault, where the table or the stack it needs to read is MMIO. */
+  private deliver(event: Event): void {
+    try {
+      deliver(this, event);
+    } catch (e) {
+      if (e !== ABANDON || this.outcome?.kind !== 'mmio') throw e;
+      this.outcome = null;
+      this.wanted = null;
+      this.stop = 0;
+      throw TRIPLE_FAULT;
+    }
+  }
+
   private get eventInjected(): boolean {
     return this.events.exception.injected || this.events.interrupt.injected || this.events.nmi.injected;
   }
 
   /** Delivers what is injected, then accepts an NMI or an external interrupt if the guest can take one. */
   private takeEvents(): boolean {
+    // The instruction that waited for data from outside comes to its end first.
+    if (this.replay.length > 0) return false;
     const { exception, interrupt, nmi } = this.events;
-    const ready = this.shadow === 0 && this.replay.length === 0;
+    const ready = this.shadow === 0;
     if (ready && nmi.pending > 0 && !nmi.masked && !this.eventInjected) {
       nmi.pending--;
       nmi.injected = true;
-    } else if (this.intr && ready && this.fl & IF && !this.eventInjected && this.fuel > 0) {
+    } else if (this.intr && ready && this.fl & IF && !this.eventInjected) {
       const vector = this.bus.acknowledge?.() ?? -1;
       if (vector >= 0) Object.assign(interrupt, { injected: true, nr: vector, soft: false });
     }
@@ -230,7 +245,7 @@ export class Cpu extends Core {
       event = { vector: interrupt.nr, errorCode: -1, soft: interrupt.soft, ip: this.ip0 };
     }
     this.shadow = 0;
-    deliver(this, event);
+    this.deliver(event);
     if (exception.injected) exception.injected = false;
     else if (nmi.injected) {
       nmi.injected = false;
@@ -279,7 +294,7 @@ export class Cpu extends Core {
     if (stepping && !(this.shadow & 2)) {
       this.dr[6] = this.dr[6]! | 0x4000n;
       this.ip0 = this.r32[IP]!;
-      deliver(this, { vector: DB, errorCode: -1, soft: false, ip: this.ip0 });
+      this.deliver({ vector: DB, errorCode: -1, soft: false, ip: this.ip0 });
     }
     this.stop |= STOP_BLOCK;
   }
@@ -292,11 +307,12 @@ export class Cpu extends Core {
     const number = Math.floor(this.translate(linear, false) / 4096);
     let code = this.codePages.get(number);
     if (code === undefined) {
-      code = new CodePage(this.physical(number));
+      const page = this.physical(number);
+      code = new CodePage(page, this.fetchable(page));
       this.codePages.set(number, code);
     }
     this.codePage = code;
-    this.codeBlocks = code.page.read === null ? [] : code.table(this.codeMode);
+    this.codeBlocks = code.view === null ? [] : code.table(this.codeMode);
     this.codeLinear = linear >>> 12;
   }
 
@@ -308,12 +324,12 @@ export class Cpu extends Core {
   /** The block at this offset of the current page, decoded or checked now; undefined where only a single step will do. */
   private findBlock(offset: number, known: Block | undefined): Block | undefined {
     const code = this.codePage!;
-    if (code.page.read === null) return undefined;
+    if (code.view === null) return undefined;
     if (known?.epoch !== undefined && code.matches(known, offset)) {
       known.epoch = this.epoch;
       return known;
     }
-    const bytes = new Uint8Array(code.page.read.buffer, code.page.read.byteOffset, 4096);
+    const bytes = new Uint8Array(code.view.buffer, code.view.byteOffset, 4096);
     const insns: Insn[] = [];
     let at = offset;
     while (insns.length < MAX_BLOCK && at < 4096) {
@@ -346,13 +362,13 @@ export class Cpu extends Core {
       const offset = start + bytes.length;
       if (bytes.length >= 15 || offset > this.codeTop) throw new Fault(GP, 0);
       const gpa = this.translate((linear + bytes.length) | 0, false);
-      const page = this.physical(Math.floor(gpa / 4096));
-      if (page.read === null) {
+      const view = this.fetchable(this.physical(Math.floor(gpa / 4096)));
+      if (view === null) {
         this.outcome = { kind: 'internalError', suberror: 1, insnBytes: Uint8Array.from(bytes) };
         this.stop |= STOP_EXIT;
         throw ABANDON;
       }
-      bytes.push(page.read.getUint8(gpa & 0xfff));
+      bytes.push(view.getUint8(gpa & 0xfff));
       const insn = this.decoder.decode(Uint8Array.from(bytes), 0, bytes.length, this.codeSize, !this.protectedMode);
       if (insn === 'more') continue;
       if (insn === 'too long') throw new Fault(GP, 0);

@@ -46,6 +46,7 @@ export interface PhysicalPage {
   readonly number: number;
   readonly read: DataView | null;
   write: DataView | null | undefined;
+  fetch: DataView | null | undefined;
   /** Bytes of the page that cached blocks were decoded from; null: none. */
   code: Uint8Array | null;
 }
@@ -95,10 +96,19 @@ export abstract class Memory extends State {
     if (page === undefined) {
       const ram = this.bus.page(number, 'read');
       const read = ram && new DataView(ram.view.buffer, ram.view.byteOffset + ram.offset, 4096);
-      page = { number, read, write: undefined, code: null };
+      page = { number, read, write: undefined, fetch: undefined, code: null };
       this.pages.set(number, page);
     }
     return page;
+  }
+
+  /** The page as code can be fetched from it; null: it cannot. */
+  fetchable(page: PhysicalPage): DataView | null {
+    if (page.fetch === undefined) {
+      const ram = this.bus.page(page.number, 'fetch');
+      page.fetch = ram && new DataView(ram.view.buffer, ram.view.byteOffset + ram.offset, 4096);
+    }
+    return page.fetch;
   }
 
   private writable(page: PhysicalPage): DataView | null {
@@ -325,9 +335,9 @@ export abstract class Memory extends State {
     const bytes: number[] = [];
     for (let i = 0; i < 15; i++) {
       const gpa = this.translate((this.ip0 + this.segBase[CS]! + i) | 0, false);
-      const page = this.physical(Math.floor(gpa / 4096));
-      if (page.read === null) break;
-      bytes.push(page.read.getUint8(gpa & 0xfff));
+      const view = this.fetchable(this.physical(Math.floor(gpa / 4096)));
+      if (view === null) break;
+      bytes.push(view.getUint8(gpa & 0xfff));
     }
     return Uint8Array.from(bytes);
   }

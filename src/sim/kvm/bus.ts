@@ -19,6 +19,9 @@ export class VcpuBus implements CpuBus {
   /** `cpu.executed` when the slice under way began. */
   #sliceStart = 0;
   #inSlice = false;
+  /** A slot had no usable host page. The process may get one without any change of its mappings (a file grows): ask again next time. */
+  #holes = false;
+  #retries = 0;
 
   constructor(vcpu: Vcpu) {
     this.#vcpu = vcpu;
@@ -27,6 +30,8 @@ export class VcpuBus implements CpuBus {
   beginSlice(): void {
     this.#sliceStart = this.#vcpu.cpu.executed;
     this.#inSlice = true;
+    if (this.#holes) this.#retries++;
+    this.#holes = false;
   }
 
   endSlice(): void {
@@ -40,7 +45,7 @@ export class VcpuBus implements CpuBus {
 
   /** Slots and the process's mappings both decide what a guest page is: both counters only ever grow. */
   get generation(): number {
-    return this.#vcpu.vm.memslots.generation + this.#vcpu.vm.mm.generation;
+    return this.#vcpu.vm.memslots.generation + this.#vcpu.vm.mm.generation + this.#retries;
   }
 
   page(gpaPage: number, access: PageAccess): RamPage | null {
@@ -49,8 +54,10 @@ export class VcpuBus implements CpuBus {
     if (slot === undefined) return null;
     if (access === 'write' && slot.flags & KVM_MEM_READONLY) return null;
     const page = mm.resolve(slot.userspace_addr + BigInt(gpaPage - slot.base_gfn) * 4096n, access === 'write');
-    if (page === null && this.#vcpu.backend.badHostPage === 'efault') throw new HostPageFault(gpaPage);
-    return page;
+    if (page !== null) return page;
+    this.#holes = true;
+    if (this.#vcpu.backend.badHostPage === 'efault') throw new HostPageFault(gpaPage);
+    return null;
   }
 
   cpuid(leaf: number, subleaf: number): CpuidResult {

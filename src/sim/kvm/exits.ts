@@ -29,6 +29,7 @@ type OutcomeOf<K extends Outcome['kind']> = Extract<Outcome, { kind: K }>;
 
 const at = (path: string): number => kvm_run.offsetOf(path);
 const RIP: number = kvm_regs.offsetOf('rip');
+const RFLAGS: number = kvm_regs.offsetOf('rflags');
 const IO = {
   direction: at('io.direction'),
   size: at('io.size'),
@@ -117,7 +118,7 @@ function notModelledInstruction({ cpu }: Vcpu, { description, bytes }: OutcomeOf
 /**
  * Hands the data userspace has left in the run pages to the CPU and finishes the instruction; what it then comes out with.
  *
- * After a SET_REGS since the exit, the emulator finishes the instruction as it had decoded it, memory and RIP included, but the other registers stay
+ * After a SET_REGS since the exit, the emulator finishes the instruction as it had decoded it, memory, RIP and RFLAGS included, but the other registers stay
  * as they were set: the result of an IN into RAX is lost. A hardware backend does so for MMIO; its IN goes to whatever RAX is now,
  * or nowhere if RIP has changed.
  */
@@ -142,6 +143,7 @@ export function complete(vcpu: Vcpu): Outcome {
   const outcome = cpu.run(0);
   if (regsAtExit !== undefined) {
     set.setBigUint64(RIP, cpu.rip, true);
+    set.setBigUint64(RFLAGS, BigInt(cpu.flags() >>> 0), true);
     cpu.loadRegs(set, 0);
   }
   return outcome;

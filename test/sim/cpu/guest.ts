@@ -8,6 +8,7 @@ export interface Guest {
     generation: number;
     readonly written: number[];
     readOnly: number;
+    pages: number;
     msrs: Map<number, { lo: number; hi: number }>;
   };
 }
@@ -25,7 +26,7 @@ export function guest(code: readonly number[], { pages = 16, options = {} as Cpu
       return state.generation;
     },
     page: (n, access) =>
-      n < pages && !(access === 'write' && n === state.readOnly) ? { view, u8: ram, offset: n * 4096 } : null,
+      n < state.pages && !(access === 'write' && n === state.readOnly) ? { view, u8: ram, offset: n * 4096 } : null,
     written: (n) => state.written.push(n),
     cpuid: (leaf, subleaf) => ({ eax: leaf + 1, ebx: subleaf + 2, ecx: 3, edx: 4 }),
     rdmsr: (index) => state.msrs.get(index) ?? null,
