@@ -24,7 +24,7 @@
       'cflags_cc!': ['-std=gnu++17', '-std=gnu++20'],
       'cflags_cc': ['-std=gnu++17', '-fno-exceptions', '-fno-rtti', '-fno-threadsafe-statics', '-fcheck-new', '-fno-asynchronous-unwind-tables'],
       # nodelete: signal handlers and threads of ours may outlive the last environment that loaded us.
-      'ldflags': ['-nodefaultlibs', '-Wl,-z,nodelete', '-Wl,-z,now', '-Wl,--version-script=<(module_root_dir)/native/exports.map', '-Wl,--as-needed'],
+      'ldflags': ['-nodefaultlibs', '-Wl,-z,nodelete', '-Wl,-z,now', '-Wl,--version-script=../native/exports.map', '-Wl,--as-needed'],
       'libraries': ['-lc', '-lgcc'],
     },
   ],

@@ -18,10 +18,10 @@ constexpr long hugetlbMagic = 0x958458f6;  // linux/magic.h: HUGETLBFS_MAGIC
 /// linux/magic.h: SYSFS_MAGIC, PROC_SUPER_MAGIC, DEBUGFS_MAGIC, DMA_BUF_MAGIC, GUEST_MEMFD_MAGIC. Their regular files are devices in
 /// disguise (a PCI function's resource0), or fault by their own rules.
 constexpr long deviceLike[] = {0x62656572, 0x9fa0, 0x64626720, 0x444d4142, 0x474d454d};
-constexpr uint64_t kvmPages = 3;           // kvm.md §4.2: kvm_run, the PIO page, the coalesced MMIO ring
+constexpr uint64_t kvmPages = 3;           // kvm_vcpu_fault(): kvm_run, the PIO page, the coalesced MMIO ring
 constexpr uint64_t dirtyRingPage = 64;     // linux/kvm.h: KVM_DIRTY_LOG_PAGE_OFFSET on x86-64 and arm64
 
-/// KVM refuses a private mapping whose first or last page lies inside the dirty ring with EINVAL, and no other (kvm.md §4.2).
+/// kvm_vcpu_mmap(): a private mapping whose first or last page lies inside the dirty ring is EINVAL, and no other is.
 bool inDirtyRing(int fd, uint64_t page) {
   void* probe = mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, fd, static_cast<off_t>(page * 4096));
   if (probe == MAP_FAILED) return errno == EINVAL;
@@ -48,6 +48,8 @@ size_t steadyPages(int fd, uint64_t offset, uint64_t length, int flags) {
   if ((flags & MAP_ANONYMOUS) != 0) {
     if ((flags & MAP_HUGETLB) == 0) return 4096;
     unsigned log = static_cast<unsigned>(flags) >> MAP_HUGE_SHIFT & MAP_HUGE_MASK;
+    // No such huge page anywhere: the kernel will say so.
+    if (log != 0 && (log < 12 || log > 40)) return 0;
     return log == 0 ? size_t{2} << 20 : size_t{1} << log;
   }
   char link[48];

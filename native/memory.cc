@@ -125,6 +125,7 @@ napi_value Map(napi_env env, napi_callback_info info) {
   catchFaults();
   // The file's page size: hugetlb maps whole ones, and unmaps only those.
   size_t pageSize = (flags & MAP_ANONYMOUS) != 0 ? steadyPages(fd, offset, length, flags) : filePageSize(fd);
+  if (pageSize == 0) pageSize = 4096;
   uint64_t whole = (length + pageSize - 1) & ~static_cast<uint64_t>(pageSize - 1);
   // The raw call: mmap(3) may refuse an offset that the kernel has its own opinion on.
   int64_t address = outcome(static_cast<int64_t>(syscall(SYS_mmap, nullptr, length, prot, flags, fd, offset)));

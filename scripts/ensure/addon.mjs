@@ -16,7 +16,7 @@ function nodedir() {
 }
 
 const sources = () => [
-  ...filesUnder('native', ['.cc', '.cpp', '.c', '.h', '.hpp']),
+  ...filesUnder('native', ['.cc', '.h', '.map']),
   'binding.gyp',
   join('node_modules', 'node-addon-api', 'package.json'),
 ];

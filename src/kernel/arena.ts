@@ -52,10 +52,10 @@ export class Arenas {
   }
 
   /**
-   * Pages for `length` bytes, their address a multiple of `alignment` (a power of two; above 4096 for hugetlb mappings, which
-   * then also cover whole huge pages). Undefined where there is no room: too long for one view, or no address space left.
+   * Pages for `length` bytes, their address and length a multiple of `hugePage` (a power of two; above 4096 for hugetlb mappings). Undefined where there is no room: too long for one view, or no address space left.
    */
-  take(length: number, alignment: number = pageSize): ArenaPages | undefined {
+  take(length: number, hugePage: number = pageSize): ArenaPages | undefined {
+    const alignment = Math.max(hugePage, pageSize);
     const bytes = Math.ceil(length / alignment) * alignment;
     if (bytes > maxArenaView) return undefined;
     if (bytes + alignment > ownMemoryFrom) return this.#own(bytes, alignment);

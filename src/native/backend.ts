@@ -71,13 +71,14 @@ export class NativeBackend implements Backend {
     const u32 = this.#u32;
     this.#i32[0] = fd;
     u32[1] = request;
-    if (arg === 0) {
-      u32[2] = 0;
-      u32[3] = 0;
-      return this.#call();
+    if (typeof arg === 'number') {
+      u32[2] = arg;
+      u32[3] = Math.floor(arg / 0x1_0000_0000);
+    } else if (typeof arg === 'bigint') {
+      this.#state.i64[1] = arg;
+    } else {
+      return this.#addon.callBytes(arg);
     }
-    if (typeof arg === 'object') return this.#addon.callBytes(arg);
-    this.#state.i64[1] = BigInt(arg);
     return this.#call();
   }
 

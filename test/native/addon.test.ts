@@ -1,8 +1,9 @@
 // The addon itself, called as nobody should: whatever the arguments, an exception or a number, never a dead process.
 import { describe, expect, test } from 'vitest';
 import type { Addon } from '../../src/native/index.ts';
-import { loadAddon } from '../../src/native/index.ts';
+import { loadAddon, NativeBackend } from '../../src/native/index.ts';
 import { bareChild } from './child.ts';
+import { missing } from './guest.ts';
 
 const loaded = loadAddon();
 
@@ -82,6 +83,17 @@ describe.skipIf('reason' in loaded)('the addon', () => {
       expect(Buffer.from(into.buffer, into.byteOffset, 4).toString('latin1')).toBe('\x7fELF');
     }
     addon.close(fd);
+  });
+
+  test.skipIf(missing() !== undefined)('an ioctl sees all 64 bits of an integer', () => {
+    const backend = new NativeBackend(addon);
+    const kvm = backend.open('/dev/kvm', 2, 0);
+    // KVM_GET_API_VERSION with anything but 0 is EINVAL.
+    for (const arg of [1, -1, 2 ** 32, -(2 ** 32), 2 ** 53 - 1, 1n << 32n, 1n << 63n, -1n]) {
+      expect(backend.ioctl(kvm, 0xae00, arg), String(arg)).toBe(-22);
+    }
+    for (const arg of [0, -0, 0n]) expect(backend.ioctl(kvm, 0xae00, arg)).toBe(12);
+    backend.close(kvm);
   });
 
   test('50 000 calls with garbage in every place', () => {

@@ -212,6 +212,10 @@ describe.skipIf('reason' in loaded)('memory through the addon', () => {
       if (readFileSync(pool, 'utf8') !== was) writeFileSync(pool, was);
     });
     if (Number(readFileSync(pool, 'utf8')) < 2) return context.skip('no huge pages here');
+    for (const log of [1, 11, 13, 63]) {
+      const flags = MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB | (log << 26);
+      expect(() => kernel.mmap({ length: 2 << 20, flags })).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    }
     const huge = kernel.mmap({ length: 2 << 20, flags: MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB });
     expect(huge.address % BigInt(2 << 20)).toBe(0n);
     const view = huge.bytes!;

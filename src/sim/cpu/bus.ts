@@ -69,10 +69,11 @@ export type Outcome =
 
 export interface CpuOptions {
   /**
-   * Where RIP stands at the exit of a non-string OUT. true (default): behind it, as KVM's instruction emulator does.
-   * false: at it, as VMX and SVM do; the next `run` skips it if linear RIP is unchanged.
+   * true (default): guest code goes through KVM's instruction emulator. RIP is behind a non-string OUT at its exit; RF is set while a
+   * REP instruction repeats; INT n ignores the real-mode IDT limit, and in protected mode is an emulation failure.
+   * false: VMX and SVM. RIP is at the OUT; the next `run` skips it if linear RIP is unchanged.
    */
-  outAdvancesRip?: boolean;
+  emulated?: boolean;
 }
 
 /** Kernel wording of what is injected: `interrupt` an external vector, `soft` INT n, `exception` a fault, `nmi`. */

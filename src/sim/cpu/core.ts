@@ -2,7 +2,7 @@
 import type { CpuBus, CpuEvents, CpuOptions } from './bus.ts';
 import { type Insn, K_IMM, K_M8, K_M16, K_M32, K_M64, K_R8, K_R16, K_R32, K_R64 } from './insn.ts';
 import { Fault, GP, Memory, STOP_BLOCK } from './memory.ts';
-import { CS, IP, RSP, SS } from './state.ts';
+import { CS, IP, RF, RSP, SS } from './state.ts';
 
 export abstract class Core extends Memory {
   /** Interrupt shadow: 1 of STI, 2 of MOV SS and POP SS. It lasts for one instruction. */
@@ -11,7 +11,9 @@ export abstract class Core extends Memory {
   fuel = 0;
   /** An OUT that has exited with IP still on it: skipped by the next `run`. */
   skip: { linear: number; length: number } | null = null;
-  readonly outAdvancesRip: boolean;
+  /** RF outlives the instruction that has just been executed. */
+  keepRf = false;
+  readonly emulated: boolean;
   readonly events: CpuEvents = {
     exception: { injected: false, nr: 0, hasErrorCode: false, errorCode: 0 },
     interrupt: { injected: false, nr: 0, soft: false },
@@ -20,7 +22,7 @@ export abstract class Core extends Memory {
 
   constructor(bus: CpuBus, options: CpuOptions = {}) {
     super(bus);
-    this.outAdvancesRip = options.outAdvancesRip ?? true;
+    this.emulated = options.emulated ?? true;
   }
 
   /** The linear address of the instruction being executed. */
@@ -32,11 +34,13 @@ export abstract class Core extends Memory {
   again(): void {
     this.r32[IP] = this.ip0;
     this.stop |= STOP_BLOCK;
+    this.keepRf = true;
+    if (this.emulated) this.fl |= RF;
   }
 
   /** A non-string OUT has made its exit. */
   outExits(): void {
-    if (this.outAdvancesRip) return;
+    if (this.emulated) return;
     this.skip = { linear: this.linear0, length: this.r32[IP]! - this.ip0 };
     this.r32[IP] = this.ip0;
   }

@@ -194,7 +194,7 @@ export class Cpu extends Core {
   private shutDown(): Outcome {
     this.r32[IP] = this.ip0;
     // KVM sets RF as it injects a fault; where its emulator runs the guest, the shutdown still shows it.
-    if (this.outAdvancesRip) this.fl |= RF;
+    if (this.emulated) this.fl |= RF;
     this.settle();
     return { kind: 'shutdown' };
   }
@@ -264,7 +264,7 @@ export class Cpu extends Core {
     if (block === undefined || block.epoch !== this.epoch) block = this.findBlock(linear & 0xfff, block);
     const insns =
       block === undefined || (start >>> 0) + block.source.length - 1 > this.codeTop ? this.single(linear) : block.insns;
-    const careful = this.shadow !== 0 || (this.fl & TF) !== 0 || this.replay.length > 0;
+    const careful = this.shadow !== 0 || (this.fl & (TF | RF)) !== 0 || this.replay.length > 0;
     if (careful) {
       this.executeOne(insns[0]!);
       return;
@@ -281,12 +281,14 @@ export class Cpu extends Core {
     }
   }
 
-  /** One instruction under a shadow, single-stepped, or with data from outside. */
+  /** One instruction under a shadow or RF, single-stepped, or with data from outside. */
   private executeOne(insn: Insn): void {
     const shadow = this.shadow;
     const stepping = (this.fl & TF) !== 0;
     this.r32[IP] = this.ip0 + insn.length;
+    this.keepRf = false;
     insn.exec(this, insn);
+    if (!this.keepRf) this.fl &= ~RF;
     this.fuel--;
     this.settle();
     // A second STI or MOV SS in the shadow of the first does not prolong it.

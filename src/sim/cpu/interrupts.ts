@@ -36,7 +36,7 @@ function pushAll(c: Core, values: readonly number[], width: number): void {
 /** Real mode: FLAGS, CS, IP; the vector's far pointer from the table at IDTR. No error code. */
 function deliverReal(c: Core, event: Event): void {
   const at = event.vector * 4;
-  if (at + 3 > c.idt.limit) throw new Fault(GP, at * 2 + 2);
+  if (!c.emulated && at + 3 > c.idt.limit) throw new Fault(GP, at * 2 + 2);
   const pointer = c.linear32((Number(c.idt.base & 0xffffffffn) + at) | 0);
   pushAll(c, [c.flags(), c.segments[CS]!.selector, event.ip], 2);
   c.fl &= ~(IF | TF | AC | RF);
@@ -103,9 +103,11 @@ export function deliver(c: Core, event: Event): void {
   }
 }
 
-/** INT n, INT3, INTO. Faults of the delivery are those of the instruction. */
-export const softwareInterrupt = (c: Core, vector: number): void =>
+/** INT n, INT3, INTO. Faults of the delivery are those of the instruction. KVM's emulator has them in real mode only. */
+export function softwareInterrupt(c: Core, vector: number): void {
+  if (c.emulated && !isReal(c)) throw c.emulationFailure();
   deliverOnce(c, { vector, errorCode: -1, soft: true, ip: c.r32[IP]! });
+}
 
 export function iret(c: Core, i: Insn): void {
   const w = i.osize;
@@ -127,5 +129,6 @@ export function iret(c: Core, i: Insn): void {
   c.drop(3 * w);
   enterCode(c, selector, offset, d);
   c.setFlags((c.flags() & ~mask) | (flags & mask));
+  c.keepRf = true;
   c.returned();
 }

@@ -330,6 +330,13 @@ export abstract class Memory extends State {
     return ABANDON;
   }
 
+  /** KVM's emulator has no such instruction, though processors do: INTERNAL_ERROR 1 with what it fetched. To be thrown. */
+  emulationFailure(): typeof ABANDON {
+    this.outcome = { kind: 'internalError', suberror: 1, insnBytes: this.peekCode() };
+    this.stop |= STOP_EXIT;
+    return ABANDON;
+  }
+
   /** Up to 15 bytes at CS:IP, as far as they are RAM. */
   peekCode(): Uint8Array {
     const bytes: number[] = [];

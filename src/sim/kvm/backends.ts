@@ -5,8 +5,8 @@ import type { Machine } from '../machine.ts';
  * nested KVM, shadow paging, real mode through the instruction emulator); 'vmx' and 'svm' are read in the 7.2 source.
  */
 export interface Backend {
-  /** Where RIP stands at the exit of a non-string OUT: behind it (instruction emulator), or at it (hardware). */
-  readonly outAdvancesRip: boolean;
+  /** Guest code goes through KVM's instruction emulator (see CpuOptions). */
+  readonly emulated: boolean;
   /** An access to a slot whose host page cannot be used: an MMIO exit (emulator), or −EFAULT with exit reason 0 (hardware paging). */
   readonly badHostPage: 'mmio' | 'efault';
   /** Instructions the emulator executes before it looks at anything else; undefined: the guest runs on hardware. */
@@ -40,7 +40,7 @@ export interface Backend {
 }
 
 const hardware = {
-  outAdvancesRip: false,
+  emulated: false,
   badHostPage: 'efault',
   turn: undefined,
   emulationExitInfo: [0n, 0n, 0n, 0n, 0n],
@@ -58,7 +58,7 @@ const hardware = {
 
 const backends: Readonly<Record<Machine['backend'], Backend>> = {
   pvm: {
-    outAdvancesRip: true,
+    emulated: true,
     badHostPage: 'mmio',
     turn: 1024,
     emulationExitInfo: [0x1000n, 0n, 0n, 0n, 0n],

@@ -23,13 +23,19 @@ export interface Completion {
   readonly length: number;
   /** `struct kvm_regs` at the exit, where SET_REGS has replaced them since. */
   regsAtExit?: DataView;
+  /** SET_SREGS has changed CR0, CR3, CR4 or EFER since: the emulator forgets the instruction, which will be executed anew. */
+  dropped?: boolean;
 }
 
 type OutcomeOf<K extends Outcome['kind']> = Extract<Outcome, { kind: K }>;
 
 const at = (path: string): number => kvm_run.offsetOf(path);
-const RIP: number = kvm_regs.offsetOf('rip');
-const RFLAGS: number = kvm_regs.offsetOf('rflags');
+const REG = {
+  rip: kvm_regs.offsetOf('rip'),
+  rflags: kvm_regs.offsetOf('rflags'),
+  rdi: kvm_regs.offsetOf('rdi'),
+  rcx: kvm_regs.offsetOf('rcx'),
+};
 const IO = {
   direction: at('io.direction'),
   size: at('io.size'),
@@ -118,33 +124,43 @@ function notModelledInstruction({ cpu }: Vcpu, { description, bytes }: OutcomeOf
 /**
  * Hands the data userspace has left in the run pages to the CPU and finishes the instruction; what it then comes out with.
  *
- * After a SET_REGS since the exit, the emulator finishes the instruction as it had decoded it, memory, RIP and RFLAGS included, but the other registers stay
- * as they were set: the result of an IN into RAX is lost. A hardware backend does so for MMIO; its IN goes to whatever RAX is now,
- * or nowhere if RIP has changed.
+ * After a SET_REGS since the exit, the emulator finishes the instruction as it had decoded it, memory, RIP and RFLAGS included, but the other
+ * registers stay as they were set: the result of an IN into RAX is lost, RDI and RCX of an INS move on from what they are now. A hardware
+ * backend does so for MMIO; its IN goes to whatever RAX is now, or nowhere if RIP has changed.
  */
 export function complete(vcpu: Vcpu): Outcome {
   const { cpu, completion, run } = vcpu;
   vcpu.completion = undefined;
   if (completion === undefined) return cpu.run(0);
-  const { regsAtExit } = completion;
+  const { kind, length, regsAtExit: before } = completion;
+  if (completion.dropped) {
+    cpu.abandonPending();
+    return { kind: 'fuel' };
+  }
   const supply = (): void => {
-    if (completion.kind === 'io') cpu.completeIo(run.pio.slice(0, completion.length));
-    else cpu.completeMmio(run.u8.slice(MMIO.data, MMIO.data + completion.length));
+    if (kind === 'io') cpu.completeIo(run.pio.slice(0, length));
+    else cpu.completeMmio(run.u8.slice(MMIO.data, MMIO.data + length));
   };
-  if (regsAtExit !== undefined && completion.kind === 'io' && !vcpu.backend.outAdvancesRip) {
-    if (regsAtExit.getBigUint64(RIP, true) === cpu.rip) supply();
+  if (before === undefined) {
+    supply();
+    return cpu.run(0);
+  }
+  if (kind === 'io' && vcpu.backend.turn === undefined) {
+    if (before.getBigUint64(REG.rip, true) === cpu.rip) supply();
     else cpu.abandonPending();
     return cpu.run(0);
   }
-  const set = new DataView(new ArrayBuffer(kvm_regs.size));
+  const [set, after] = [before, before].map(() => new DataView(new ArrayBuffer(kvm_regs.size))) as [DataView, DataView];
   cpu.storeRegs(set, 0);
-  if (regsAtExit !== undefined) cpu.loadRegs(regsAtExit, 0);
+  cpu.loadRegs(before, 0);
   supply();
   const outcome = cpu.run(0);
-  if (regsAtExit !== undefined) {
-    set.setBigUint64(RIP, cpu.rip, true);
-    set.setBigUint64(RFLAGS, BigInt(cpu.flags() >>> 0), true);
-    cpu.loadRegs(set, 0);
+  cpu.storeRegs(after, 0);
+  for (const at of [REG.rip, REG.rflags]) set.setBigUint64(at, after.getBigUint64(at, true), true);
+  for (const at of kind === 'io' ? [REG.rdi, REG.rcx] : []) {
+    const moved = after.getBigUint64(at, true) - before.getBigUint64(at, true);
+    set.setBigUint64(at, BigInt.asUintN(64, set.getBigUint64(at, true) + moved), true);
   }
+  cpu.loadRegs(set, 0);
   return outcome;
 }

@@ -117,6 +117,9 @@ function loadCommon(vcpu: Vcpu, view: DataView, from: number): number {
   const apicBase = view.getBigUint64(from + APIC_BASE, true);
   if (apicBase !== vcpu.apicBase && !applyApicBase(vcpu, apicBase)) return -EINVAL;
   const { cpu, backend } = vcpu;
+  const get = (offset: number): bigint => view.getBigUint64(from + offset, true);
+  const mmuReset = get(CR0) !== BigInt(cpu.cr0) || get(CR3) !== cpu.cr3 || get(CR4) !== cpu.cr4 || get(EFER) !== cpu.efer;
+  if (mmuReset && vcpu.completion !== undefined && backend.turn !== undefined) vcpu.completion.dropped = true;
   cpu.loadSregs(view, from);
   SEGMENT_PADDING.forEach((offset, i) => {
     vcpu.segmentPadding[i] = view.getUint8(from + offset);

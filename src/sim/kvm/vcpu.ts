@@ -56,7 +56,7 @@ export class Vcpu {
     this.cpuid = new GuestCpuid(vm.machine);
     this.run = new RunPages(vm.ring);
     this.bus = new VcpuBus(this);
-    this.cpu = new Cpu(this.bus, { outAdvancesRip: this.backend.outAdvancesRip });
+    this.cpu = new Cpu(this.bus, { emulated: this.backend.emulated });
     this.apicBase = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE | (id === vm.bootId ? MSR_IA32_APICBASE_BSP : 0n);
     this.tscKhz = vm.tscKhz;
     if (!this.backend.hostTsc) this.tscOffset = BigInt.asUintN(64, -(vm.vcpus.size === 0 ? this.hostTsc() : vm.tscStart));

@@ -25,14 +25,14 @@ test('OUT exits with RIP behind it (emulator), or at it and skipped on the next 
   expect(emulated.cpu.rip).toBe(0x1004n);
   expect(emulated.cpu.run(10)).toEqual({ kind: 'hlt' });
 
-  const hardware = guest(code, { options: { outAdvancesRip: false } });
+  const hardware = guest(code, { options: { emulated: false } });
   expect(hardware.cpu.run(10)).toMatchObject({ kind: 'io', direction: 'out' });
   expect(hardware.cpu.rip).toBe(0x1002n);
   expect(hardware.cpu.pending).toBe(true);
   expect(hardware.cpu.run(0)).toEqual({ kind: 'fuel' });
   expect(hardware.cpu.rip).toBe(0x1004n);
 
-  const moved = guest(code, { options: { outAdvancesRip: false } });
+  const moved = guest(code, { options: { emulated: false } });
   moved.cpu.run(10);
   moved.cpu.rip = 0x1000n;
   expect(moved.cpu.run(0)).toEqual({ kind: 'fuel' });

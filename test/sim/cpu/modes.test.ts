@@ -1,5 +1,6 @@
 /** Code that changes under the CPU, events, real-mode faults, protected mode, shutdown. */
 import { describe, expect, test } from 'vitest';
+import type { CpuOptions } from '../../../src/sim/cpu/cpu.ts';
 import { guest } from './guest.ts';
 
 const AX = 0;
@@ -129,13 +130,16 @@ describe('real-mode faults', () => {
 });
 
 /** Enters flat 32-bit protected mode through a far jump, then runs `code` at 0x1100. */
-const protectedGuest = (code: readonly number[], descriptors: readonly (readonly number[])[] = []) => {
-  const g = guest([
-    ...[0x0f, 0x01, 0x16, 0x00, 0x14], // lgdt [0x1400]
-    ...[0x0f, 0x01, 0x1e, 0x08, 0x14], // lidt [0x1408]
-    ...[0x0f, 0x20, 0xc0, 0x0c, 0x01, 0x0f, 0x22, 0xc0], // mov eax,cr0; or al,1; mov cr0,eax
-    ...[0xea, 0x20, 0x10, 0x08, 0x00], // jmp 8:0x1020
-  ]);
+const protectedGuest = (code: readonly number[], descriptors: readonly (readonly number[])[] = [], options: CpuOptions = {}) => {
+  const g = guest(
+    [
+      ...[0x0f, 0x01, 0x16, 0x00, 0x14], // lgdt [0x1400]
+      ...[0x0f, 0x01, 0x1e, 0x08, 0x14], // lidt [0x1408]
+      ...[0x0f, 0x20, 0xc0, 0x0c, 0x01, 0x0f, 0x22, 0xc0], // mov eax,cr0; or al,1; mov cr0,eax
+      ...[0xea, 0x20, 0x10, 0x08, 0x00], // jmp 8:0x1020
+    ],
+    { options },
+  );
   g.ram.set([0x66, 0xb8, 0x10, 0x00, 0x8e, 0xd8, 0x8e, 0xc0, 0x8e, 0xd0, 0xe9, 0xd1, 0, 0, 0], 0x1020);
   g.ram.set(code, 0x1100);
   g.ram.set([0x3f, 0, 0, 0x15, 0, 0], 0x1400);
@@ -198,8 +202,14 @@ describe('protected mode', () => {
     expect(cpu.reg(AX) & 0xffffn).toBe(0x010fn);
   });
 
+  test("INT n is an emulation failure in KVM's emulator", () => {
+    const { cpu } = protectedGuest([0xcd, 0x10, 0xf4]);
+    expect(cpu.run(100)).toMatchObject({ kind: 'internalError', suberror: 1 });
+    expect(cpu.rip).toBe(0x1100n);
+  });
+
   test('INT through a gate and IRET back', () => {
-    const { cpu, ram } = protectedGuest([0xf9, 0xcd, 0x10, 0xb8, 1, 0, 0, 0, 0xf4]);
+    const { cpu, ram } = protectedGuest([0xf9, 0xcd, 0x10, 0xb8, 1, 0, 0, 0, 0xf4], [], { emulated: false });
     ram.set([0xf8, 0xcf], 0x610);
     expect(cpu.run(100)).toEqual({ kind: 'hlt' });
     expect([cpu.rip, cpu.reg(AX), cpu.flags() & 1]).toEqual([0x1109n, 1n, 1]);

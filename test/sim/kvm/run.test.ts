@@ -68,6 +68,68 @@ describe('KVM_RUN', () => {
     kit.kernel.close();
   });
 
+  test('INS: SET_REGS moves on from the new RDI and RCX, memory is where the exit said', () => {
+    const kit = new Kit();
+    // mov di, 0x2000; mov cx, 3; cld; rep insb; hlt
+    const guest = kit.guest([0xbf, 0x00, 0x20, 0xb9, 0x03, 0x00, 0xfc, 0xf3, 0x6c, HLT]);
+    expect(guest.step()).toEqual([0, u.KVM_EXIT_IO]);
+    answer(guest, 1, 2, 3);
+    kit.setRegs(guest.vcpu, { rax: 0x5555n });
+    expect(guest.step()).toEqual([0, u.KVM_EXIT_HLT]);
+    expect(kit.regs(guest.vcpu)).toMatchObject({ rax: 0x5555n, rdi: 0x2003n, rcx: 0n, rip: 0x100an });
+    expect(guest.ram.read(0x1000, 4)).toEqual(Uint8Array.of(1, 2, 3, 0));
+    kit.kernel.close();
+  });
+
+  test('SET_SREGS that changes CR0, CR3, CR4 or EFER drops what waits: the instruction is executed anew', () => {
+    for (const [change, again] of [
+      [(sregs: u.kvm_sregs) => (sregs.cr3 = 0x1000n), true],
+      [(sregs: u.kvm_sregs) => (sregs.cr4 = 0x20n), true],
+      [(sregs: u.kvm_sregs) => (sregs.cr2 = 5n), false],
+    ] as const) {
+      const kit = new Kit();
+      const guest = kit.guest(IN);
+      guest.step();
+      answer(guest, 0x99);
+      expect(kit.setSregs(guest.vcpu, change)).toBe(0);
+      expect(guest.step()).toEqual([0, again ? u.KVM_EXIT_IO : u.KVM_EXIT_HLT]);
+      expect(guest.rax).toBe(again ? 0x1234n : 0x1299n);
+      kit.kernel.close();
+    }
+  });
+
+  test('an interrupt window is looked for between turns of the emulator, and at once on hardware', () => {
+    for (const [machine, reason] of [
+      [undefined, u.KVM_EXIT_HLT],
+      [amdSvm72, u.KVM_EXIT_IRQ_WINDOW_OPEN],
+    ] as const) {
+      const kit = new Kit(machine === undefined ? {} : { machine });
+      const guest = kit.guest([0xfb, 0x90, 0x90, HLT]);
+      guest.run.write8(at('request_interrupt_window'), 1);
+      expect(guest.step()).toEqual([0, reason]);
+      kit.kernel.close();
+    }
+    const kit = new Kit();
+    // sti; mov cx, 1000; dec cx; jnz -3; hlt: a turn of 1024 instructions ends inside the loop.
+    const guest = kit.guest([0xfb, 0xb9, 0xe8, 0x03, 0x49, 0x75, 0xfd, HLT]);
+    guest.run.write8(at('request_interrupt_window'), 1);
+    expect(guest.step()).toEqual([0, u.KVM_EXIT_IRQ_WINDOW_OPEN]);
+    expect(kit.regs(guest.vcpu)).toMatchObject({ rip: 0x1004n, rcx: 489n });
+    kit.kernel.close();
+  });
+
+  test('a slot behind which host memory appears later is used from the next run on', () => {
+    const kit = new Kit();
+    const guest = kit.guest([...LOAD.slice(0, 3), ...LOAD]);
+    const file = kit.kernel.memfd('growing');
+    const map = kit.kernel.mmap({ length: 4096, fd: file, view: false });
+    expect(kit.region(guest.vm, { slot: 1, gpa: 0x8000n, hva: map.address })).toBe(0);
+    expect(guest.step()).toEqual([0, u.KVM_EXIT_MMIO]);
+    kit.kernel.ftruncate(file, 4096);
+    expect(guest.step()).toEqual([0, u.KVM_EXIT_HLT]);
+    kit.kernel.close();
+  });
+
   test('a kick before the run ends it once, with the stale reason', () => {
     const kit = new Kit();
     const guest = kit.guest([0xe6, 0x10, HLT]);
