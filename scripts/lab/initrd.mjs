@@ -1,68 +1,44 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 
-/**
- * /init of the lab. The host's root is mounted under /host (read from it only), the checkout and the exchange directory over it by
- * tags of their own, and the command runs in a chroot there: the machine's own Node, libraries and checkout.
- */
-const init = `#!/bin/busybox sh
-/bin/busybox mkdir -p /proc /sys /dev /host
-/bin/busybox --install -s /bin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs dev /dev
-mount -t debugfs debugfs /sys/kernel/debug
-O=trans=virtio,version=9p2000.L,msize=512000
-fail() { echo "kvio-lab: $1"; poweroff -f; }
-mount -t 9p -o $O,cache=loose,ro host /host || fail "cannot mount the host's files"
-mount -t tmpfs tmpfs /host/tmp || fail "no /tmp"
-mkdir -p /host/tmp/kvio-lab /dev/shm /dev/pts
-mount -t devpts devpts /dev/pts
-mount -t 9p -o $O,cache=none exchange /host/tmp/kvio-lab || fail "cannot mount the exchange directory"
-. /host/tmp/kvio-lab/settings
-mkdir -p "/host$CHECKOUT" 2>/dev/null
-mount -t 9p -o $O,cache=loose checkout "/host$CHECKOUT" || fail "cannot mount the checkout"
-for d in dev proc sys; do mount -o rbind /$d /host/$d || mount -o bind /$d /host/$d; done
-mount -t tmpfs tmpfs /host/run
-ip link set lo up 2>/dev/null
-echo booted > /host/tmp/kvio-lab/booted
-if [ "$INTERACTIVE" = 1 ]; then
-  setsid -c chroot /host /bin/sh /tmp/kvio-lab/command </dev/hvc0 >/dev/hvc0 2>&1
-else
-  chroot /host /bin/sh /tmp/kvio-lab/command </dev/null >/dev/vport-out 2>/dev/vport-err
-fi
-echo $? > /host/tmp/kvio-lab/status
-sync
-poweroff -f
-`;
-
-/** Ports of virtio-serial appear as /dev/vportNpM; their names are in sysfs. */
-const ports = `for p in /sys/class/virtio-ports/*; do n=$(cat $p/name 2>/dev/null); case "$n" in kvio.*) ln -sf /dev/$(basename $p) /dev/vport-\${n#kvio.};; esac; done\n`;
-
-/** Makes the initrd and returns its bytes. Needs busybox (static) and cpio. */
-export function makeInitrd(busybox) {
-  const root = mkdtempSync(join(tmpdir(), 'kvio-initrd-'));
-  try {
-    mkdirSync(join(root, 'bin'));
-    copyFileSync(busybox, join(root, 'bin/busybox'));
-    chmodSync(join(root, 'bin/busybox'), 0o755);
-    writeFileSync(join(root, 'init'), init.replace('if [ "$INTERACTIVE"', `${ports}if [ "$INTERACTIVE"`), { mode: 0o755 });
-    const cpio = spawnSync('sh', ['-c', 'find . | LC_ALL=C sort | cpio --quiet -o -H newc --reproducible'], {
-      cwd: root,
-      maxBuffer: 1 << 28,
+/** Makes the initrd below `dir` and returns its path. `modules`: `{ file, parameters }` in the order they are loaded. */
+export function makeInitrd(dir, busybox, modules) {
+  const root = join(dir, 'initrd');
+  mkdirSync(join(root, 'bin'), { recursive: true });
+  copyFileSync(busybox, join(root, 'bin/busybox'));
+  chmodSync(join(root, 'bin/busybox'), 0o755);
+  copyFileSync(join(dirname(fileURLToPath(import.meta.url)), 'init.sh'), join(root, 'init'));
+  chmodSync(join(root, 'init'), 0o755);
+  if (modules.length > 0) {
+    mkdirSync(join(root, 'modules'));
+    const load = modules.map(({ file, parameters }, at) => {
+      copyFileSync(file, join(root, 'modules', `${at}.ko`));
+      return `insmod /modules/${at}.ko ${parameters.join(' ')} || at "cannot load ${file.split('/').at(-1)}"\n`;
     });
-    if (cpio.status !== 0) throw new Error(`cpio failed: ${cpio.stderr}`);
-    return gzipSync(cpio.stdout, { level: 6 });
-  } finally {
-    rmSync(root, { recursive: true, force: true });
+    writeFileSync(join(root, 'modules/load'), load.join(''));
   }
+  const cpio = spawnSync('sh', ['-c', 'find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0 --reproducible'], {
+    cwd: root,
+    maxBuffer: 1 << 28,
+  });
+  if (cpio.status !== 0) throw new Error(`lab: cpio failed: ${cpio.stderr}`);
+  rmSync(root, { recursive: true });
+  const file = join(dir, 'initrd.gz');
+  writeFileSync(file, gzipSync(cpio.stdout, { level: 1 }));
+  return file;
 }
 
-/** Whether a file is a static executable (an initrd has no loader). */
-export function isStatic(file) {
+/** The busybox for the initrd: a static one, since an initrd has no loader. */
+export function findBusybox() {
+  return ['/bin/busybox', '/usr/bin/busybox', '/bin/busybox.static', '/usr/bin/busybox.static'].find(
+    (file) => existsSync(file) && isStatic(file),
+  );
+}
+
+function isStatic(file) {
   const head = readFileSync(file).subarray(0, 4096);
-  return head.readUInt32BE(0) === 0x7f454c46 && !head.includes('/lib64/ld-linux');
+  return head.readUInt32BE(0) === 0x7f454c46 && !head.includes('/ld-linux') && !head.includes('/ld-musl');
 }

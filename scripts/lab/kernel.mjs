@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import {
-  cpSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -10,142 +10,170 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { buildKernel, whyNoBuild } from './build.mjs';
+import { fetchPackage } from './debian.mjs';
+import { ownerLine, step, sweep } from './steps.mjs';
 
-const here = dirname(fileURLToPath(import.meta.url));
-const checkout = join(here, '../..');
+const checkout = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const cache = process.env.KVIO_LAB_CACHE ?? join(checkout, '.cache/lab');
-const version = '7.2';
+const ours = '7.2';
 
-/** Where an image may lie ready: named, cached, or beside the checkout. */
-export function findKernel() {
-  const named = process.env.KVIO_LAB_KERNEL;
-  if (named) {
-    if (!existsSync(named)) throw new Error(`KVIO_LAB_KERNEL names ${named}, which does not exist`);
-    return named;
-  }
+/** What the lab needs of a modular kernel: its files by 9p, its streams by virtio, and what is judged. In no order. */
+const modules = [
+  '9p',
+  '9pnet_virtio',
+  'virtio_pci',
+  'virtio_console',
+  'virtio_iommu',
+  'kvm_amd',
+  'vfio',
+  'vfio_iommu_type1',
+  'vfio_pci',
+  'nvme',
+  'udmabuf',
+];
+
+/** Kernels by name. Those of Debian are its binary packages: KVM and VFIO type1 are modules there, iommufd is absent. */
+export const kernels = {
+  [ours]: { about: 'Linux 7.2 built with kernel.config: KVM (SVM, SW_PROTECTED), VFIO, iommufd with its test interface' },
+  'debian-6.1': {
+    about: "Debian 12's own: KVM and VFIO type1",
+    pattern: /^linux-image-6\.1\.0-\d+-amd64$/,
+    suites: ['bookworm'],
+  },
+  'debian-6.12': {
+    about: "Debian 13's own: KVM and VFIO type1",
+    pattern: /^linux-image-6\.12\.[\w.+~]+-amd64$/,
+    suites: ['trixie', 'bookworm-backports'],
+  },
+};
+
+/** Where our image may lie ready: cached, or beside the checkout. */
+function readyImage() {
   for (const dir of [cache, join(checkout, '../shared/lab')]) {
-    const image = existsSync(dir) && readdirSync(dir).find((name) => name.startsWith(`bzImage-${version}`));
-    if (image) return join(dir, image);
+    const images = existsSync(dir) ? readdirSync(dir).filter((name) => name.startsWith(`bzImage-${ours}.`)) : [];
+    const newest = images.sort((a, b) => a.localeCompare(b, 'en', { numeric: true })).at(-1);
+    if (newest) return join(dir, newest);
   }
   return undefined;
 }
 
-const tools = {
-  make: 'make',
-  gcc: 'gcc',
-  flex: 'flex',
-  bison: 'bison',
-  bc: 'bc',
-  xz: 'xz-utils',
-  kmod: 'kmod',
-  'dpkg-deb': 'dpkg',
-};
-const headers = { '/usr/include/libelf.h': 'libelf-dev', '/usr/include/openssl/ssl.h': 'libssl-dev' };
-
-function missingForBuild() {
-  const have = (tool) => spawnSync('sh', ['-c', `command -v ${tool}`]).status === 0;
-  return [
-    ...Object.entries(tools)
-      .filter(([tool]) => !have(tool))
-      .map(([, pkg]) => pkg),
-    ...Object.entries(headers)
-      .filter(([file]) => !existsSync(file))
-      .map(([, pkg]) => pkg),
-  ];
+/**
+ * A kernel to boot: `{ name, image, modules }`. `which` (default: $KVIO_LAB_KERNEL, else `7.2`) is a name of `kernels`, a file, or `build`: our
+ * kernel, built even where an image is. Ours is cached, else taken from beside the checkout, else built.
+ */
+export async function getKernel(which = process.env.KVIO_LAB_KERNEL || ours) {
+  if (which === 'build') return { name: ours, image: await buildKernel(cache, ours), modules: [] };
+  if (which === ours) return { name: ours, image: readyImage() ?? (await buildKernel(cache, ours)), modules: [] };
+  if (Object.hasOwn(kernels, which)) return debianKernel(which);
+  if (!existsSync(which))
+    throw new Error(`lab: no kernel '${which}': neither a file nor one of ${Object.keys(kernels).join(', ')}, build`);
+  return { name: which, image: which, modules: [] };
 }
 
-function run(what, command, args, options = {}) {
-  const started = Date.now();
-  process.stderr.write(`lab: ${what} … `);
-  const result = spawnSync(command, args, { encoding: 'utf8', maxBuffer: 1 << 28, ...options });
-  process.stderr.write(`${((Date.now() - started) / 1000).toFixed(0)} s\n`);
-  if (result.status !== 0)
-    throw new Error(
-      `lab: ${what} failed (${command} ${args.join(' ')}):\n${(result.stderr || result.stdout || String(result.error)).slice(-3000)}`,
-    );
-  return result.stdout;
+/** Why our kernel is not to be had here without minutes of work, or at all; undefined when it lies ready. */
+export function whyNoKernel() {
+  const named = process.env.KVIO_LAB_KERNEL;
+  if (named && named !== 'build')
+    return Object.hasOwn(kernels, named) || existsSync(named)
+      ? undefined
+      : `KVIO_LAB_KERNEL names ${named}, which does not exist`;
+  if (!named && readyImage()) return undefined;
+  return whyNoBuild() ?? 'there is no image: npm run test:lab builds one (10–20 minutes)';
 }
 
-/** The mirror the machine's own apt uses; the source package is in Debian's newer suites. */
-function mirror() {
-  const lists = [
-    '/etc/apt/sources.list',
-    ...readdirSync('/etc/apt/sources.list.d').map((name) => join('/etc/apt/sources.list.d', name)),
-  ];
-  for (const file of lists) {
-    if (!existsSync(file)) continue;
-    const match = /(?:^URIs:|^deb)\s+(?:\[[^\]]*\]\s+)?(\S*debian\/?)(?:\s|$)/m.exec(readFileSync(file, 'utf8'));
-    if (match) return match[1];
-  }
-  throw new Error('lab: no Debian mirror in /etc/apt: name an image with KVIO_LAB_KERNEL');
+async function debianKernel(name) {
+  const dir = join(cache, name);
+  if (!existsSync(dir)) await fetchDebian(name, dir);
+  return {
+    name,
+    image: join(dir, 'vmlinuz'),
+    modules: readFileSync(join(dir, 'modules.order'), 'utf8')
+      .split('\n')
+      .filter(Boolean)
+      .map((file) => join(dir, file)),
+  };
 }
 
-/** Fetches a package of another suite without touching the machine's own lists. */
-export function fetchPackage(name, into, suites = ['sid']) {
-  const state = mkdtempSync(join(tmpdir(), 'kvio-apt-'));
-  try {
-    mkdirSync(join(state, 'lists/partial'), { recursive: true });
-    const list = join(state, 'sources.list');
-    writeFileSync(list, suites.map((suite) => `deb [trusted=yes] ${mirror()} ${suite} main\n`).join(''));
-    const options = [
-      '-o',
-      `Dir::Etc::SourceList=${list}`,
-      '-o',
-      'Dir::Etc::SourceParts=/dev/null',
-      '-o',
-      `Dir::State::Lists=${join(state, 'lists')}`,
-      '-o',
-      'APT::Sandbox::User=root',
-    ];
-    run(`package lists of ${suites.join(', ')}`, 'apt-get', [...options, 'update']);
-    run(`download ${name}`, 'apt-get', [...options, 'download', name], { cwd: into });
-  } finally {
-    rmSync(state, { recursive: true, force: true });
-  }
-  return join(
-    into,
-    readdirSync(into).find((file) => file.startsWith(`${name}_`)),
-  );
-}
-
-/** Builds the lab's kernel from Debian's source package (10–20 minutes on two cores) and caches it. */
-export function buildKernel() {
-  const missing = missingForBuild();
-  if (missing.length > 0)
-    throw new Error(
-      `lab: to build a kernel install: apt-get install ${missing.join(' ')}\n(or name an image with KVIO_LAB_KERNEL)`,
-    );
+/** Keeps of a kernel package what the lab needs: the image, and modules in an order in which each comes after those it needs. */
+async function fetchDebian(name, dir) {
+  const { pattern, suites } = kernels[name];
   mkdirSync(cache, { recursive: true });
-  const work = mkdtempSync(join(cache, 'build-'));
+  sweep(cache, 'fetch-');
+  const work = mkdtempSync(join(cache, 'fetch-'));
   try {
-    const deb = fetchPackage(`linux-source-${version}`, work);
-    run('unpack the package', 'dpkg-deb', ['-x', deb, work]);
-    const tarball = join(
-      work,
-      'usr/src',
-      readdirSync(join(work, 'usr/src')).find((name) => name.startsWith('linux-source')),
+    writeFileSync(join(work, 'owner'), ownerLine());
+    const choose = (names) => names.sort((a, b) => a.localeCompare(b, 'en', { numeric: true })).at(-1);
+    const deb = await fetchPackage({ pattern, suites, choose, into: work });
+    await step('unpack the package', 'dpkg-deb', ['-x', deb, work]);
+    const image = readdirSync(join(work, 'boot')).find((file) => file.startsWith('vmlinuz-'));
+    const lib = ['lib/modules', 'usr/lib/modules'].map((path) => join(work, path)).find(existsSync);
+    const files = new Map(
+      readdirSync(lib, { recursive: true })
+        .filter((path) => /\.ko(\.(xz|zst))?$/.test(path))
+        .map((path) => [moduleName(path), join(lib, path)]),
     );
-    run('unpack the source', 'tar', ['-xf', tarball, '-C', work]);
-    const source = join(
-      work,
-      readdirSync(work).find((name) => name.startsWith('linux-source') && !name.endsWith('.deb')),
+    const ready = join(work, 'ready');
+    mkdirSync(ready);
+    copyFileSync(join(work, 'boot', image), join(ready, 'vmlinuz'));
+    const order = [];
+    const builtin = new Set(
+      readFileSync(join(lib, readdirSync(lib)[0], 'modules.builtin'), 'utf8')
+        .split('\n')
+        .filter(Boolean)
+        .map(moduleName),
     );
-    cpSync(join(here, 'kernel.config'), join(source, 'kvio.config'));
-    run(
-      'configure',
-      'sh',
-      ['-c', 'make allnoconfig && scripts/kconfig/merge_config.sh -m .config kvio.config && make olddefconfig'],
-      { cwd: source },
-    );
-    run('compile (10–20 minutes)', 'make', [`-j${cpus().length}`, 'bzImage'], { cwd: source });
-    const release = run('release', 'make', ['-s', 'kernelversion'], { cwd: source }).trim();
-    const image = join(cache, `bzImage-${release}`);
-    renameSync(join(source, 'arch/x86/boot/bzImage'), image);
-    return image;
+    const add = (module) => {
+      const path = files.get(module);
+      if (order.includes(`${module}.ko`) || builtin.has(module)) return;
+      if (path === undefined) {
+        process.stderr.write(`lab: ${name} has no module ${module}\n`);
+        return;
+      }
+      const bytes = plain(path);
+      for (const needed of needs(bytes)) add(needed);
+      writeFileSync(join(ready, `${module}.ko`), bytes);
+      order.push(`${module}.ko`);
+    };
+    for (const module of modules) add(module);
+    writeFileSync(join(ready, 'modules.order'), `${order.join('\n')}\n`);
+    try {
+      renameSync(ready, dir);
+    } catch (error) {
+      // another process was faster
+      if (!existsSync(dir)) throw error;
+    }
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
+}
+
+/** A module's name as the kernel has it: the file's, with underscores. */
+function moduleName(path) {
+  return path
+    .split('/')
+    .at(-1)
+    .replace(/\.ko.*/, '')
+    .replaceAll('-', '_');
+}
+
+function plain(path) {
+  const [command] = Object.entries({ xz: '.xz', zstd: '.zst' }).find(([, ending]) => path.endsWith(ending)) ?? [];
+  if (command === undefined) return readFileSync(path);
+  const unpacked = spawnSync(command, ['-dc', path], { maxBuffer: 1 << 28 });
+  if (unpacked.status !== 0) throw new Error(`lab: cannot unpack ${path}: ${unpacked.stderr ?? unpacked.error}`);
+  return unpacked.stdout;
+}
+
+/** The modules a module needs: `depends=` in its .modinfo section. */
+function needs(bytes) {
+  const at = bytes.indexOf('\0depends=');
+  if (at < 0) return [];
+  const text = bytes.subarray(at + 9, bytes.indexOf(0, at + 9)).toString();
+  return text
+    .split(',')
+    .filter(Boolean)
+    .map((name) => name.replaceAll('-', '_'));
 }

@@ -1,67 +1,94 @@
 #!/usr/bin/env node
 import { cpSync } from 'node:fs';
-import { parseArgs } from 'node:util';
-import { devices, variants } from './machines.mjs';
-import { boot } from './qemu.mjs';
+import { boot } from './boot.mjs';
+import { kernels } from './kernel.mjs';
+import { defaults, devices, variants } from './machines.mjs';
 
-const usage = `npm run lab -- [options] [--] COMMAND [ARGUMENTS]
+/** The options before the command: name, what follows it, what it is for. */
+const options = {
+  machine: ['NAME', 'the machine', variants],
+  devices: ['A,B', 'its devices (default: all this QEMU has)', devices],
+  kernel: ['NAME|FILE', `a kernel image, or one of (default: $KVIO_LAB_KERNEL, else 7.2)`, kernels],
+  memory: ['SIZE', `default ${defaults.memory}`],
+  hugepages: ['N', '2 MiB pages'],
+  append: ['WORDS', 'more for the kernel command line'],
+  timeout: ['SECONDS', 'for everything; default 600'],
+  'boot-timeout': ['SECONDS', 'until the command starts; default 120'],
+  out: ['DIR', 'where the files go that the command leaves in $KVIO_LAB_OUT'],
+  tty: ['', 'a terminal for the command (default for bash and sh, when this is one)'],
+};
 
-Boots Linux 7.2 under QEMU (software emulation, no KVM needed) with /dev/kvm, /dev/vfio and /dev/iommu, and runs COMMAND there,
-in this checkout, with this machine's programs. The host's files are read-only, but for the checkout.
+function usage() {
+  const rows = Object.entries(options).flatMap(([name, [value, about, among = {}]]) => [
+    `  ${`--${name} ${value}`.padEnd(26)} ${about}`,
+    ...Object.entries(among).map(([key, entry]) => `      ${key.padEnd(22)} ${entry.about}`),
+  ]);
+  return `npm run lab -- [options] COMMAND [ARGUMENTS]
 
-  --machine NAME     ${Object.entries(variants)
-    .map(([name, { about }]) => `${name}: ${about}`)
-    .join('\n                     ')}
-  --devices A,B      ${Object.entries(devices)
-    .map(([name, { about }]) => `${name}: ${about}`)
-    .join('\n                     ')}
-                     (default: all this QEMU has)
-  --memory SIZE      default 4G            --hugepages N   2 MiB pages
-  --timeout SECONDS  default 600           --out DIR       where files the command leaves in $KVIO_LAB_OUT go
-  COMMAND bash, sh   interactive, when this is a terminal
+Boots a real Linux under QEMU (software emulation, no KVM needed) with /dev/kvm, /dev/vfio and /dev/iommu, and runs COMMAND there, in this
+checkout, with this machine's programs. The host's files are read-only there, but for the checkout. Exit status: the command's; 125 when
+the lab failed. In a terminal session Ctrl-] ends the machine.
+
+${rows.join('\n')}
 `;
+}
 
-const separator = process.argv.indexOf('--');
-const ours = process.argv.slice(2, separator < 0 ? undefined : separator);
-let parsed;
-try {
-  parsed = parseArgs({
-    args: ours,
-    allowPositionals: true,
-    options: {
-      machine: { type: 'string' },
-      devices: { type: 'string' },
-      memory: { type: 'string' },
-      hugepages: { type: 'string' },
-      timeout: { type: 'string' },
-      out: { type: 'string' },
-      help: { type: 'boolean', short: 'h' },
-    },
-  });
-} catch (error) {
-  console.error(`${error.message}\n\n${usage}`);
-  process.exit(2);
+class UsageError extends Error {}
+
+/** Options up to the first word that is none: the rest is the command, with options of its own. */
+function parse(words) {
+  const values = {};
+  const rest = [...words];
+  while (rest[0]?.startsWith('-')) {
+    const word = rest.shift();
+    if (word === '--') break;
+    const [, name, given] = /^--([^=]+)(?:=(.*))?$/s.exec(word) ?? [];
+    if (word === '--help' || word === '-h') return { help: true };
+    if (name === undefined || !Object.hasOwn(options, name)) throw new UsageError(`there is no option ${word}`);
+    values[name] = options[name][0] === '' ? 'yes' : (given ?? rest.shift());
+    if (values[name] === undefined) throw new UsageError(`--${name} needs ${options[name][0]}`);
+  }
+  if (rest.length === 0) throw new UsageError('no command');
+  return { values, command: rest };
 }
-const command = [...parsed.positionals, ...(separator < 0 ? [] : process.argv.slice(separator + 1))];
-if (parsed.values.help || command.length === 0) {
-  console.log(usage);
-  process.exit(parsed.values.help ? 0 : 2);
+
+function numberOf(values, name, otherwise) {
+  const value = Number(values[name] ?? otherwise);
+  if (!(value >= 0)) throw new UsageError(`--${name} needs a number, not '${values[name]}'`);
+  return value;
 }
-const { machine, memory, out } = parsed.values;
-try {
-  const result = await boot({
+
+async function main() {
+  const { help, values, command } = parse(process.argv.slice(2));
+  if (help) {
+    console.log(usage());
+    return 0;
+  }
+  const interactive =
+    process.stdin.isTTY === true && (values.tty !== undefined || (['bash', 'sh'].includes(command[0]) && command.length === 1));
+  if (interactive) console.error('lab: Ctrl-] ends the machine');
+  const { status } = await boot({
     command,
-    ...(machine && { machine }),
-    ...(memory && { memory }),
-    ...(parsed.values.devices !== undefined && { devices: parsed.values.devices.split(',').filter(Boolean) }),
-    hugepages: Number(parsed.values.hugepages ?? 0),
-    timeout: Number(parsed.values.timeout ?? 600),
-    interactive: process.stdin.isTTY === true && ['bash', 'sh'].includes(command[0]) && command.length === 1,
+    ...(values.machine && { machine: values.machine }),
+    ...(values.memory && { memory: values.memory }),
+    ...(values.append && { append: values.append }),
+    ...(values.kernel && { kernel: values.kernel }),
+    ...(values.devices !== undefined && { devices: values.devices.split(',').filter(Boolean) }),
+    hugepages: numberOf(values, 'hugepages', 0),
+    timeout: numberOf(values, 'timeout', 600),
+    bootTimeout: numberOf(values, 'boot-timeout', 120),
+    interactive,
+    ...(process.stdin.isTTY ? {} : { stdin: process.stdin }),
     onOutput: (stream, chunk) => process[stream].write(chunk),
-    collect: (dir) => out && cpSync(dir, out, { recursive: true }),
+    collect: (dir) => values.out && cpSync(dir, values.out, { recursive: true }),
   });
-  process.exitCode = result.status;
+  return status;
+}
+
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => process.exit(125));
+try {
+  process.exitCode = await main();
 } catch (error) {
-  console.error(error.message);
-  process.exitCode = 125;
+  console.error(error instanceof UsageError ? `lab: ${error.message}\n\n${usage()}` : error.message);
+  process.exitCode = error instanceof UsageError ? 2 : 125;
 }

@@ -38,6 +38,7 @@ import { open, readlink } from './paths.ts';
 import { poll, wait } from './poll.ts';
 import type { Process } from './process.ts';
 import { isVcpu } from './vcpu-like.ts';
+import { vfsIoctl } from './vfs-ioctl.ts';
 
 const KVM_RUN = 0xae80;
 const MFD_ALL = MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB | MFD_NOEXEC_SEAL | MFD_EXEC;
@@ -96,10 +97,8 @@ export class SimBackend implements Backend {
     const p = this.#process;
     const file = p.fds.get(fd);
     if (file === undefined) return -EBADF;
-    const result =
-      typeof arg === 'object'
-        ? p.mm.withScratch(arg, (address) => file.ioctl(p, request, address))
-        : file.ioctl(p, request, BigInt.asUintN(64, BigInt(arg)));
+    const call = (word: bigint): number => vfsIoctl(p, fd, file, request, word) ?? file.ioctl(p, request, word);
+    const result = typeof arg === 'object' ? p.mm.withScratch(arg, call) : call(BigInt.asUintN(64, BigInt(arg)));
     p.system.runner.wake();
     return result;
   }

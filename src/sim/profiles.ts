@@ -1,9 +1,13 @@
 import { rangeError, typeError } from '../kernel/errors.ts';
 import type { Machine } from './machine.ts';
+import { amdSvm72 } from './machines/amd-svm-7.2.ts';
+import { intelVmx72 } from './machines/intel-vmx-7.2.ts';
 import { pvm618 } from './machines/pvm-6.18.ts';
 
-/** Machines that come with kvio, by name. Each was asked of a real host. */
-export const profiles: Readonly<Record<string, Machine>> = { [pvm618.name]: pvm618 };
+/** Machines that come with kvio, by name. `pvm-6.18` was asked of a real host; the other two are read in the 7.2 source. */
+export const profiles: Readonly<Record<string, Machine>> = Object.fromEntries(
+  [pvm618, amdSvm72, intelVmx72].map((machine) => [machine.name, machine]),
+);
 
 export const DEFAULT_PROFILE: string = pvm618.name;
 

@@ -267,7 +267,8 @@ export class Runner {
   }
 
   #schedule(): void {
-    this.#pump ??= setImmediate(() => {
+    if (this.#pump !== undefined) return;
+    this.#pump = setImmediate(() => {
       this.#pump = undefined;
       if (!this.#round(undefined) && this.#runs.some((run) => run.done !== undefined && run.idle)) this.#jump();
       for (const completion of this.#completions.splice(0)) completion();

@@ -3,6 +3,7 @@ import { E2BIG, EFAULT } from '../../uapi/sys.ts';
 import { FS, GS } from '../cpu/state.ts';
 import type { Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
+import { notModelled } from './ioctl-table.ts';
 import { applyApicBase } from './sregs.ts';
 import type { Vcpu } from './vcpu.ts';
 
@@ -110,6 +111,12 @@ const setPvEoi: Setter = (value, { vcpu }) => {
   return value & 1n && vcpu.vm.memslots.find(gfn) === undefined ? undefined : value;
 };
 
+/** The write makes KVM store the boot time at this guest address, if there is memory. */
+const setWallClock: Setter = (value, { vcpu }) => {
+  if (value !== 0n && vcpu.vm.memslots.find(Number(value >> 12n)) !== undefined) notModelled('KVM_WALL_CLOCK in guest memory');
+  return value;
+};
+
 const setTsc = (value: bigint, { vcpu }: Access): bigint => {
   if (!vcpu.backend.hostTsc) vcpu.tscOffset = BigInt.asUintN(64, value - vcpu.hostTsc());
   return value;
@@ -148,7 +155,8 @@ function rows(specs: readonly Spec[]): MsrRow[] {
 const common: readonly MsrRow[] = rows([
   [[0x0, 0x1], 0n, readOnly], // P5_MC_ADDR, P5_MC_TYPE
   [0x10, ({ vcpu }) => vcpu.tsc(), setTsc], // TSC
-  [[0x11, 0x12], 0n, any], // KVM_WALL_CLOCK, KVM_SYSTEM_TIME
+  [0x11, 0n, setWallClock], // KVM_WALL_CLOCK
+  [0x12, 0n, any], // KVM_SYSTEM_TIME
   [0x17, 0n, readOnly], // PLATFORM_ID
   [0x1b, ({ vcpu }) => vcpu.apicBase, (value, { vcpu }) => (applyApicBase(vcpu, value) ? value : undefined)], // APICBASE
   [0x2a, 0n, readOnly], // EBL_CR_POWERON
@@ -210,7 +218,8 @@ const common: readonly MsrRow[] = rows([
   [0x641, 0n, readOnly], // PP1_ENERGY_STATUS
   [0x6e0, 0n, ignored], // TSC_DEADLINE (needs an in-kernel LAPIC)
   [0xda0, 0n, readOnly], // XSS
-  [[0x4b564d00, 0x4b564d01], 0n, any], // KVM_WALL_CLOCK_NEW, KVM_SYSTEM_TIME_NEW
+  [0x4b564d00, 0n, setWallClock], // KVM_WALL_CLOCK_NEW
+  [0x4b564d01, 0n, any], // KVM_SYSTEM_TIME_NEW
   [0x4b564d02, 0n, zeroOnly], // KVM_ASYNC_PF_EN (needs an in-kernel LAPIC)
   [0x4b564d03, 0n, maskedTo(~0x3en)], // KVM_STEAL_TIME
   [0x4b564d04, 0n, setPvEoi], // KVM_PV_EOI_EN
@@ -264,6 +273,16 @@ const vendor: Readonly<Record<Machine['backend'], readonly MsrRow[]>> = {
 
 const tables: Map<Machine['backend'], Map<number, MsrRow>> = new Map();
 
+/** The two numbers of one register: KVM_WALL_CLOCK_NEW and KVM_SYSTEM_TIME_NEW are the old ones. */
+const ALIASES: ReadonlyMap<number, number> = new Map([
+  [0x4b564d00, 0x11],
+  [0x4b564d01, 0x12],
+]);
+
+function accessOf(vcpu: Vcpu, index: number, host: boolean): Access {
+  return { vcpu, index: ALIASES.get(index) ?? index, host };
+}
+
 function rowOf(machine: Machine, index: number): MsrRow | undefined {
   let table = tables.get(machine.backend);
   if (table === undefined) {
@@ -285,16 +304,17 @@ function listed(machine: Machine, index: number): boolean {
 
 /** undefined: there is no such MSR (the guest takes #GP). */
 export function getMsr(vcpu: Vcpu, index: number, host: boolean): bigint | undefined {
-  return read({ vcpu, index, host }) ?? (host && listed(vcpu.vm.machine, index) ? 0n : undefined);
+  return read(accessOf(vcpu, index, host)) ?? (host && listed(vcpu.vm.machine, index) ? 0n : undefined);
 }
 
 /** False: refused (the guest takes #GP). */
 export function setMsr(vcpu: Vcpu, index: number, value: bigint, host: boolean): boolean {
   const row = rowOf(vcpu.vm.machine, index);
   if (row === undefined) return host && value === 0n && listed(vcpu.vm.machine, index);
-  const stored = row.set(value, { vcpu, index, host });
+  const access = accessOf(vcpu, index, host);
+  const stored = row.set(value, access);
   if (stored === undefined) return false;
-  vcpu.msrs.set(index, stored);
+  vcpu.msrs.set(access.index, stored);
   return true;
 }
 

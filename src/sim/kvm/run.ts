@@ -36,10 +36,9 @@ const SYNC = [
   { flag: BigInt(KVM_SYNC_X86_EVENTS), offset: RUN.sync_events, store: storeEvents, load: loadEvents },
 ] as const;
 
-/** Paravirtual clocks that KVM would keep writing into guest memory: [MSR, bit that turns it on, name]. */
+/** Paravirtual clocks that KVM would keep writing into guest memory: [MSR, name]. */
 const PV_WRITERS = [
   [0x12, 'KVM_SYSTEM_TIME'],
-  [0x4b564d01, 'KVM_SYSTEM_TIME_NEW'],
   [0x4b564d03, 'KVM_STEAL_TIME'],
 ] as const;
 
@@ -52,6 +51,9 @@ export function runSlice(vcpu: Vcpu, fuel: number, first: boolean, pending: Pend
   vcpu.bus.beginSlice();
   try {
     result = (first ? enter(vcpu, pending) : undefined) ?? guest(vcpu, fuel, pending);
+  } catch (error) {
+    if (!(error instanceof HostPageFault)) throw error;
+    result = -EFAULT;
   } finally {
     vcpu.bus.endSlice();
   }
@@ -108,15 +110,8 @@ function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   vcpu.rflagsHigh = 0;
   const windowRequested = vcpu.run.view.getUint8(RUN.request_interrupt_window) !== 0;
   vcpu.cpu.windowRequested = windowRequested && vcpu.backend.turn === undefined;
-  try {
-    return exitOf(
-      vcpu,
-      windowRequested && vcpu.backend.turn !== undefined ? turns(vcpu, fuel, vcpu.backend.turn) : vcpu.cpu.run(fuel),
-    );
-  } catch (error) {
-    if (error instanceof HostPageFault) return -EFAULT;
-    throw error;
-  }
+  const turn = windowRequested ? vcpu.backend.turn : undefined;
+  return exitOf(vcpu, turn === undefined ? vcpu.cpu.run(fuel) : turns(vcpu, fuel, turn));
 }
 
 /** A backend that emulates in turns of so many instructions looks for an interrupt window only between two of them. */

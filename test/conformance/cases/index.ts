@@ -3,7 +3,9 @@ import type { Case } from '../case.ts';
 import { eventfdMemfdCases } from './eventfd-memfd.ts';
 import { fileCases } from './files.ts';
 import { guestCases } from './guests.ts';
+import { memoryCases } from './memory.ts';
 import { memslotCases } from './memslots.ts';
+import { otherStateCases } from './other-state.ts';
 import { refusalCases } from './refusals.ts';
 import { registerCases } from './registers.ts';
 import { runCases } from './run.ts';
@@ -18,8 +20,10 @@ export const cases: readonly Case[] = [
   ...memslotCases,
   ...registerCases,
   ...stateCases,
+  ...otherStateCases,
   ...runCases,
   ...guestCases,
+  ...memoryCases,
   ...eventfdMemfdCases,
   ...refusalCases,
 ];

@@ -209,6 +209,46 @@ export const runCases: Case[] = [
     },
     { needs: { features: ['async', 'kick'] } },
   ),
+  define(
+    'kvm/run/kick-through-a-dup',
+    section,
+    (kernel, see) => {
+      const guest = startGuest(kernel, [0xf4]);
+      const twin = kernel.dup(guest.vcpu);
+      kernel.kick(twin);
+      see.call('a kick of the dup ends the run of the other', () => kernel.run(guest.vcpu));
+      kernel.kick(guest.vcpu);
+      see.call('and the other way round', () => kernel.run(twin));
+      see.call('KVM_RUN by ioctl', () => kernel.ioctl(twin, KVM_RUN));
+      see.note('exit_reason', guest.run.get('exit_reason'));
+      kernel.kick(twin);
+      kernel.close(twin);
+      see.call('the kick outlives the descriptor it came through', () => kernel.run(guest.vcpu));
+    },
+    { needs: { features: ['kick'] } },
+  ),
+  define(
+    'kvm/run/async-queue-and-close',
+    section,
+    async (kernel, see) => {
+      const code = [0xb0, 1, 0xe6, 0x10, 0xb0, 2, 0xe6, 0x10, 0xeb, 0xfe]; // two OUTs, then jmp $
+      const guest = startGuest(kernel, code);
+      const first = kernel.runAsync(guest.vcpu);
+      const second = kernel.runAsync(guest.vcpu);
+      await see.wait('the first', () => first);
+      await see.wait('the second', () => second);
+      see.note('al: both have run', getRegs(kernel, guest.vcpu).rax);
+      const running = kernel.runAsync(guest.vcpu);
+      kernel.close(guest.vm);
+      kernel.kick(guest.vcpu);
+      await see.wait('the VM descriptor closed meanwhile', () => running);
+      const last = kernel.runAsync(guest.vcpu);
+      kernel.close(guest.vcpu);
+      await see.wait('the vCPU descriptor closed meanwhile', () => last);
+      see.call('it is closed', () => kernel.run(guest.vcpu));
+    },
+    { needs: { features: ['async', 'kick'] } },
+  ),
   define('kvm/run/cs-base', section, (kernel, see) => {
     const { vm, vcpu } = newVcpu(kernel);
     const ram = addRam(kernel, vm, 0, 0xfffff000n, 0x1000);

@@ -245,7 +245,11 @@ describe('KVM_RUN', () => {
     const guest = kit.guest([HLT]);
     const bytes = u.kvm_msrs.encode({ nmsrs: 1, entries: [{ index: 0x4b564d01, reserved: 0, data: 0x2001n }] });
     expect(kit.io(guest.vcpu, u.KVM_SET_MSRS, bytes)).toBe(1);
-    expect(() => kit.kernel.run(guest.vcpu)).toThrow(/KVM_SYSTEM_TIME_NEW/);
+    expect(() => kit.kernel.run(guest.vcpu)).toThrow(/KVM_SYSTEM_TIME/);
+    const wallClock = (gpa: bigint): Uint8Array =>
+      u.kvm_msrs.encode({ nmsrs: 1, entries: [{ index: 0x11, reserved: 0, data: gpa }] });
+    expect(() => kit.io(guest.vcpu, u.KVM_SET_MSRS, wallClock(0x2000n))).toThrow(/KVM_WALL_CLOCK/);
+    expect(kit.io(guest.vcpu, u.KVM_SET_MSRS, wallClock(0x9000n))).toBe(1);
     kit.kernel.close();
   });
 
