@@ -60,6 +60,8 @@ function choose({ machine = defaults.machine, devices: named }) {
   for (const name of named ?? defaults.devices) {
     const { requires } = devices[name];
     if (requires !== undefined && !hasModel(requires)) absent[name] = `this QEMU has no ${requires}`;
+    const reason = variants[machine].without?.[name];
+    if (reason !== undefined) absent[name] = reason;
   }
   const refused = Object.values(named ? absent : {});
   if (refused.length > 0) throw new Error(`lab: ${refused.join('; ')}`);

@@ -58,9 +58,10 @@ else
   cat /tmp/out >/port-out & OUT=$!
   cat /tmp/err >/port-err & ERR=$!
   cat /port-in >/tmp/in 2>/dev/null &
-  chroot /host /bin/sh /tmp/kvio-lab/command </tmp/in >/tmp/out 2>/tmp/err
+  # in a subshell: opening a pipe blocks, and the end of a child would interrupt it
+  (exec chroot /host /bin/sh /tmp/kvio-lab/command </tmp/in >/tmp/out 2>/tmp/err)
   echo $? > /host/tmp/kvio-lab/status
-  (sleep 2; kill $OUT $ERR 2>/dev/null) &
+  (sleep 5; kill $OUT $ERR 2>/dev/null) &
   wait $OUT $ERR
 fi
 at "ending"

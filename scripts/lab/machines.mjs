@@ -1,6 +1,7 @@
 /**
- * The machines the lab can boot, as data. `args` are QEMU's, `append` goes to the kernel command line. Devices are named sets,
- * so that a case can ask for what it needs; `requires` names a QEMU device model that older versions lack.
+ * The machines the lab can boot, as data. `args` are QEMU's, `append` goes to the kernel command line. Devices are named sets, so that a
+ * case can ask for what it needs; `requires` names a QEMU device model that older versions lack, `without` the sets a machine cannot
+ * have, and why. Devices have fixed addresses: the same function is at the same place on every machine.
  */
 
 const q35 = ['-machine', 'q35,kernel-irqchip=off'];
@@ -14,7 +15,7 @@ export const variants = {
     append: 'intel_iommu=on iommu=nopt',
   },
   amd: {
-    about: 'AMD IOMMU; panics on its timer unless the IO-APIC is off and one CPU runs',
+    about: 'AMD IOMMU; one CPU, no IO-APIC: the kernel panics on its timer otherwise',
     cpus: 1,
     machine: q35,
     args: ['-device', 'amd-iommu'],
@@ -24,8 +25,9 @@ export const variants = {
     about: 'virtio-iommu: no interrupt remapping, no dirty tracking',
     cpus: 2,
     machine: q35,
-    args: ['-device', 'virtio-iommu-pci'],
+    args: ['-device', 'virtio-iommu-pci,addr=1e.0'],
     append: 'iommu=nopt vfio_iommu_type1.allow_unsafe_interrupts=1',
+    without: { shared: 'the virtio-iommu refuses an endpoint behind a PCI bridge, and Linux then registers none at all' },
   },
   none: {
     about: 'no IOMMU: noiommu VFIO only',
@@ -36,45 +38,45 @@ export const variants = {
   },
 };
 
-/** x-speed: a root port without it cannot be hot-reset. romfile= spares the boot-ROM package. */
-const rootPort = (n) => ['-device', `pcie-root-port,id=rp${n},x-speed=2_5,chassis=${n},slot=${n}`];
+/** x-speed: a root port without it cannot be hot-reset. romfile= spares the boot-ROM package, the hub a warning. */
+const rootPort = (n) => ['-device', `pcie-root-port,id=rp${n},x-speed=2_5,chassis=${n},slot=${n},addr=${(n + 3).toString(16)}.0`];
+const nic = (model, bus) => ['-netdev', `hubport,id=${model},hubid=0`, '-device', `${model},bus=${bus},netdev=${model},romfile=`];
+const edu = 'edu,dma_mask=0xffffffffffffffff';
 
 export const devices = {
   edu: {
-    about: 'two edu (1234:11e8), each in a group of its own, no reset method',
-    args: () => ['-device', 'edu,dma_mask=0xffffffffffffffff', '-device', 'edu,dma_mask=0xffffffffffffffff'],
+    about: 'two edu (1234:11e8) at 00:02.0 and 00:03.0, each in a group of its own, no reset method',
+    args: () => ['-device', `${edu},addr=2.0`, '-device', `${edu},addr=3.0`],
   },
   nvme: {
     about: 'nvme behind a root port (flr, bus)',
     args: (scratch) => [
       ...rootPort(1),
-      '-drive',
-      `file=${scratch('nvme.img', 16 << 20)},if=none,id=nvme0,format=raw`,
-      '-device',
-      'nvme,bus=rp1,serial=kvio-lab,drive=nvme0',
+      ...['-drive', `file=${scratch('nvme.img', 16 << 20)},if=none,id=nvme0,format=raw`],
+      ...['-device', 'nvme,bus=rp1,serial=kvio-lab,drive=nvme0'],
     ],
   },
   e1000e: {
     about: 'e1000e behind a root port (pm, bus; INTx, MSI, MSI-X)',
-    args: () => [...rootPort(2), '-device', 'e1000e,bus=rp2,romfile='],
+    args: () => [...rootPort(2), ...nic('e1000e', 'rp2')],
   },
-  testdev: { about: 'pci-testdev', args: () => ['-device', 'pci-testdev'] },
+  shared: {
+    about: 'edu and pci-testdev, two functions of one slot behind a PCIe-to-PCI bridge: one group with the bridge',
+    args: () => [
+      ...rootPort(3),
+      ...['-device', 'pcie-pci-bridge,id=pb,bus=rp3'],
+      ...['-device', `${edu},bus=pb,addr=1.0,multifunction=on`, '-device', 'pci-testdev,bus=pb,addr=1.1'],
+    ],
+  },
+  testdev: { about: 'pci-testdev at 00:08.0', args: () => ['-device', 'pci-testdev,addr=8.0'] },
+  functions: {
+    about: 'edu and pci-testdev, two functions of slot 00:09: one group',
+    args: () => ['-device', `${edu},addr=9.0,multifunction=on`, '-device', 'pci-testdev,addr=9.1'],
+  },
   igb: {
     about: 'igb behind a root port: SR-IOV with 8 VFs',
     requires: 'igb',
-    args: () => [...rootPort(3), '-device', 'igb,bus=rp3,romfile='],
-  },
-  shared: {
-    about: 'edu and pci-testdev behind a PCIe-to-PCI bridge: one group',
-    args: () => [
-      ...rootPort(4),
-      '-device',
-      'pcie-pci-bridge,id=pb,bus=rp4',
-      '-device',
-      'edu,bus=pb,addr=1',
-      '-device',
-      'pci-testdev,bus=pb,addr=2',
-    ],
+    args: () => [...rootPort(7), ...nic('igb', 'rp7')],
   },
 };
 

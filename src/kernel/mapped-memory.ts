@@ -44,7 +44,7 @@ export class MappedMemory implements Memory {
     const length = into === undefined ? (what as number) : into.byteLength;
     this.#range(offset, length, 'read');
     const target = into ?? new Uint8Array(length);
-    const bytes = this.mapping.bytes;
+    const bytes = this.#plain();
     if (bytes === undefined) this.#done(this.mapping.copyOut(offset, target), 'read', offset);
     else target.set(bytes.subarray(offset, offset + length));
     return target;
@@ -53,7 +53,7 @@ export class MappedMemory implements Memory {
   write(offset: number, from: Uint8Array): void {
     const source = check.bytes(from, 'bytes');
     this.#range(offset, source.byteLength, 'write');
-    const bytes = this.mapping.bytes;
+    const bytes = this.#plain();
     if (bytes === undefined) this.#done(this.mapping.copyIn(offset, source), 'write', offset);
     else bytes.set(source, offset);
   }
@@ -128,8 +128,13 @@ export class MappedMemory implements Memory {
     this.mapping.unmap();
   }
 
+  /** The view, where the accessors may use it. */
+  #plain(): Uint8Array | undefined {
+    return this.mapping.exact === true ? undefined : this.mapping.bytes;
+  }
+
   #dataView(): DataView | undefined {
-    const bytes = this.mapping.bytes;
+    const bytes = this.#plain();
     if (bytes === undefined) return undefined;
     return (this.#view ??= new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength));
   }

@@ -43,12 +43,14 @@ export type Width = 1 | 2 | 4 | 8;
 
 /**
  * What a back end gives for a mapping; `MappedMemory` (core) makes a `Memory` of it. Offsets are validated by the caller.
- * `load` and `store` are used only where `bytes` is absent; a negative *number* from `load`, or from any other, is −errno.
+ * `load` and `store` are used where `bytes` is absent or `exact` is set; a negative *number* from `load`, or from any other, is −errno.
  */
 export interface Mapping {
   readonly address: bigint;
   readonly length: number;
   readonly bytes: Uint8Array | undefined;
+  /** `bytes` cannot show every page as the kernel has it (the simulator, where pages are shared piecemeal): the accessors ask `load` and `store`. */
+  readonly exact?: boolean;
   load(offset: number, width: Width): number | bigint;
   store(offset: number, width: Width, value: number | bigint): number;
   copyOut(offset: number, into: Uint8Array): number;

@@ -9,6 +9,7 @@ export class SimMapping implements Mapping {
   readonly address: bigint;
   readonly length: number;
   readonly bytes: Uint8Array | undefined;
+  readonly exact: boolean;
   readonly #mm: AddressSpace;
   readonly #start: number;
   readonly #span: number;
@@ -21,6 +22,7 @@ export class SimMapping implements Mapping {
     this.address = BigInt(vma.start);
     this.length = length;
     const { backing, page } = vma;
+    this.exact = view?.apart === true;
     if (view === undefined) return;
     this.bytes = new Uint8Array(view.buffer, view.offset, length);
     this.#closeView = () => backing.closeView?.(page, this.#span / PAGE_SIZE);

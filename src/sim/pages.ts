@@ -10,6 +10,8 @@ export interface PageRef {
   readonly u8: Uint8Array;
   readonly view: DataView;
   readonly offset: number;
+  /** A view that does not share every page with the backing: only its accessors are exact. */
+  readonly apart?: boolean;
 }
 
 /** The longest piece of memory one view can cover here: one SharedArrayBuffer (4 GiB on Node 20). */

@@ -126,7 +126,7 @@ function makeBytes(name: string, arg: Argument & { is: 'bytes' }): string[] {
 function patched(name: string, { at, ref, what, plus }: Patch): string {
   const view = `new DataView(${name}.buffer)`;
   if (what === 'fd') return `${view}.setInt32(${at}, ${ref}${plus ? ` + ${plus}` : ''}, true);`;
-  return `${view}.setBigUint64(${at}, ${ref}.address${plus ? ` + ${number(BigInt(plus))}n` : ''}, true);`;
+  return `${view}.setBigUint64(${at}, ${ref}.address${plus ? ` + ${plus}n` : ''}, true);`;
 }
 
 /** The stretches that are not zero. */

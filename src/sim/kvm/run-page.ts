@@ -46,7 +46,7 @@ export const RUN: Readonly<Record<RunField, number>> = {
 /**
  * What the vCPU descriptor maps. Any other page is SIGBUS on touch. Page 2 belongs to the VM: every vCPU's mapping shows the same one. The
  * pages live in one piece so that a mapping has `bytes`; only the first vCPU's piece can hold the VM's ring itself, so that in the
- * `bytes` of another vCPU's three-page mapping the third page is a page of its own.
+ * `bytes` of another vCPU's three-page mapping the third page is a page of its own (its accessors reach the ring).
  */
 export class RunPages implements Backing {
   readonly notifiers: Set<() => void> = new Set();
@@ -78,7 +78,8 @@ export class RunPages implements Backing {
   openView(index: number, count: number): PageRef | undefined {
     if (index + count > VCPU_MMAP_PAGES) return undefined;
     if (index === KVM_COALESCED_MMIO_PAGE_OFFSET) return this.#ring.#open(index);
-    return this.#open(index);
+    const apart = this.#ring !== this && index + count > KVM_COALESCED_MMIO_PAGE_OFFSET;
+    return { ...this.#open(index), apart };
   }
 
   closeView(index: number): void {

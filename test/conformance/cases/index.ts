@@ -9,6 +9,7 @@ import { otherStateCases } from './other-state.ts';
 import { refusalCases } from './refusals.ts';
 import { registerCases } from './registers.ts';
 import { runCases } from './run.ts';
+import { settingsCases } from './settings.ts';
 import { stateCases } from './state.ts';
 import { systemCases } from './system.ts';
 import { vcpuCases } from './vcpu.ts';
@@ -21,6 +22,7 @@ export const cases: readonly Case[] = [
   ...registerCases,
   ...stateCases,
   ...otherStateCases,
+  ...settingsCases,
   ...runCases,
   ...guestCases,
   ...memoryCases,

@@ -1,0 +1,185 @@
+/** Two kernels, call by call: the simulator first, which says whether it models the call; then the real one; then both are compared. */
+import type { Kernel } from 'kvio';
+import { type IoctlRow, ioctlByName, ioctlByRequest, kvm_run, type Struct, touchedLength, userPointers } from 'kvio/uapi';
+import { NOT_MODELLED } from '../conformance/case.ts';
+import { BUDGET, type Call, perform, type Seen, Side, Unbound } from './call.ts';
+import { title } from './paste.ts';
+import { hideVolatile } from './volatile.ts';
+
+/** The two kernels of one sequence, fresh. */
+export interface Pair {
+  real(): Kernel;
+  sim(): Kernel;
+  /** `NAME (KIND)` of ioctls the simulator has a handler of: what it may have begun before it says that it does not model something. */
+  readonly modelled: ReadonlySet<string>;
+}
+
+export class Tally {
+  sequences = 0;
+  calls = 0;
+  /** Steps that were skipped because a pointer in them names memory a real kernel must not be given. */
+  guarded = 0;
+  /** Calls skipped on both, by what is not modelled. */
+  readonly notModelled: Map<string, number> = new Map();
+  /** Sequences that ended early, by reason. */
+  readonly cut: Map<string, number> = new Map();
+}
+
+export const count = (map: Map<string, number>, key: string): void => void map.set(key, (map.get(key) ?? 0) + 1);
+
+/** The two kernels do not agree. */
+export class Difference extends Error {
+  readonly call: Call;
+  readonly label: string;
+  readonly real: string;
+  readonly sim: string;
+
+  constructor(call: Call, label: string, real: string, sim: string) {
+    super(`${title(call)}: ${label}\n    real: ${real}\n    sim:  ${sim}`);
+    this.call = call;
+    this.label = label;
+    this.real = real;
+    this.sim = sim;
+  }
+
+  /** The same for differences that most likely have one cause. */
+  get signature(): string {
+    const what = this.call.do === 'ioctl' ? (this.call.name ?? 'ioctl') : this.call.do === 'edit' ? this.call.set.name : this.call.do;
+    const values = /^[A-Z]|^\d+$/.test(this.real + this.sim) ? `: ${this.real} / ${this.sim}` : `: ${this.real.split(':')[0]}`;
+    return `${what} ${this.label.replace(/\d+/g, '')}${values}`;
+  }
+}
+
+/** The sequence cannot go on in lock-step; nothing is wrong. */
+export class Cut extends Error {}
+
+export class Lockstep {
+  readonly real: Side;
+  readonly sim: Side;
+  readonly program: Call[] = [];
+  readonly #pair: Pair;
+  readonly #tally: Tally;
+
+  constructor(pair: Pair, tally: Tally) {
+    this.#pair = pair;
+    this.#tally = tally;
+    this.sim = new Side(pair.sim());
+    try {
+      this.real = new Side(pair.real());
+    } catch (error) {
+      this.sim.kernel.close();
+      throw error;
+    }
+  }
+
+  /** Performs the call on both and compares. What both showed; undefined where it was skipped on both. */
+  perform(call: Call): readonly Seen[] | undefined {
+    if (!this.#admissible(call)) {
+      this.#tally.guarded++;
+      return undefined;
+    }
+    const sim = this.#simulate(call);
+    if (sim === undefined) return undefined;
+    this.program.push(call);
+    this.#tally.calls++;
+    const real = perform(this.real, call);
+    compare(call, real, sim);
+    return real;
+  }
+
+  close(): void {
+    this.sim.kernel.close();
+    this.real.kernel.close();
+  }
+
+  #simulate(call: Call): Seen[] | undefined {
+    const started = clock(this.sim.kernel);
+    let seen: Seen[];
+    try {
+      seen = perform(this.sim, call);
+    } catch (error) {
+      if (error instanceof Unbound) throw error;
+      this.program.push(call);
+      throw new Difference(call, 'returned', 'an answer', `threw ${String((error as Error).stack ?? error)}`);
+    }
+    const failed = seen.find(({ value }) => typeof value === 'string' && (value.startsWith(NOT_MODELLED) || value === DEADLOCK));
+    if (failed !== undefined) {
+      const what = failed.value === DEADLOCK ? 'a vCPU that sleeps for ever' : String(failed.value).slice(NOT_MODELLED.length);
+      const brief = what.replace(/ \(([0-9a-f]{2} ?)+\)| at cs .*/g, '');
+      count(this.#tally.notModelled, brief);
+      if (this.#begun(call)) throw new Cut(`not modelled: ${brief}`);
+      return undefined;
+    }
+    if (call.do === 'run' && seen[0]!.value === 'EINTR' && clock(this.sim.kernel) - started >= BUDGET * 0.99e6)
+      throw new Cut('the guest does not end within its budget');
+    return seen;
+  }
+
+  /** May the simulator have done a part of the call before it found what it does not model? */
+  #begun(call: Call): boolean {
+    if (call.do === 'run' || call.do === 'edit') return true;
+    if (call.do !== 'ioctl' || call.name === undefined) return false;
+    return ['kvm', 'vm', 'vcpu'].some((kind) => this.#pair.modelled.has(`${call.name} (${kind})`));
+  }
+
+  /** The guard of a real kernel would throw where the simulator would answer: such calls are left out, on both. */
+  #admissible(call: Call): boolean {
+    if (call.do !== 'ioctl' || call.unsafe || call.arg.is !== 'bytes' || !this.real.kernel.features.guard) return true;
+    const row = ioctlByRequest(call.request, kindOf(call.fd));
+    return row === undefined || safe(row, this.real.bytes(call.arg), this.real.kernel);
+  }
+}
+
+const DEADLOCK = 'ERR_KVIO_DEADLOCK';
+const LOW = 0x1_0000n;
+const HIGH = 1n << 47n;
+
+/** Names of descriptors begin with their kind. */
+const kindOf = (name: string): string => name.replace(/\d+$/, '');
+
+function safe(row: IoctlRow, bytes: Uint8Array, kernel: Kernel): boolean {
+  if (row.arg !== 'pointer' || touchedLength(row, bytes) > bytes.length) return false;
+  return userPointers(row, bytes).every(
+    ({ address, length }) =>
+      length === 0n || address >= HIGH || address + length <= LOW || kernel.memoryAt(address, length) !== undefined,
+  );
+}
+
+/** Simulated nanoseconds; 0 on a real kernel. */
+const clock = (kernel: Kernel): number => Number((kernel as { now?: bigint }).now ?? 0n);
+
+export function compare(call: Call, real: readonly Seen[], sim: readonly Seen[]): void {
+  for (let at = 0; at < Math.max(real.length, sim.length); at++) {
+    const [a, b] = [real[at], sim[at]];
+    const label = (a ?? b)!.label;
+    if (a?.value instanceof Uint8Array && b?.value instanceof Uint8Array) {
+      const name = call.do === 'ioctl' ? call.name : call.do === 'edit' ? call.get.name : undefined;
+      hideVolatile(name, a.value);
+      hideVolatile(name, b.value);
+      if (Buffer.compare(a.value, b.value) !== 0) throw new Difference(call, label, ...spread(call, label, a.value, b.value));
+    } else if (a?.value !== b?.value) throw new Difference(call, label, show(a?.value), show(b?.value));
+  }
+}
+
+const show = (value: Seen['value'] | undefined): string =>
+  value instanceof Uint8Array ? Buffer.from(value).toString('hex').slice(0, 64) : String(value ?? 'nothing');
+
+/** The bytes that differ, with the member they belong to where the struct is known. */
+function spread(call: Call, label: string, real: Uint8Array, sim: Uint8Array): [string, string] {
+  const differing: number[] = [];
+  for (let at = 0; at < Math.max(real.length, sim.length); at++) if (real[at] !== sim[at]) differing.push(at);
+  const [first, last] = [differing[0]!, differing.at(-1)!];
+  const from = first & ~7;
+  const to = Math.min(real.length, (last | 7) + 1, from + 32);
+  const hex = (bytes: Uint8Array): string => Buffer.from(bytes.subarray(from, to)).toString('hex').replace(/(.{16})(?=.)/g, '$1 ');
+  const where = place(call, label, first);
+  return [`${where} at ${first} (${differing.length} bytes): ${hex(real)}`, `${where} at ${first}: ${hex(sim)}`];
+}
+
+function place(call: Call, label: string, at: number): string {
+  const name = label === 'kvm_run' ? undefined : call.do === 'ioctl' ? call.name : call.do === 'edit' ? call.get.name : undefined;
+  const struct = name === undefined ? (label === 'kvm_run' ? (kvm_run as Struct<unknown>) : undefined) : ioctlByName(name)?.struct;
+  const field = struct?.fields.filter((one) => one.offset <= at && at < one.offset + Math.max(1, one.size)).at(0);
+  const inner = field?.dims.length === 0 ? field.struct?.fields.find((one) => one.offset <= at - field.offset && at - field.offset < one.offset + one.size) : undefined;
+  return field === undefined ? 'byte' : inner === undefined ? field.name : `${field.name}.${inner.name}`;
+}
