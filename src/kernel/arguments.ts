@@ -70,20 +70,22 @@ export function text(value: unknown, name: string): string {
   return value;
 }
 
-/** Any ArrayBuffer view as bytes. A detached one is a TypeError: it has no bytes, not zero of them. */
+/** Any ArrayBuffer view as bytes. One on a detached or shrunk buffer is a TypeError: it has no bytes, not zero of them. */
 export function bytes(value: unknown, name: string): Uint8Array {
+  if (value instanceof Uint8Array && value.byteLength > 0) return value;
   if (!ArrayBuffer.isView(value)) throw typeError(`${name} must be a Uint8Array or another view of bytes, not ${show(value)}`);
-  if (value.byteLength === 0 && isDetached(value.buffer)) throw typeError(`${name} is a view on a detached ArrayBuffer`);
+  if (!inBounds(value)) throw typeError(`${name} is a view on a detached or shrunk ArrayBuffer`);
   return value instanceof Uint8Array ? value : new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
 }
 
-/** ArrayBuffer.prototype.detached is newer than Node 20; making a view tells as well. */
-function isDetached(buffer: ArrayBufferLike): boolean {
+/** Such a typed array has length 0, but its methods throw; such a DataView already throws for its length. */
+function inBounds(view: ArrayBufferView): boolean {
   try {
-    new Uint8Array(buffer);
-    return false;
-  } catch {
+    if (view instanceof DataView) return view.byteLength >= 0;
+    Uint8Array.prototype.at.call(view as Uint8Array, 0);
     return true;
+  } catch {
+    return false;
   }
 }
 

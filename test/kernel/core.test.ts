@@ -72,7 +72,13 @@ describe('descriptors', () => {
     expect(() => kernel.ioctl(-1, undefined as never)).toThrow(/request must be an integer, not undefined/);
     const detached = new Uint8Array(8);
     structuredClone(detached, { transfer: [detached.buffer] });
-    expect(() => kernel.read(fd, detached)).toThrow(/into is a view on a detached ArrayBuffer/);
+    const shrunk = new ArrayBuffer(16, { maxByteLength: 16 } as never);
+    const beyond = new Uint8Array(shrunk, 8, 8);
+    (shrunk as unknown as { resize(length: number): void }).resize(4);
+    for (const view of [detached, new DataView(new ArrayBuffer(8)), beyond]) {
+      if (view instanceof DataView) structuredClone(view.buffer, { transfer: [view.buffer] });
+      expect(() => kernel.read(fd, view as Uint8Array)).toThrow(/into is a view on a detached or shrunk ArrayBuffer/);
+    }
     expect(kernel.read(fd, new Uint8Array(0))).toBe(0);
     expect(() => kernel.ioctl(fd, -1)).toThrow(/request must be an integer from 0/);
     expect(() => kernel.ioctl(fd, 1, 2n ** 64n)).toThrow(/arg must fit 64 bits/);
