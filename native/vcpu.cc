@@ -375,7 +375,14 @@ napi_value Forget(napi_env env, napi_callback_info info) {
   return args.result(0);
 }
 
+/// The signal that kicks; below 0 where none is free.
+napi_value KickSignal(napi_env env, napi_callback_info info) {
+  Args args(env, info);
+  return args.result(kickSignal());
+}
+
 const Export rows[] = {
+    {"kickSignal", KickSignal},
     {"kick", Kick},         {"kickById", KickById}, {"kickerId", KickerId},
     {"runAsync", RunAsync}, {"forget", Forget},
 };

@@ -4,7 +4,7 @@ import * as check from './arguments.ts';
 import type { Backend, KernelFeatures, KernelKind, Kicker, Stat } from './backend.ts';
 import { KernelError, type KernelErrorDetails, NotAvailable, rangeError, typeError, VcpuBusy } from './errors.ts';
 import { Holder, kindOfPath, type Rule, type TrackedFile } from './files.ts';
-import { foreignDescriptor, type GuardContext, guardBytes, guardWord } from './guard.ts';
+import { argumentAt, foreignDescriptor, type GuardContext, guardBytes, guardWord } from './guard.ts';
 import { showAs } from './inspect.ts';
 import { keepAlive, keepsAlive } from './keepalive.ts';
 import type {
@@ -174,11 +174,11 @@ export class KernelCore implements Kernel {
       given = arg instanceof MappedMemory ? this.#address(arg) : check.word(arg, 'arg');
       if (guarded && this.#guard.pointers) guardWord(this.#guard, row, request, given, file.holder);
     }
-    if (guarded && row?.inFds !== undefined && this.#namesForeign(row, given)) return -EBADF;
+    if (guarded && row?.inFds !== undefined && this.#namesForeign(row, given, file.holder)) return -EBADF;
     const result = this.backend.ioctl(fd, request, given);
     if (result < 0 || row === undefined) return result;
     if (rule.remembered) {
-      const bytes = this.#argumentBytes(given, row);
+      const bytes = this.#argumentBytes(given, row, file.holder);
       if (bytes !== undefined) this.#remember(row, bytes, file);
     }
     return row.returns === undefined ? result : this.#made(row, result, file);
@@ -538,15 +538,15 @@ export class KernelCore implements Kernel {
   }
 
   /** What the kernel reads: the bytes given, or those at the address given. */
-  #argumentBytes(given: Uint8Array | bigint, row: IoctlRow): Uint8Array | undefined {
+  #argumentBytes(given: Uint8Array | bigint, row: IoctlRow, holder: Holder): Uint8Array | undefined {
     if (typeof given !== 'bigint') return given;
     const memory = this.#memory.find(given, BigInt(row.size));
-    return memory?.read(Number(given - memory.address), memory.length - Number(given - memory.address));
+    return memory === undefined ? undefined : argumentAt(memory, given, row, holder);
   }
 
   /** A struct may name descriptors: one that is open in this process but not of this kernel (libuv's, say) is never acted on. */
-  #namesForeign(row: IoctlRow, given: Uint8Array | bigint): boolean {
-    const bytes = this.#guard.pointers ? this.#argumentBytes(given, row) : undefined;
+  #namesForeign(row: IoctlRow, given: Uint8Array | bigint, holder: Holder): boolean {
+    const bytes = this.#guard.pointers ? this.#argumentBytes(given, row, holder) : undefined;
     if (bytes === undefined) return false;
     const isForeign = (fd: number): boolean => !this.#files.has(fd) && typeof this.backend.fstat(fd) !== 'number';
     return foreignDescriptor(row, bytes, isForeign) !== undefined;

@@ -1,6 +1,6 @@
 import { inDescriptors, type State, touchedLength, userPointers } from '../uapi/extents.ts';
 import type { IoctlRow } from '../uapi/ioctls.ts';
-import { rangeError, typeError } from './errors.ts';
+import { KernelError, rangeError, typeError } from './errors.ts';
 import type { Holder } from './files.ts';
 import type { MappedMemory } from './mapped-memory.ts';
 
@@ -65,13 +65,34 @@ export function guardWord(context: GuardContext, row: IoctlRow | undefined, requ
     );
   }
   if (neverMapped(arg, BigInt(row.size))) return;
-  const memory = context.memoryAt(arg, 1n);
+  const memory = context.memoryAt(arg, BigInt(row.size));
   if (memory === undefined) throw notInMemory(row.name, 'its argument', arg, BigInt(row.size));
-  const offset = Number(arg - memory.address);
-  const bytes = memory.read(offset, memory.length - offset);
+  if (row.tail === undefined && row.pointers === undefined) return;
+  const bytes = argumentAt(memory, arg, row, holder);
+  if (bytes === undefined) return;
   const needed = touchedLength(row, bytes, stateOf(holder));
   if (bytes.byteLength < needed) throw notInMemory(row.name, 'its argument', arg, BigInt(needed));
   guardPointers(context, row, bytes, holder);
+}
+
+/** Enough for every fixed part and every string of the table. */
+const HEAD = 4096;
+
+/**
+ * The argument's bytes as they lie in Memory: all that the kernel will touch, or as far as the Memory goes. Undefined where they cannot
+ * be read: then the kernel cannot either, and answers EFAULT before it follows anything.
+ */
+export function argumentAt(memory: MappedMemory, address: bigint, row: IoctlRow, holder: Holder): Uint8Array | undefined {
+  const offset = Number(address - memory.address);
+  const left = memory.length - offset;
+  try {
+    const head = memory.read(offset, Math.min(left, Math.max(row.size, HEAD)));
+    const needed = touchedLength(row, head, stateOf(holder));
+    return needed <= head.byteLength ? head : memory.read(offset, Math.min(left, needed));
+  } catch (error) {
+    if (error instanceof KernelError) return undefined;
+    throw error;
+  }
 }
 
 const stateOf =

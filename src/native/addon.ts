@@ -48,6 +48,8 @@ export interface Addon {
   copyIn(mapping: number, offset: number, from: Uint8Array): number;
 
   // vcpu.cc
+  /** The number of the signal that kicks; below 0 where none was free. */
+  kickSignal(): number;
   kick(vcpu: number): number;
   kickById(id: bigint): number;
   kickerId(vcpu: number): number;

@@ -7,6 +7,8 @@ import { Events } from './events.ts';
 import { map } from './mapping.ts';
 import { type State, stateOf } from './state.ts';
 
+const KVM_SET_SIGNAL_MASK = 0x4004ae8b;
+
 const arenas: WeakMap<Addon, Arenas> = new WeakMap();
 
 function arenasOf(addon: Addon): Arenas {
@@ -77,9 +79,19 @@ export class NativeBackend implements Backend {
     } else if (typeof arg === 'bigint') {
       this.#state.i64[1] = arg;
     } else {
-      return this.#addon.callBytes(arg);
+      return this.#addon.callBytes(request === KVM_SET_SIGNAL_MASK ? this.#kickable(arg) : arg);
     }
     return this.#call();
+  }
+
+  /** struct kvm_signal_mask { len, sigset } with the kick's signal let through: no mask may make a run unstoppable. */
+  #kickable(mask: Uint8Array): Uint8Array {
+    const bit = this.#addon.kickSignal() - 1;
+    const at = 4 + (bit >> 3);
+    if (bit < 0 || at >= mask.byteLength) return mask;
+    const copy = mask.slice();
+    copy[at] = copy[at]! & ~(1 << (bit & 7));
+    return copy;
   }
 
   read(fd: number, into: Uint8Array): number {

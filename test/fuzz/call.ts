@@ -55,8 +55,10 @@ export type Call =
   | { readonly do: 'dup'; readonly fd: Ref; readonly as: Ref; readonly command?: number }
   | { readonly do: 'fcntl'; readonly fd: Ref; readonly command: number; readonly value: number }
   | { readonly do: 'fstat'; readonly fd: Ref }
-  | { readonly do: 'read' | 'write'; readonly fd: Ref; readonly bytes: Uint8Array }
-  | { readonly do: 'pread' | 'pwrite'; readonly fd: Ref; readonly bytes: Uint8Array; readonly offset: bigint }
+  | { readonly do: 'read'; readonly fd: Ref; readonly bytes: Uint8Array }
+  | { readonly do: 'write'; readonly fd: Ref; readonly bytes: Uint8Array }
+  | { readonly do: 'pread'; readonly fd: Ref; readonly bytes: Uint8Array; readonly offset: bigint }
+  | { readonly do: 'pwrite'; readonly fd: Ref; readonly bytes: Uint8Array; readonly offset: bigint }
   | { readonly do: 'poll'; readonly fd: Ref; readonly events: number }
   | { readonly do: 'eventfd'; readonly initval: number; readonly flags: number; readonly as: Ref }
   | { readonly do: 'memfd'; readonly flags: number; readonly as: Ref }

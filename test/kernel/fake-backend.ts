@@ -65,7 +65,8 @@ export class FakeBackend implements Backend {
   };
 
   mmap = ({ length, view }: MapRequest): Mapping => {
-    const bytes = new Uint8Array(new SharedArrayBuffer(length));
+    // Larger than that: what lies beyond is never touched here.
+    const bytes = new Uint8Array(new SharedArrayBuffer(Math.min(length, 2 ** 20)));
     const address = this.#address;
     this.#address += BigInt(Math.ceil(length / 4096) * 4096) + 0x1_0000n;
     const name = address.toString(16);

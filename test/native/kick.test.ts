@@ -34,6 +34,15 @@ describe.skipIf(missing() !== undefined)('running and kicking on /dev/kvm', () =
     expect(guest.exitReason).toBe(KVM_EXIT_HLT);
   });
 
+  test('no signal mask keeps a kick or a budget out', () => {
+    const guest = makeGuest(kernel, spin);
+    const mask = new Uint8Array(12).fill(0xff);
+    new DataView(mask.buffer).setUint32(0, 8, true);
+    kernel.ioctl(guest.vcpu, 0x4004ae8b, mask);
+    expect(kernel.run(guest.vcpu, { budget: 20 })).toBe(EINTR);
+    expect(mask.subarray(4).every((byte) => byte === 0xff)).toBe(true);
+  });
+
   test('a kick is not lost where the run page is written as a whole in between', () => {
     const guest = makeGuest(kernel, hello);
     kernel.kick(guest.vcpu);

@@ -1,6 +1,6 @@
 /** KVM_SET_USER_MEMORY_REGION(2): slots that exist and do not, ranges that touch, overlap and wrap, addresses inside and outside memory. */
 import { KVM_SET_USER_MEMORY_REGION, KVM_SET_USER_MEMORY_REGION2, kvm_userspace_memory_region2 } from 'kvio/uapi';
-import type { Call, Patch } from '../call.ts';
+import type { Call, Patch, Ref } from '../call.ts';
 import type { Choices } from '../choices.ts';
 import { type Answer, type Step, succeeded } from '../step.ts';
 import { put } from '../struct-bytes.ts';
@@ -13,7 +13,7 @@ export interface Region {
   readonly size: bigint;
   readonly hva: SlotMemory;
   /** KVM_SET_USER_MEMORY_REGION2, with this for guest_memfd. */
-  readonly second?: { readonly guest_memfd: bigint; readonly offset: bigint };
+  readonly second?: { readonly guest_memfd: bigint | Ref; readonly offset: bigint };
 }
 
 const at = (path: string): { at: number; size: number } => ({
@@ -38,7 +38,8 @@ export function* setRegion(vm: Descriptor, region: Region): Generator<Call, void
   if ('memory' in hva) patches.push({ at: MEMBERS.hva.at, ref: hva.memory, what: 'address', plus: hva.offset });
   else put(bytes, MEMBERS.hva, hva.address);
   if (second !== undefined) {
-    put(bytes, GUEST_MEMFD.fd, second.guest_memfd);
+    if (typeof second.guest_memfd === 'bigint') put(bytes, GUEST_MEMFD.fd, second.guest_memfd);
+    else patches.push({ at: GUEST_MEMFD.fd.at, ref: second.guest_memfd, what: 'fd', plus: 0 });
     put(bytes, GUEST_MEMFD.offset, second.offset);
   }
   const name = second === undefined ? 'KVM_SET_USER_MEMORY_REGION' : 'KVM_SET_USER_MEMORY_REGION2';
@@ -116,7 +117,8 @@ export const memslot: Step = function* (c, w) {
 
 function second(c: Choices, w: World): Pick<Region, 'second'> {
   if (!c.chance(0.4)) return {};
-  // Only numbers that no file has: descriptors are another number on each kernel.
-  void w;
-  return { second: { guest_memfd: BigInt.asUintN(32, c.pick([0n - 1n, 0x7fff_ffffn, 0x100000n])), offset: c.pick([0n, 0x1000n, 1n, 1n << 63n, (1n << 64n) - 0x1000n]) } };
+  const open = w.live();
+  const nobody = BigInt.asUintN(32, c.pick([-1n, 0x7fff_ffffn, 0x100000n]));
+  const guest_memfd = open.length > 0 && c.chance(0.5) ? c.pick(open).name : nobody;
+  return { second: { guest_memfd, offset: c.pick([0n, 0x1000n, 1n, 1n << 63n, (1n << 64n) - 0x1000n]) } };
 }

@@ -1,0 +1,93 @@
+/** Sequence after sequence, drawn and shrunk by fast-check, until the time is over or the kernels differ. */
+import fc from 'fast-check';
+import { type Pair, Tally } from './lockstep.ts';
+import { printCase, title } from './paste.ts';
+import { play, type Tapes } from './sequence.ts';
+import { type Shrunk, shrinkProgram } from './shrink.ts';
+import type { Area } from './step.ts';
+
+export interface FuzzOptions {
+  readonly area: Area;
+  readonly pair: Pair;
+  readonly seed: number;
+  /** Most milliseconds; shrinking comes on top. */
+  readonly time: number;
+  /** Most sequences. */
+  readonly sequences?: number;
+  /** Stop at so many different differences. Default 1. */
+  readonly differences?: number;
+  /** Sequences of batches before this one are not played: to come back to one that was found. */
+  readonly batch?: number;
+  readonly report?: (finding: Finding) => void;
+}
+
+export interface Finding extends Shrunk {
+  readonly batch: number;
+  readonly seed: number;
+}
+
+export interface Verdict {
+  readonly tally: Tally;
+  readonly findings: readonly Finding[];
+  readonly batches: number;
+}
+
+const STEPS = 30;
+/** Words of a step's tape; one that needs more goes on with zeros. */
+const WORDS = 40;
+const BATCH = 100;
+/** Tries and milliseconds fast-check may spend on making a sequence smaller. */
+const SHRINK = { runs: 1500, time: 15_000 };
+
+const word = fc.noBias(fc.nat(0xffff_ffff));
+const tape = fc.array(word, { minLength: 12, maxLength: WORDS, size: 'max' });
+const tapes: fc.Arbitrary<Tapes> = fc.array(tape, { minLength: 1, maxLength: STEPS + 1, size: 'max' });
+
+/** Batch after batch, each with a seed of its own: the same seed draws the same sequences. */
+export function fuzz({ area, pair, seed, time, sequences = Infinity, differences = 1, batch = 0, report }: FuzzOptions): Verdict {
+  const tally = new Tally();
+  const known = new Set<string>();
+  const findings: Finding[] = [];
+  const end = Date.now() + time;
+  let at = batch;
+  for (; Date.now() < end && tally.sequences < sequences && findings.length < differences; at++) {
+    const found = runBatch(area, pair, batchSeed(seed, at), tally, known, () => Date.now() > end || tally.sequences >= sequences);
+    if (found === undefined) continue;
+    known.add(found.difference.signature);
+    const finding = { ...shrinkProgram(pair, found), seed, batch: at };
+    findings.push(finding);
+    report?.(finding);
+  }
+  return { tally, findings, batches: at - batch };
+}
+
+/** fast-check takes seeds of 32 bits. */
+const batchSeed = (seed: number, batch: number): number => (Math.imul(seed, 0x9e3779b1) + Math.imul(batch, 0x85ebca6b)) | 0;
+
+function runBatch(area: Area, pair: Pair, seed: number, tally: Tally, known: ReadonlySet<string>, over: () => boolean): Shrunk | undefined {
+  let best: Shrunk | undefined;
+  let shrinking = { runs: SHRINK.runs, until: 0 };
+  const quiet = new Tally();
+  const property = fc.property(tapes, (drawn) => {
+    if (best === undefined ? over() : shrinking.runs-- <= 0 || Date.now() > shrinking.until) return;
+    const { program, difference } = play(area, pair, drawn, best === undefined ? tally : quiet, known);
+    if (difference === undefined || (best !== undefined && best.difference.signature !== difference.signature)) return;
+    if (best === undefined) shrinking = { runs: SHRINK.runs, until: Date.now() + SHRINK.time };
+    best = { program, difference };
+    throw difference;
+  });
+  fc.check(property, { seed, numRuns: BATCH });
+  return best;
+}
+
+/** A finding as text: what differs, the case, and how to see it again. */
+export function showFinding({ program, difference, seed, batch }: Finding, area: string, options: string): string {
+  return [
+    `difference: ${difference.message}`,
+    `  in ${program.length} calls: ${program.map(title).join('; ')}`,
+    '',
+    printCase(`${area}/fuzz/${seed}-${batch}`, program),
+    '',
+    `to see it again: npm run fuzz -- --area ${area} --seed ${seed} --batch ${batch}${options}`,
+  ].join('\n');
+}

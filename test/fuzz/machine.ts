@@ -1,0 +1,61 @@
+/** The simulated machine that is like a host: the profile of its kind, with the tables this host gives. */
+import type { Kernel } from 'kvio';
+import { type Machine, openSim, profiles } from 'kvio/sim';
+import * as k from 'kvio/uapi';
+import { identify } from '../conformance/identity.ts';
+import { cpuidBytes, cpuidEntries } from '../conformance/machine.ts';
+import type { Pair } from './lockstep.ts';
+
+/** The profile for a real kernel, by what it answers: release and backend; or why there is none. */
+export function profileFor(kernel: Kernel): Machine | string {
+  const identity = identify(kernel);
+  if (identity === undefined) return 'no /dev/kvm';
+  const found = Object.values(profiles).find((machine) => identify(openSim({ machine }))?.split('+')[0] === identity.split('+')[0]);
+  return found ?? `the simulator has no machine like ${identity} (it has: ${Object.keys(profiles).join(', ')})`;
+}
+
+/** CPUID, MSR lists and clock rate of a profile are those of the host it was captured on: here they are replaced by this host's. */
+export function likeHost(machine: Machine, kernel: Kernel): Machine {
+  const kvm = kernel.open('/dev/kvm');
+  const vm = kernel.ioctl(kvm, k.KVM_CREATE_VM, 0);
+  const cpuid = (request: number) => {
+    const bytes = cpuidBytes([], 256, 256);
+    kernel.ioctl(kvm, request, bytes);
+    return cpuidEntries(bytes).map(({ function: leaf, index, flags, eax, ebx, ecx, edx }) => ({ function: leaf, index, flags, eax, ebx, ecx, edx }));
+  };
+  const list = (request: number): number[] => {
+    const bytes = new Uint8Array(4 + 4 * 1024);
+    const view = new DataView(bytes.buffer);
+    view.setUint32(0, 1024, true);
+    kernel.ioctl(kvm, request, bytes);
+    return Array.from({ length: view.getUint32(0, true) }, (_, at) => view.getUint32(4 + 4 * at, true));
+  };
+  const featureMsrs = list(k.KVM_GET_MSR_FEATURE_INDEX_LIST).map((index): [number, bigint] => {
+    const bytes = new Uint8Array(24);
+    const view = new DataView(bytes.buffer);
+    view.setUint32(0, 1, true);
+    view.setUint32(8, index, true);
+    kernel.ioctl(kvm, k.KVM_GET_MSRS, bytes);
+    return [index, view.getBigUint64(16, true)];
+  });
+  const made: Machine = {
+    ...machine,
+    kvm: {
+      ...machine.kvm,
+      cpuid: cpuid(k.KVM_GET_SUPPORTED_CPUID),
+      emulatedCpuid: cpuid(k.KVM_GET_EMULATED_CPUID),
+      msrs: list(k.KVM_GET_MSR_INDEX_LIST),
+      featureMsrs,
+      tscKhz: kernel.ioctl(vm, k.KVM_GET_TSC_KHZ),
+    },
+  };
+  kernel.close(vm);
+  kernel.close(kvm);
+  return made;
+}
+
+/** A pair of a kernel that is opened by `real`, and the simulator as that machine. */
+export function pairWith(real: () => Kernel, machine: Machine): Pair {
+  const modelled = new Set(openSim({ machine }).coverage().flatMap(({ area, name }) => (area === 'ioctl' ? [name] : [])));
+  return { real, sim: () => openSim({ machine }), modelled };
+}

@@ -1,0 +1,72 @@
+/** `npm run fuzz`, once compiled: runs under plain node, also in the lab. Run by scripts/fuzz/main.mjs. */
+import { parseArgs } from 'node:util';
+import { openSim, profiles } from 'kvio/sim';
+import { hostKernel } from '../conformance/candidates.ts';
+import { areas } from './areas.ts';
+import { fuzz, showFinding } from './fuzz.ts';
+import { likeHost, pairWith, profileFor } from './machine.ts';
+import type { Pair } from './lockstep.ts';
+import type { Area } from './step.ts';
+
+const { values } = parseArgs({
+  options: {
+    area: { type: 'string', default: 'kvm' },
+    seconds: { type: 'string', default: '60' },
+    seed: { type: 'string', default: '1' },
+    sequences: { type: 'string' },
+    differences: { type: 'string', default: '1' },
+    batch: { type: 'string', default: '0' },
+    kernel: { type: 'string', default: 'native' },
+  },
+});
+
+const area = areas[values.area];
+if (area === undefined) {
+  console.error(`--area must be one of ${Object.keys(areas).join(', ')}, not ${values.area}`);
+  process.exitCode = 2;
+} else if ('notRun' in area) console.log(`${values.area}: not run, because ${area.notRun}`);
+else {
+  const pair = pairOf(values.kernel);
+  if (typeof pair === 'string') console.log(`${values.area}: not run: ${pair}`);
+  else run(area, pair.pair, pair.what);
+}
+
+/** The real kernel of this host and a machine like it, or why there is none; `sim`: the simulator against itself. */
+function pairOf(kind: string): { pair: Pair; what: string } | string {
+  if (kind === 'sim') {
+    const machine = Object.values(profiles)[0]!;
+    return { pair: pairWith(() => openSim({ machine }), machine), what: `sim ${machine.name} against itself` };
+  }
+  const found = hostKernel(kind === 'ffi' ? 'ffi' : 'native');
+  if ('missing' in found) return found.missing;
+  const { open } = found.candidate;
+  const kernel = open();
+  const profile = profileFor(kernel);
+  const machine = typeof profile === 'string' ? profile : likeHost(profile, kernel);
+  const { release } = kernel;
+  kernel.close();
+  if (typeof machine === 'string') return machine;
+  return { pair: pairWith(open, machine), what: `${kind} ${release} and sim ${machine.name}` };
+}
+
+function run(chosen: Area, pair: Pair, what: string): void {
+  const seconds = Number(values.seconds);
+  const seed = Number(values.seed);
+  console.log(`fuzzing ${chosen.name}: ${what}, seed ${seed}, ${seconds} s`);
+  const started = Date.now();
+  const { tally, findings, batches } = fuzz({
+    ...{ area: chosen, pair, seed, time: seconds * 1000, differences: Number(values.differences), batch: Number(values.batch) },
+    ...(values.sequences === undefined ? {} : { sequences: Number(values.sequences) }),
+    report: (finding) => console.log(`\n${showFinding(finding, chosen.name, '')}\n`),
+  });
+  const spent = (Date.now() - started) / 1000;
+  const sorted = (map: ReadonlyMap<string, number>) => [...map].sort(([, a], [, b]) => b - a);
+  for (const [what, times] of sorted(tally.cut)) console.log(`  ended early ${times} times: ${what}`);
+  for (const [what, times] of sorted(tally.notModelled)) console.log(`  not modelled ${times} times: ${what}`);
+  const notModelled = [...tally.notModelled.values()].reduce((sum, times) => sum + times, 0);
+  console.log(`${tally.sequences} sequences in ${batches} batches (${Math.round(tally.sequences / spent)}/s), ${tally.calls} calls on both`);
+  console.log(`${tally.guarded} calls not made: they name memory a real kernel must not be given`);
+  console.log(`${notModelled} calls not modelled, of ${tally.notModelled.size} kinds`);
+  console.log(`${findings.length} differences`);
+  process.exitCode = findings.length === 0 ? 0 : 1;
+}
