@@ -2,6 +2,7 @@ import { outDescriptors } from '../uapi/extents.ts';
 import { type IoctlRow, ioctlByRequest } from '../uapi/ioctls.ts';
 import * as check from './arguments.ts';
 import type { Backend, KernelFeatures, KernelKind, Kicker, Stat } from './backend.ts';
+import { inTurn, runFor, waitFor } from './blocking.ts';
 import { KernelError, type KernelErrorDetails, NotAvailable, rangeError, typeError, VcpuBusy } from './errors.ts';
 import { Holder, kindOfPath, type Rule, type TrackedFile } from './files.ts';
 import { argumentAt, foreignDescriptor, type GuardContext, guardBytes, guardWord } from './guard.ts';
@@ -277,32 +278,12 @@ export class KernelCore implements Kernel {
     return fds.map((_, index) => words[index * 3 + 2]!);
   }
 
-  waitAsync(fd: number, events: number = POLLIN, { signal, ref = true }: WaitOptions = {}): Promise<number> {
+  waitAsync(fd: number, events: number = POLLIN, options: WaitOptions = {}): Promise<number> {
     return new Promise((resolve, reject) => {
       const file = this.#file(fd, 'waitAsync');
       check.integer(events, 'events', 0, 0xffff);
-      if (!this.features.async) throw new NotAvailable(`waitAsync: the ${this.kind} kernel has synchronous calls only`);
-      signal?.throwIfAborted();
-      const settle = (): void => {
-        file.waits.delete(cancelled);
-        signal?.removeEventListener('abort', aborted);
-      };
-      const started = this.backend.wait(fd, events, ref, (revents) => {
-        settle();
-        if (revents < 0) reject(new KernelError(revents, 'epoll_ctl', { fd }));
-        else resolve(revents);
-      });
-      if (typeof started === 'number') throw new KernelError(started, 'epoll_ctl', { fd });
-      const stop = (reason: unknown): void => {
-        settle();
-        started.cancel();
-        reject(reason);
-      };
-      const cancelled = (): void =>
-        stop(new KernelError(EBADF, 'waitAsync', { fd, note: 'the descriptor was closed meanwhile' }));
-      const aborted = (): void => stop(signal?.reason);
-      file.waits.add(cancelled);
-      signal?.addEventListener('abort', aborted, { once: true });
+      this.#asynchronous('waitAsync');
+      waitFor(this.backend, file, fd, events, options).then(resolve, reject);
     });
   }
 
@@ -381,39 +362,15 @@ export class KernelCore implements Kernel {
   }
 
   runAsync(vcpu: number, options: RunAsyncOptions = {}): Promise<number> {
-    const file = this.#files.get(vcpu);
-    if (file === undefined || file.kind !== 'vcpu') return Promise.reject(this.#notVcpu(vcpu, 'runAsync'));
-    const start = (): Promise<number> => this.#runNow(vcpu, file, options);
-    const turn = file.tail === undefined ? start() : file.tail.then(start, start);
-    file.tail = turn;
-    const done = (): void => {
-      if (file.tail === turn) file.tail = undefined;
-    };
-    turn.then(done, done);
-    return turn;
-  }
-
-  #runNow(vcpu: number, file: TrackedFile, { budget, signal }: RunAsyncOptions): Promise<number> {
-    return new Promise((resolve, reject) => {
-      if (!this.features.async) throw new NotAvailable(`runAsync: the ${this.kind} kernel has synchronous calls only`);
-      if (this.#files.get(vcpu) !== file) throw this.#notVcpu(vcpu, 'runAsync');
-      signal?.throwIfAborted();
-      const kick = (): void => {
-        if (file.running) this.backend.kick(vcpu);
-      };
-      signal?.addEventListener('abort', kick, { once: true });
-      file.running = true;
-      const started = this.backend.runAsync(vcpu, budget === undefined ? 0 : this.#budget(budget), (result, error) => {
-        file.running = false;
-        signal?.removeEventListener('abort', kick);
-        if (error === undefined) resolve(result);
-        else reject(error);
+    const start = (): Promise<number> =>
+      new Promise((resolve, reject) => {
+        if (this.#files.get(vcpu) !== file || file?.kind !== 'vcpu') throw this.#notVcpu(vcpu, 'runAsync');
+        this.#asynchronous('runAsync');
+        const budget = options.budget === undefined ? 0 : this.#budget(options.budget);
+        runFor(this.backend, file, vcpu, budget, options.signal).then(resolve, reject);
       });
-      if (started >= 0) return;
-      file.running = false;
-      signal?.removeEventListener('abort', kick);
-      throw new KernelError(started, 'ioctl', { request: 'KVM_RUN', fd: vcpu });
-    });
+    const file = this.#files.get(vcpu);
+    return file === undefined ? start() : inTurn(file, start);
   }
 
   kick(vcpu: number): void {
@@ -426,6 +383,10 @@ export class KernelCore implements Kernel {
     const kicker = this.backend.kicker(vcpu);
     if (kicker === undefined) throw new NotAvailable(`kicker: the ${this.kind} kernel cannot interrupt a vCPU`);
     return kicker;
+  }
+
+  #asynchronous(call: string): void {
+    if (!this.features.async) throw new NotAvailable(`${call}: the ${this.kind} kernel has synchronous calls only`);
   }
 
   #kickable(vcpu: number, call: string): void {
