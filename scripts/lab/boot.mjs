@@ -29,7 +29,8 @@ export function missingTools() {
  * the machine did not boot, hung, or was killed, with where it was.
  *
  * options: command (argv), machine, devices, kernel, memory, hugepages, append, timeout and bootTimeout (s), env, stdin (a stream),
- * interactive, onOutput(stream, chunk), signal (AbortSignal). Files the command leaves in $KVIO_LAB_OUT are for `collect(dir)`.
+ * interactive, onOutput(stream, chunk), signal (AbortSignal). Files the command leaves in $KVIO_LAB_OUT are for `collect(dir)`, also
+ * those of a command that did not end.
  */
 export async function boot(options) {
   const missing = missingTools();
@@ -72,6 +73,12 @@ const shellQuote = (word) => `'${String(word).replaceAll("'", `'\\''`)}'`;
 
 /** Directories the lab puts something else at: programs of the host that live there are shared under a tag of their own. */
 const hidden = ['/tmp/', '/run/', '/dev/', '/proc/', '/sys/'];
+
+/** A NIC of the lab has nobody to talk to. */
+const harmless = /warning: nic \S+ has no peer/;
+
+/** Of a backtrace only the functions say where the machine is. */
+const registers = /^(Code|FS|CS|CR2|PKRU|R[A-Z]P|R[A-Z0-9]{1,2}|RIP: 0033|Hardware name|CPU): /;
 
 class Run {
   #dir;
@@ -221,8 +228,8 @@ class Run {
       }
     }
     const status = this.#file(join(this.#exchange, 'status')).trim();
-    if (status === '' || why !== undefined) throw new Error(this.#complaint(why, said));
     this.#options.collect?.(join(this.#exchange, 'out'));
+    if (status === '' || why !== undefined) throw new Error(this.#complaint(why, said));
     const { chosen, absent } = this.#plan;
     return { status: Number(status), seconds: (Date.now() - started) / 1000, devices: chosen, absent };
   }
@@ -249,10 +256,15 @@ class Run {
 
   #complaint(why, said) {
     const machine = `lab: the machine '${this.#plan.machine}'`;
-    const last = this.#console(60);
+    const last = this.#console(200)
+      .split('\n')
+      .filter((line) => !registers.test(line))
+      .slice(-100)
+      .join('\n');
     const complaint = said
       .split('\n')
-      .filter((line) => line !== '')
+      .filter((line) => line !== '' && !harmless.test(line))
+      .slice(0, 4)
       .map((line) => `\n${line}`)
       .join('');
     if (last === '') return `${machine} ${why ?? 'did not start'}; its console is empty.${complaint}`;

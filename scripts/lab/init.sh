@@ -39,9 +39,12 @@ done
 where() {
   at "what runs:"
   for p in /proc/[0-9]*; do
-    [ -s $p/cmdline ] || continue
-    echo "  $(basename $p) $(sed 's/.*) \(.\).*/\1/' $p/stat) in $(cat $p/wchan 2>/dev/null): $(tr '\0' ' ' <$p/cmdline | cut -c 1-160)"
+    line=$(tr '\0' ' ' <$p/cmdline 2>/dev/null | cut -c 1-160)
+    case "$line" in '' | cat\ /tmp/* | cat\ /port-*) continue ;; esac
+    state=$(sed 's/.*) \(.\).*/\1/' $p/stat)
+    [ $(basename $p) = 1 ] || echo "  $(basename $p) $state in $(cat $p/wchan 2>/dev/null), syscall $(cut -d' ' -f1 $p/syscall 2>/dev/null): $line"
   done
+  echo 8 >/proc/sys/kernel/printk
   echo l >/proc/sysrq-trigger
   echo w >/proc/sysrq-trigger
   at "(end)"

@@ -6,6 +6,9 @@
 
 const q35 = ['-machine', 'q35,kernel-irqchip=off'];
 
+/** Without interrupt remapping a device could forge any interrupt: VFIO and iommufd refuse it unless told. */
+const unsafe = 'vfio_iommu_type1.allow_unsafe_interrupts=1 iommufd.allow_unsafe_interrupts=1';
+
 export const variants = {
   vtd: {
     about: 'Intel VT-d with interrupt remapping',
@@ -19,14 +22,14 @@ export const variants = {
     cpus: 1,
     machine: q35,
     args: ['-device', 'amd-iommu'],
-    append: 'amd_iommu=on iommu=nopt noapic vfio_iommu_type1.allow_unsafe_interrupts=1',
+    append: `amd_iommu=on iommu=nopt noapic ${unsafe}`,
   },
   virtio: {
     about: 'virtio-iommu: no interrupt remapping, no dirty tracking',
     cpus: 2,
     machine: q35,
     args: ['-device', 'virtio-iommu-pci,addr=1e.0'],
-    append: 'iommu=nopt vfio_iommu_type1.allow_unsafe_interrupts=1',
+    append: `iommu=nopt ${unsafe}`,
     without: { shared: 'the virtio-iommu refuses an endpoint behind a PCI bridge, and Linux then registers none at all' },
   },
   none: {
@@ -38,9 +41,9 @@ export const variants = {
   },
 };
 
-/** x-speed: a root port without it cannot be hot-reset. romfile= spares the boot-ROM package, the hub a warning. */
+/** x-speed: a root port without it cannot be hot-reset. romfile= spares the boot-ROM package. */
 const rootPort = (n) => ['-device', `pcie-root-port,id=rp${n},x-speed=2_5,chassis=${n},slot=${n},addr=${(n + 3).toString(16)}.0`];
-const nic = (model, bus) => ['-netdev', `hubport,id=${model},hubid=0`, '-device', `${model},bus=${bus},netdev=${model},romfile=`];
+const nic = (model, bus) => ['-device', `${model},bus=${bus},romfile=`];
 const edu = 'edu,dma_mask=0xffffffffffffffff';
 
 export const devices = {

@@ -156,7 +156,7 @@ const performers: { readonly [K in Doing]: (side: Side, call: CallOf<K>) => Seen
     const budget = side.kernel.features.simulated ? BUDGET : REAL_BUDGET;
     const returned = returns(() => result(side.kernel.run(side.fd(vcpu), { budget })));
     const seen: Seen[] = [returned];
-    if (page !== undefined) seen.push({ label: 'kvm_run', value: contents(side.memory(page)) });
+    if (page !== undefined) seen.push({ label: KVM_RUN_PAGE, value: contents(side.memory(page)) });
     for (const name of look) seen.push({ label: name, value: contents(side.memory(name)) });
     return seen;
   },
@@ -200,13 +200,16 @@ const performers: { readonly [K in Doing]: (side: Side, call: CallOf<K>) => Seen
   ],
   store: (side, { memory, offset, bytes }) => [returns(() => side.memory(memory).write(offset, bytes))],
   load: (side, { memory, offset, width }) => [returns(() => String(side.memory(memory)[`read${width}`](offset)))],
-  look: (side, { memory }) => [{ label: memory, value: contents(side.memory(memory)) }],
+  look: (side, { memory }) => [{ label: memory.replace(/\d+$/, ''), value: contents(side.memory(memory)) }],
 };
 
+/** The label of a mapping of kvm_run, looked at after a run. */
+export const KVM_RUN_PAGE = 'kvm_run';
+
 /** Milliseconds of the kernel's own time one KVM_RUN may take. Guests are short: only a loop needs as much. */
-export const BUDGET = 0.5;
+export const BUDGET = 0.1;
 /** The same on a real kernel, where a millisecond is a wall clock's and the machine may be busy. */
-export const REAL_BUDGET = 2000;
+export const REAL_BUDGET = 250;
 
 export function perform(side: Side, call: Call): Seen[] {
   return (performers[call.do] as (side: Side, call: Call) => Seen[])(side, call);
@@ -233,15 +236,16 @@ function descriptor(side: Side, name: Ref, make: () => number | string): Seen {
 
 /** What a returned descriptor is seen as: its number is no fact. */
 export const DESCRIPTOR = 'a descriptor';
+/** Whether a mapping has `bytes` is our choice, no kernel's: no fact either. */
+export const MAPPED = 'mapped';
 
 function mapped(side: Side, name: Ref, make: () => Memory): Seen {
   return returns(() => {
-    const memory = make();
-    side.memories.set(name, memory);
-    return memory.bytes === undefined ? 'mapped' : 'mapped, with bytes';
+    side.memories.set(name, make());
+    return MAPPED;
   });
 }
 
 function contents(memory: Memory): Uint8Array | string {
-  return memory.closed || memory.bytes === undefined ? 'no bytes' : Uint8Array.from(memory.bytes);
+  return memory.closed || memory.bytes === undefined ? 'no bytes' : memory.read(0, memory.length);
 }

@@ -1,7 +1,7 @@
 /** Steps that every area has: file calls on all kinds of descriptors, eventfds, memfds, memory. */
 import { EFD_NONBLOCK, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, MFD_ALLOW_SEALING, PROT_EXEC, PROT_READ, PROT_WRITE } from 'kvio/uapi';
 import { type Choices, oddValue } from './choices.ts';
-import { type Answer, gotMemory, making, type Step, succeeded, type WeightedStep } from './step.ts';
+import { type Answer, gotMemory, hasBytes, making, type Step, succeeded, type WeightedStep } from './step.ts';
 import { littleEndian } from './struct-bytes.ts';
 import type { Call } from './call.ts';
 import type { Descriptor, MemoryState, World } from './world.ts';
@@ -73,8 +73,7 @@ export function* mapFile(w: World, fd: Descriptor, options: Omit<Call & { do: 'm
   const name = w.fresh('map');
   const answer = yield { do: 'mmap', fd: fd.name, ...options, as: name };
   if (!gotMemory(answer)) return undefined;
-  const view = answer![0]!.value === 'mapped, with bytes';
-  return w.addMemory({ name, length: options.length, view, of: fd.file, offset: Number(options.offset) });
+  return w.addMemory({ name, length: options.length, view: hasBytes(answer), of: fd.file, offset: Number(options.offset) });
 }
 
 const map: Step = function* (c, w) {
@@ -118,6 +117,8 @@ function part(c: Choices, { length }: MemoryState): { offset: number; length: nu
 
 /** MADV_NORMAL … MADV_COLLAPSE without those that change what the machine does with its own memory (mergeable, huge pages, cold, poison). */
 const ADVICE = [4, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 22, 23, 24, 7, 77];
+/** What depends on whether memory is private, shared or a file's: which of them guestRam is, is our choice. */
+const RAM_ADVICE = ADVICE.filter((advice) => ![4, 8, 9, 18, 24].includes(advice));
 
 export const fileSteps: readonly WeightedStep[] = [
   { weight: 5, name: 'dup', step: dup },
@@ -200,7 +201,10 @@ export const fileSteps: readonly WeightedStep[] = [
   {
     weight: 2,
     name: 'madvise',
-    step: aboutMemory((c, memory) => ({ do: 'madvise', memory: memory.name, advice: c.pick(ADVICE), ...part(c, memory) })),
+    step: aboutMemory((c, memory) => {
+      const advice = c.pick(memory.of === undefined ? RAM_ADVICE : ADVICE);
+      return { do: 'madvise', memory: memory.name, advice, ...part(c, memory) };
+    }),
   },
-  { weight: 2, name: 'look', step: aboutMemory((_c, { name, view }) => (view ? { do: 'look', memory: name } : undefined)) },
+  { weight: 2, name: 'look', step: aboutMemory((_c, { name, view, of }) => (view && of?.vcpu === undefined ? { do: 'look', memory: name } : undefined)) },
 ];

@@ -37,7 +37,7 @@ const STEPS = 30;
 const WORDS = 40;
 const BATCH = 100;
 /** Tries and milliseconds fast-check may spend on making a sequence smaller. */
-const SHRINK = { runs: 1500, time: 15_000 };
+const SHRINK = { runs: 1500, time: 8_000 };
 
 const word = fc.noBias(fc.nat(0xffff_ffff));
 const tape = fc.array(word, { minLength: 12, maxLength: WORDS, size: 'max' });

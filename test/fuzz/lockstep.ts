@@ -2,9 +2,10 @@
 import type { Kernel } from 'kvio';
 import { type IoctlRow, ioctlByName, ioctlByRequest, kvm_run, type Struct, touchedLength, userPointers } from 'kvio/uapi';
 import { NOT_MODELLED } from '../conformance/case.ts';
-import { BUDGET, type Call, perform, type Seen, Side, Unbound } from './call.ts';
+import { BUDGET, type Call, KVM_RUN_PAGE, perform, type Ref, type Seen, Side, Unbound } from './call.ts';
 import { title } from './paste.ts';
-import { hideVolatile } from './volatile.ts';
+import { WITH_BYTES } from './step.ts';
+import { hideStale, hideVolatile } from './volatile.ts';
 
 /** The two kernels of one sequence, fresh. */
 export interface Pair {
@@ -84,12 +85,17 @@ export class Lockstep {
     this.#tally.calls++;
     const real = perform(this.real, call);
     compare(call, real, sim);
+    if (call.do === 'mmap' && this.#haveBytes(call.as)) real.push({ label: 'bytes', value: WITH_BYTES });
     return real;
   }
 
   close(): void {
     this.sim.kernel.close();
     this.real.kernel.close();
+  }
+
+  #haveBytes(name: Ref): boolean {
+    return [this.real, this.sim].every(({ memories }) => memories.get(name)?.bytes !== undefined);
   }
 
   #simulate(call: Call): Seen[] | undefined {
@@ -122,8 +128,17 @@ export class Lockstep {
     return ['kvm', 'vm', 'vcpu'].some((kind) => this.#pair.modelled.has(`${call.name} (${kind})`));
   }
 
+  /** A closed descriptor whose number is another one's now: which one that is, depends on what else the process has open. */
+  #reused(name: Ref): boolean {
+    return [this.real, this.sim].some(({ fds }) => {
+      const fd = fds.get(name);
+      return fd !== undefined && [...fds].findLast(([, other]) => other === fd)![0] !== name;
+    });
+  }
+
   /** The guard of a real kernel would throw where the simulator would answer: such calls are left out, on both. */
   #admissible(call: Call): boolean {
+    if ('fd' in call && this.#reused(call.fd)) return false;
     if (call.do !== 'ioctl' || call.unsafe || call.arg.is !== 'bytes' || !this.real.kernel.features.guard) return true;
     const row = ioctlByRequest(call.request, kindOf(call.fd));
     return row === undefined || safe(row, this.real.bytes(call.arg), this.real.kernel);
@@ -156,6 +171,7 @@ export function compare(call: Call, real: readonly Seen[], sim: readonly Seen[])
       const name = call.do === 'ioctl' ? call.name : call.do === 'edit' ? call.get.name : undefined;
       hideVolatile(name, a.value);
       hideVolatile(name, b.value);
+      if (label === KVM_RUN_PAGE) for (const page of [a.value, b.value]) hideStale(page, real[0]!.value !== 0);
       if (Buffer.compare(a.value, b.value) !== 0) throw new Difference(call, label, ...spread(call, label, a.value, b.value));
     } else if (a?.value !== b?.value) throw new Difference(call, label, show(a?.value), show(b?.value));
   }
@@ -177,8 +193,8 @@ function spread(call: Call, label: string, real: Uint8Array, sim: Uint8Array): [
 }
 
 function place(call: Call, label: string, at: number): string {
-  const name = label === 'kvm_run' ? undefined : call.do === 'ioctl' ? call.name : call.do === 'edit' ? call.get.name : undefined;
-  const struct = name === undefined ? (label === 'kvm_run' ? (kvm_run as Struct<unknown>) : undefined) : ioctlByName(name)?.struct;
+  const name = label === KVM_RUN_PAGE ? undefined : call.do === 'ioctl' ? call.name : call.do === 'edit' ? call.get.name : undefined;
+  const struct = name === undefined ? (label === KVM_RUN_PAGE ? (kvm_run as Struct<unknown>) : undefined) : ioctlByName(name)?.struct;
   const field = struct?.fields.filter((one) => one.offset <= at && at < one.offset + Math.max(1, one.size)).at(0);
   const inner = field?.dims.length === 0 ? field.struct?.fields.find((one) => one.offset <= at - field.offset && at - field.offset < one.offset + one.size) : undefined;
   return field === undefined ? 'byte' : inner === undefined ? field.name : `${field.name}.${inner.name}`;

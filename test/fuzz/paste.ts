@@ -77,7 +77,11 @@ const printers: Printers = {
   madvise: ({ memory, advice, offset, length }, label) => [
     call(label, `kernel.madvise(${memory}, ${advice}, { offset: ${offset}, length: ${length} })`),
   ],
-  store: ({ memory, offset, bytes }) => [`${memory}.write(${offset}, Uint8Array.of(${bytes.join(', ')}));`],
+  store: ({ memory, offset, bytes }) => [
+    bytes.length > 64
+      ? `${memory}.write(${offset}, Buffer.from('${Buffer.from(bytes).toString('hex')}', 'hex'));`
+      : `${memory}.write(${offset}, Uint8Array.of(${bytes.join(', ')}));`,
+  ],
   load: ({ memory, offset, width }, label) => [call(label, `${memory}.read${width}(${offset})`)],
   look: ({ memory }, label) => [note(label, `${memory}.bytes`)],
 };

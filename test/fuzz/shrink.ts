@@ -8,12 +8,13 @@ export interface Shrunk {
   readonly difference: Difference;
 }
 
-/** Fewer calls, and zeros in their bytes, as long as the same difference remains. At most `runs` tries. */
-export function shrinkProgram(pair: Pair, found: Shrunk, runs = 400): Shrunk {
+/** Fewer calls, and zeros in their bytes, as long as the same difference remains. Within `limit`. */
+export function shrinkProgram(pair: Pair, found: Shrunk, limit = { runs: 600, time: 15_000 }): Shrunk {
   let best = found;
-  let left = runs;
+  let left = limit.runs;
+  const end = Date.now() + limit.time;
   const attempt = (program: readonly Call[]): boolean => {
-    if (left-- <= 0) return false;
+    if (left-- <= 0 || Date.now() > end) return false;
     const { difference, program: made } = replay(pair, program, new Tally());
     if (difference?.signature !== best.difference.signature) return false;
     best = { program: made, difference };

@@ -1,5 +1,5 @@
 import type { Call, Ref, Seen } from './call.ts';
-import { DESCRIPTOR } from './call.ts';
+import { DESCRIPTOR, MAPPED } from './call.ts';
 import type { Choices } from './choices.ts';
 import type { FileState, World } from './world.ts';
 
@@ -30,7 +30,10 @@ export interface Area {
 
 export const succeeded = (answer: Answer): boolean => answer?.[0]?.value === 0 || answer?.[0]?.value === 'done';
 export const gotDescriptor = (answer: Answer): boolean => answer?.[0]?.value === DESCRIPTOR;
-export const gotMemory = (answer: Answer): boolean => String(answer?.[0]?.value).startsWith('mapped');
+export const gotMemory = (answer: Answer): boolean => answer?.[0]?.value === MAPPED;
+/** It has `bytes` on both kernels. */
+export const hasBytes = (answer: Answer): boolean => answer?.at(-1)?.value === WITH_BYTES;
+export const WITH_BYTES = 'with bytes';
 
 /** Makes a call that returns a descriptor, and remembers it where it did. */
 export function* making(w: World, kind: string, file: FileState, call: (as: Ref) => Call): Generator<Call, Ref | undefined, Answer> {

@@ -73,7 +73,19 @@ function structArgument(c: Choices, w: World, row: IoctlRow): Argument {
     else if (leaf.pointer) put(bytes, leaf, c.pick(NOWHERE));
     else put(bytes, leaf, oddValue(c, leaf.size));
   }
+  nameDescriptors(c, w, row, bytes, patches);
   return { is: 'bytes', bytes, patches: patches.filter(({ at }, n) => patches.findIndex((patch) => patch.at === at) === n) };
+}
+
+/** Members that name a descriptor name one of the sequence's, or none: never one of the rest of the process. */
+function nameDescriptors(c: Choices, w: World, row: IoctlRow, bytes: Uint8Array, patches: Patch[]): void {
+  for (const { field } of row.inFds ?? []) {
+    const at = typeof field === 'number' ? field : row.struct!.offsetOf(field);
+    if (at + 4 > bytes.length) continue;
+    const open = w.live();
+    if (open.length > 0 && c.chance(0.6)) patches.unshift({ at, ref: c.pick(open).name, what: 'fd', plus: 0 });
+    else put(bytes, { at, size: 4 }, BigInt.asUintN(32, c.pick([-1n, 0x7fff_ffffn, 0x10_0000n])));
+  }
 }
 
 export function put(bytes: Uint8Array, { at, size }: Pick<Leaf, 'at' | 'size'>, value: bigint): void {

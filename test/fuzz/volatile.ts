@@ -1,4 +1,10 @@
-/** What an ioctl writes that is not the same twice on one machine: hidden before two kernels are compared, each with its reason. */
+/** What a kernel writes that is not the same twice on one machine: hidden before two kernels are compared, each with its reason. */
+import {
+  KVM_EXIT_INTERNAL_ERROR,
+  KVM_EXIT_IO,
+  KVM_EXIT_MMIO,
+  kvm_run,
+} from 'kvio/uapi';
 
 type Mask = (bytes: DataView) => void;
 
@@ -46,4 +52,36 @@ const masks: Readonly<Record<string, Mask>> = {
 /** Zeroes in place what is volatile in the bytes an ioctl of this name left. */
 export function hideVolatile(name: string | undefined, bytes: Uint8Array): void {
   if (name !== undefined) masks[name]?.(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+}
+
+const EXIT_REASON: number = kvm_run.offsetOf('exit_reason');
+const UNION: number = kvm_run.offsetOf('hw');
+const UNION_END: number = kvm_run.offsetOf('kvm_valid_regs');
+const MMIO_DATA: number = kvm_run.offsetOf('mmio.data');
+
+/** Which bytes of the exit union an exit fills: [from, to). The others are whatever earlier exits, or attempts at one, have left. */
+const members: Readonly<Record<number, (view: DataView) => readonly (readonly [from: number, to: number])[]>> = {
+  [KVM_EXIT_IO]: () => [[UNION, UNION + 16]],
+  [KVM_EXIT_MMIO]: (view) => {
+    const length = Math.min(8, view.getUint32(MMIO_DATA + 8, true));
+    const data = view.getUint8(MMIO_DATA + 12) === 0 ? 0 : length;
+    return [
+      [UNION, MMIO_DATA + data],
+      [MMIO_DATA + 8, MMIO_DATA + 13],
+    ];
+  },
+  [KVM_EXIT_INTERNAL_ERROR]: (view) => [[UNION, UNION + 8 + 8 * Math.min(16, view.getUint32(UNION + 4, true))]],
+};
+
+/** Zeroes in place what a mapping of kvm_run shows of the union but the exit at hand; all of it where KVM_RUN failed. */
+export function hideStale(bytes: Uint8Array, failed: boolean): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let at = UNION;
+  if (!failed) {
+    for (const [from, to] of members[view.getUint32(EXIT_REASON, true)]?.(view) ?? []) {
+      bytes.fill(0, at, from);
+      at = to;
+    }
+  }
+  bytes.fill(0, at, UNION_END);
 }

@@ -14,6 +14,8 @@ export type SlotMemory = { readonly memory: Ref; readonly offset: number } | { r
 export interface VcpuState {
   readonly vm: VmState;
   readonly id: number;
+  /** Its segments or control registers may be what no processor ever has: a guest is not run on them. */
+  odd: boolean;
 }
 
 /** An open file description; dups share it. */

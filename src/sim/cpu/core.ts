@@ -15,7 +15,7 @@ export abstract class Core extends Memory {
   keepRf = false;
   readonly emulated: boolean;
   readonly events: CpuEvents = {
-    exception: { injected: false, nr: 0, hasErrorCode: false, errorCode: 0 },
+    exception: { injected: false, nr: 0, hasErrorCode: false, errorCode: 0, payload: 0n },
     interrupt: { injected: false, nr: 0, soft: false },
     nmi: { injected: false, pending: 0, masked: false },
   };

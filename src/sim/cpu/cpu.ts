@@ -37,6 +37,8 @@ export class Cpu extends Core {
   private codeLinear = -1;
   private codePage: CodePage | null = null;
   private codeBlocks: (Block | undefined)[] = [];
+  /** The instruction being executed; while it waits for data from outside, the one that will be finished, whatever its bytes are by then. */
+  private current: Insn | null = null;
   private executedBefore = 0;
   private fuelAtEntry = 0;
 
@@ -179,6 +181,7 @@ export class Cpu extends Core {
       if (!(e instanceof Fault)) throw e;
       if (this.fuel > 0) this.fuel--;
       this.shadow = 0;
+      if (this.emulated) this.queued(e);
       this.deliver({ vector: e.vector, errorCode: this.protectedMode ? e.errorCode : -1, soft: false, ip: this.ip0 });
       this.settle();
       return null;
@@ -191,7 +194,16 @@ export class Cpu extends Core {
     }
   }
 
+  /** KVM's emulator hands its faults to KVM, which tells the last one for ever (KVM_GET_VCPU_EVENTS). */
+  private queued({ vector, errorCode }: Fault): void {
+    const hasErrorCode = this.protectedMode && errorCode >= 0;
+    Object.assign(this.events.exception, { nr: vector, hasErrorCode, errorCode: Math.max(errorCode, 0), payload: 0n });
+  }
+
+  /** What was on its way in is lost. */
   private shutDown(): Outcome {
+    const { exception, interrupt, nmi } = this.events;
+    exception.injected = interrupt.injected = nmi.injected = false;
     this.r32[IP] = this.ip0;
     // KVM sets RF as it injects a fault; where its emulator runs the guest, the shutdown still shows it.
     if (this.emulated) this.fl |= RF;
@@ -258,6 +270,10 @@ export class Cpu extends Core {
     const r = this.r32;
     const start = r[IP]!;
     this.ip0 = start;
+    if (this.replay.length > 0 && this.current !== null) {
+      this.executeOne(this.current);
+      return;
+    }
     const linear = (start + this.segBase[CS]!) | 0;
     if (linear >>> 12 !== this.codeLinear) this.enterPage(linear);
     let block = this.codeBlocks[linear & 0xfff];
@@ -274,6 +290,7 @@ export class Cpu extends Core {
       const insn = insns[k]!;
       const at = r[IP]!;
       this.ip0 = at;
+      this.current = insn;
       r[IP] = at + insn.length;
       insn.exec(this, insn);
       this.fuel--;
@@ -285,6 +302,7 @@ export class Cpu extends Core {
   private executeOne(insn: Insn): void {
     const shadow = this.shadow;
     const stepping = (this.fl & TF) !== 0;
+    this.current = insn;
     this.r32[IP] = this.ip0 + insn.length;
     this.keepRf = false;
     insn.exec(this, insn);

@@ -4,7 +4,7 @@ import type { Insn } from './insn.ts';
 import { DOUBLE_FAULT, Fault, GP, NP } from './memory.ts';
 import { changeableFlags } from './ops/move.ts';
 import { codeDescriptor, type Descriptor, enterCode, farTarget, isReal, readDescriptor, selectorFault } from './segments.ts';
-import { AC, CS, IF, IP, NT, RF, SS, TF, VM } from './state.ts';
+import { AC, CS, IF, IP, IP_HI, NT, RF, SS, TF, VM } from './state.ts';
 
 /** Thrown when the machine has no way left to report a fault. */
 export const TRIPLE_FAULT: unique symbol = Symbol('triple fault');
@@ -41,6 +41,7 @@ function deliverReal(c: Core, event: Event): void {
   pushAll(c, [c.flags(), c.segments[CS]!.selector, event.ip], 2);
   c.fl &= ~(IF | TF | AC | RF);
   enterCode(c, pointer >>> 16, pointer & 0xffff, null);
+  c.r32[IP_HI] = 0;
 }
 
 function deliverProtected(c: Core, event: Event): void {

@@ -32,6 +32,7 @@ export function storeEvents(vcpu: Vcpu, view: DataView, from: number): void {
   put('exception.nr', exception.nr);
   put('exception.has_error_code', exception.hasErrorCode);
   view.setUint32(from + at('exception.error_code'), exception.errorCode, true);
+  view.setBigUint64(from + at('exception_payload'), exception.payload, true);
   put('interrupt.injected', interrupt.injected && !interrupt.soft);
   put('interrupt.nr', interrupt.nr);
   put('interrupt.shadow', vcpu.cpu.shadow);
@@ -57,6 +58,8 @@ export function loadEvents(vcpu: Vcpu, view: DataView, from: number): number {
     nr,
     hasErrorCode: get('exception.has_error_code') !== 0,
     errorCode: view.getUint32(from + at('exception.error_code'), true),
+    // Kept whatever the flags say.
+    payload: view.getBigUint64(from + at('exception_payload'), true),
   });
   Object.assign(interrupt, {
     injected: get('interrupt.injected') !== 0,

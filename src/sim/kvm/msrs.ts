@@ -73,7 +73,7 @@ const mtrrFixed: Setter = (value) => (everyByte(value, (byte) => memoryType(byte
 const feature =
   (set: Setter): Setter =>
   (value, access) => {
-    if (access.vcpu.entered) return value === read(access) ? value : undefined;
+    if (access.vcpu.entered) return value === getMsr(access.vcpu, access.index, true) ? value : undefined;
     return set(value, access);
   };
 /** Needs a guest CPUID bit: without it, reads as 0 for userspace and takes only 0. */
@@ -81,6 +81,12 @@ const needsCpuid =
   (leaf: number, name: 'ecx' | 'edx', bit: number, set: Setter): Setter =>
   (value, access) =>
     access.vcpu.cpuid.has(leaf, 0, name, bit) ? set(value, access) : access.host ? zeroOnly(value, access) : undefined;
+
+/** There only with a guest CPUID bit; what userspace sees without it is the rule for listed MSRs. */
+const withCpuid =
+  (leaf: number, name: 'ecx' | 'edx', bit: number) =>
+  ({ vcpu, index }: Access): bigint | undefined =>
+    vcpu.cpuid.has(leaf, 0, name, bit) ? (vcpu.msrs.get(index) ?? 0n) : undefined;
 
 /** EFER: reserved bits refuse; LMA is what the CPU says, never what is written. A guest may not change LME while it pages. */
 const setEfer: Setter = (value, { vcpu, host }) => {
@@ -171,7 +177,7 @@ const common: readonly MsrRow[] = rows([
   [0xcd, 3n, readOnly], // FSB_FREQ
   [0xce, 0x80000000n, feature(hostOnly)], // PLATFORM_INFO
   [0xfe, 0x508n, readOnly], // MTRRcap
-  [0x10a, 0n, feature(needsCpuid(7, 'edx', 29, hostOnly))], // ARCH_CAPABILITIES
+  [0x10a, withCpuid(7, 'edx', 29), feature(needsCpuid(7, 'edx', 29, hostOnly))], // ARCH_CAPABILITIES
   [0x10b, undefined, ignored], // FLUSH_CMD
   [0x11e, 0xbe70_2111n, ignored], // BBL_CR_CTL3
   [0x122, 0n, ignored], // TSX_CTRL
@@ -200,7 +206,7 @@ const common: readonly MsrRow[] = rows([
   ],
   [[0x280, 0x29f], 0n, zeroOnly], // MCi_CTL2 (MCG_CAP has no CMCI_P)
   [0x2ff, 0n, (value) => (value & ~0xcffn || !memoryType(value & 0xffn, MTRR_TYPES) ? undefined : value)], // MTRRdefType
-  [0x345, 0n, feature(needsCpuid(1, 'ecx', 15, hostOnly))], // PERF_CAPABILITIES
+  [0x345, withCpuid(1, 'ecx', 15), feature(needsCpuid(1, 'ecx', 15, hostOnly))], // PERF_CAPABILITIES
   [
     [0x400, 0x47f], // MCi_CTL, STATUS, ADDR, MISC
     0n,

@@ -14,7 +14,7 @@ export function storeRegs(vcpu: Vcpu, view: DataView, at: number): void {
   view.setUint32(at + RFLAGS + 4, vcpu.rflagsHigh, true);
 }
 
-/** No check of any kind: a RIP that is not canonical and reserved RFLAGS bits are taken. An exception on its way in is dropped. */
+/** No check of any kind: a RIP that is not canonical and reserved RFLAGS bits are taken. An injected exception stays. */
 export function loadRegs(vcpu: Vcpu, view: DataView, at: number): void {
   const { cpu, backend } = vcpu;
   const rflags = view.getBigUint64(at + RFLAGS, true) & ~backend.hiddenRflags;
@@ -28,7 +28,6 @@ export function loadRegs(vcpu: Vcpu, view: DataView, at: number): void {
   }
   cpu.loadRegs(regs, 0);
   vcpu.rflagsHigh = Number(rflags >> 32n);
-  cpu.events.exception.injected = false;
 }
 
 export function getRegs(vcpu: Vcpu, p: Process, arg: bigint): number {

@@ -103,8 +103,9 @@ function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
     return -EINTR;
   }
   if (vcpu.mpState === KVM_MP_STATE_UNINITIALIZED) return 'idle';
-  // Shadow paging needs pages of its own, and their number follows the memslots.
-  if (vcpu.backend.badHostPage === 'mmio' && vcpu.vm.memslots.list().length === 0) return -ENOSPC;
+  // Shadow paging needs pages of its own: none are allowed until the first memslot, or KVM_SET_NR_MMU_PAGES; deleting all slots leaves 64.
+  const { memslots, mmuPagesSet } = vcpu.vm;
+  if (vcpu.backend.badHostPage === 'mmio' && memslots.generation === 0 && !mmuPagesSet) return -ENOSPC;
   for (const [index, name] of PV_WRITERS) if ((vcpu.msrs.get(index) ?? 0n) & 1n) notModelled(`${name} switched on`);
   vcpu.entered = true;
   vcpu.rflagsHigh = 0;

@@ -33,6 +33,8 @@ export class Vm {
   maxVcpuIds = 0;
   tscKhz: number;
   identityMapAddr = 0n;
+  /** KVM_SET_NR_MMU_PAGES was accepted. */
+  mmuPagesSet = false;
   /** The host's TSC when the first vCPU was made. */
   tscStart = 0n;
   /** Pages of the first vCPU, whose third is the VM's coalesced MMIO ring. */
@@ -119,6 +121,12 @@ function setTssAddr(_vm: Vm, _p: Process, arg: bigint): number {
   return arg > MAX_TSS_ADDR ? -EINVAL : 0;
 }
 
+function setNrMmuPages(vm: Vm, _p: Process, arg: bigint): number {
+  if (arg < KVM_MIN_ALLOC_MMU_PAGES) return -EINVAL;
+  vm.mmuPagesSet = true;
+  return 0;
+}
+
 /** Refused after a vCPU exists before the pointer is read. */
 function setIdentityMapAddr(vm: Vm, p: Process, arg: bigint): number {
   if (vm.vcpus.size > 0) return -EINVAL;
@@ -161,7 +169,7 @@ export const vmIoctls: IoctlTable<Vm> = new IoctlTable<Vm>('vm', ENOTTY, {
   KVM_SET_TSS_ADDR: setTssAddr,
   KVM_SET_IDENTITY_MAP_ADDR: setIdentityMapAddr,
   KVM_SET_BOOT_CPU_ID: setBootCpuId,
-  KVM_SET_NR_MMU_PAGES: (_vm, _p, arg) => (arg < KVM_MIN_ALLOC_MMU_PAGES ? -EINVAL : 0),
+  KVM_SET_NR_MMU_PAGES: setNrMmuPages,
   KVM_SET_TSC_KHZ: setVmTscKhz,
   KVM_GET_TSC_KHZ: (vm) => vm.tscKhz,
   KVM_MEMORY_ENCRYPT_OP: () => -ENOTTY,

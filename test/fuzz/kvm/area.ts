@@ -42,7 +42,7 @@ const createVcpu: Step = function* (c, w) {
   if (vms.length === 0) return;
   const vm = c.pick(vms);
   const id = c.pick(IDS);
-  const file: FileState = { kind: 'vcpu', vcpu: { vm: vm.file.vm!, id: Number(id) } };
+  const file: FileState = { kind: 'vcpu', vcpu: { vm: vm.file.vm!, id: Number(id), odd: false } };
   yield* making(w, 'vcpu', file, (as) => integer(vm.name, 'KVM_CREATE_VCPU', k.KVM_CREATE_VCPU, id, as));
 };
 
@@ -127,7 +127,7 @@ const vcpuScene: Step = function* (c, w) {
   const vm: VmState = { slots: new Map(), ids: new Set() };
   const made = yield* making(w, 'vm', { kind: 'vm', vm }, (as) => integer('kvm0', 'KVM_CREATE_VM', k.KVM_CREATE_VM, 0n, as));
   if (made === undefined) return;
-  const name = yield* making(w, 'vcpu', { kind: 'vcpu', vcpu: { vm, id: 0 } }, (as) => integer(made, 'KVM_CREATE_VCPU', k.KVM_CREATE_VCPU, 0n, as));
+  const name = yield* making(w, 'vcpu', { kind: 'vcpu', vcpu: { vm, id: 0, odd: false } }, (as) => integer(made, 'KVM_CREATE_VCPU', k.KVM_CREATE_VCPU, 0n, as));
   const vcpu = w.live('vcpu').find((one) => one.name === name);
   if (vcpu !== undefined && c.chance(0.7)) yield* mapFile(w, vcpu, { length: 0x3000, prot: 3, flags: 1, offset: 0n, view: true });
 };
@@ -135,7 +135,7 @@ const vcpuScene: Step = function* (c, w) {
 /** State of every vCPU, content of every memory, descriptors. */
 const last: Step = function* (_c, w) {
   for (const vcpu of w.live('vcpu').filter((one, at, all) => all.findIndex(({ file }) => file === one.file) === at)) yield* tellAll(vcpu);
-  for (const { name, view } of w.liveMemories()) if (view) yield { do: 'look', memory: name };
+  for (const { name, view, of } of w.liveMemories()) if (view && of?.vcpu === undefined) yield { do: 'look', memory: name };
   for (const { name } of w.descriptors) yield { do: 'fcntl', fd: name, command: k.F_GETFD, value: 0 };
 };
 

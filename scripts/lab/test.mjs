@@ -1,0 +1,163 @@
+#!/usr/bin/env node
+/**
+ * `npm run test:lab`: the conformance cases, and those only a lab machine can answer, on a real Linux under QEMU, by plain node and the
+ * addon; compared outside with the goldens. Then the runner itself is checked. Last line: `N passed, N failed, N skipped`.
+ */
+import { spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
+import { boot, missingTools } from './boot.mjs';
+import { whyNoKernel } from './kernel.mjs';
+import { variants } from './machines.mjs';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
+const compiled = join(root, '.cache/lab-cases/lab');
+
+const usage = `npm run test:lab -- [options]
+  --machine A,B      machines to boot (default vtd), or all: ${Object.keys(variants).join(', ')}
+  --kernel NAME      as for npm run lab
+  --only TEXT        cases with this in their name; nothing else
+  --record           write what was answered as goldens, instead of comparing
+  --goldens DIR      where they are (default test/golden)
+  --no-runner        without the checks of the runner itself
+  --if-possible      where the lab cannot be booted, or only after minutes of building a kernel: say why, and skip
+  --timeout SECONDS  for one machine; default 600`;
+
+function prepare() {
+  const steps = [
+    ['build', process.execPath, [join(root, 'scripts/ensure.mjs')]],
+    [
+      'compile the cases',
+      process.execPath,
+      [join(root, 'node_modules/typescript/bin/tsc'), '-p', join(root, 'test/lab/tsconfig.json')],
+    ],
+  ];
+  for (const [what, command, args] of steps) {
+    const { status } = spawnSync(command, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+    if (status !== 0) throw new Error(`lab: could not ${what}`);
+  }
+}
+
+/** Boots one machine and runs the cases; the answers, and what went wrong with the machine itself. */
+async function ask(machine, { kernel, only, timeout }, { readAnswers }) {
+  const dir = mkdtempSync(join(tmpdir(), 'kvio-lab-answers-'));
+  let failure;
+  let output = '';
+  try {
+    const command = ['sh', '-c', 'ulimit -n 1024; exec node "$@"', 'sh', join(compiled, 'run.js'), ...(only ? [only] : [])];
+    const { status } = await boot({
+      command,
+      machine,
+      ...(kernel && { kernel }),
+      timeout: Number(timeout ?? 600),
+      onOutput: (_, chunk) => (output += chunk),
+      collect: (out) => cpSync(out, dir, { recursive: true }),
+    });
+    if (status !== 0) failure = `the cases ended with status ${status}:\n${output.slice(-3000)}`;
+  } catch (error) {
+    failure = error.message;
+  }
+  try {
+    return { answers: readAnswers(join(dir, 'results.jsonl')), failure };
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+class Tally {
+  passed = 0;
+  failed = 0;
+  skipped = 0;
+
+  add({ passed = 0, failed = 0, skipped = 0 }) {
+    this.passed += passed;
+    this.failed += failed;
+    this.skipped += skipped;
+  }
+
+  end() {
+    console.log(`${this.passed} passed, ${this.failed} failed, ${this.skipped} skipped`);
+    process.exitCode = this.failed > 0 ? 1 : 0;
+  }
+}
+
+async function testMachine(machine, values, tally, judges) {
+  const started = Date.now();
+  const { answers, failure } = await ask(machine, values, judges);
+  if (failure !== undefined) console.log(`FAILED machine ${machine}: ${failure}`);
+  if (answers === undefined) return tally.add({ failed: 1 });
+  const verdict = values.record ? undefined : judges.judge(values.goldens, answers);
+  const took = ((Date.now() - started) / 1000).toFixed(0);
+  console.log(`machine ${machine}, kernel ${answers.release} (${answers.identity}), ${took} s`);
+  if (verdict) {
+    for (const line of verdict.lines) console.log(`  ${line}`);
+    tally.add(verdict);
+    if (failure !== undefined && verdict.failed === 0) tally.add({ failed: 1 });
+  } else if (failure === undefined) {
+    for (const line of judges.record(values.goldens, answers)) console.log(`  ${line}`);
+    tally.add({ passed: 1 });
+  } else tally.add({ failed: 1 });
+}
+
+async function testRunner(tally) {
+  const { checks } = await import(pathToFileURL(join(root, 'test/lab/runner.mjs')).href);
+  for (const [name, check] of Object.entries(checks)) {
+    const started = Date.now();
+    try {
+      const reason = await check();
+      const took = ((Date.now() - started) / 1000).toFixed(1);
+      console.log(reason === undefined ? `runner: ${name} (${took} s)` : `not run: runner: ${name}: ${reason}`);
+      tally.add(reason === undefined ? { passed: 1 } : { skipped: 1 });
+    } catch (error) {
+      console.log(`FAILED runner: ${name}\n${error.message}`);
+      tally.add({ failed: 1 });
+    }
+  }
+}
+
+async function main() {
+  const { values } = parseArgs({
+    options: {
+      machine: { type: 'string' },
+      kernel: { type: 'string' },
+      only: { type: 'string' },
+      goldens: { type: 'string', default: join(root, 'test/golden') },
+      record: { type: 'boolean' },
+      'no-runner': { type: 'boolean' },
+      'if-possible': { type: 'boolean' },
+      timeout: { type: 'string' },
+      help: { type: 'boolean' },
+    },
+  });
+  if (values.help) return console.log(usage);
+  const tally = new Tally();
+  const missing = missingTools();
+  const obstacle =
+    missing.length > 0
+      ? `to boot the lab install: apt-get install ${missing.join(' ')}`
+      : values.kernel
+        ? undefined
+        : whyNoKernel();
+  if (values['if-possible'] && obstacle !== undefined) {
+    console.log(`not run: the lab: ${obstacle}`);
+    tally.add({ skipped: 1 });
+    return tally.end();
+  }
+  prepare();
+  const judges = await import(pathToFileURL(join(compiled, 'judge.js')).href);
+  const machines = values.machine === 'all' ? Object.keys(variants) : (values.machine ?? 'vtd').split(',');
+  for (const machine of machines) await testMachine(machine, values, tally, judges);
+  const casesOnly = values['no-runner'] || values.only !== undefined || values.record || values.kernel !== undefined;
+  if (!casesOnly) await testRunner(tally);
+  tally.end();
+}
+
+try {
+  await main();
+} catch (error) {
+  console.error(error.message);
+  process.exitCode = 1;
+}
