@@ -7,11 +7,12 @@
 import { realpathSync } from 'node:fs';
 import { addon } from './ensure/addon.mjs';
 import { compile } from './ensure/compile.mjs';
+import { conformance } from './ensure/conformance.mjs';
 import { install } from './ensure/install.mjs';
 import { withLock } from './ensure/lock.mjs';
 import { at, exists, root, say, Unable, writable } from './ensure/tree.mjs';
 
-const steps = [install, compile, addon];
+const steps = [install, compile, conformance, addon];
 
 export async function ensure({ force = false } = {}) {
   if (!force && steps.every((step) => step.fresh())) return;

@@ -1,37 +1,50 @@
 /**
- * Records what this machine's kernel answers: compiles the conformance cases and runs them with plain node on the native kernel,
- * under a descriptor limit low enough for the cases that fill the table. Writes test/golden/kvm/<identity>.json; recording twice gives the same bytes.
+ * Records what this machine's kernel answers, as `kvio conformance record` does, into test/golden/kvm/<identity>.json; recording
+ * twice gives the same bytes. Where a case fails by itself, nothing is recorded.
  *
  *   npm run golden:record                     record
  *   npm run golden:record -- --kernel ffi     through ffi-rs instead of the addon
  *   npm run golden:record -- --out DIR        elsewhere
  */
-import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { ensureOrExit } from './ensure.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const compiled = join(root, '.cache', 'conformance');
-
-function option(name, otherwise) {
-  const at = process.argv.indexOf(`--${name}`);
-  return at < 0 ? otherwise : process.argv[at + 1];
-}
-
-if (!existsSync(join(root, 'dist', 'index.js'))) execFileSync('npm', ['run', 'build'], { cwd: root, stdio: 'inherit' });
-execFileSync(join(root, 'node_modules', '.bin', 'tsc'), ['-p', join(root, 'test', 'conformance', 'tsconfig.json')], {
-  stdio: 'inherit',
+const { values } = parseArgs({
+  options: {
+    kernel: { type: 'string', default: 'native' },
+    out: { type: 'string', default: join(root, 'test', 'golden', 'kvm') },
+  },
 });
 
-const out = option('out', join(root, 'test', 'golden', 'kvm'));
-const command = 'ulimit -n 1024 && exec "$@"';
-const { status } = spawnSync(
-  'sh',
-  ['-c', command, 'sh', process.execPath, join(compiled, 'record.js'), out, option('kernel', 'native')],
-  {
-    cwd: root,
-    stdio: 'inherit',
-  },
-);
-process.exitCode = status ?? 1;
+function read(path) {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+await ensureOrExit();
+const { countObservations, formatGolden, record } = await import('../dist/conformance/record.js');
+try {
+  const { golden, failed } = await record(values.kernel);
+  if (Object.keys(failed).length > 0) {
+    const lines = Object.entries(failed).map(([name, how]) => `  ${name}: ${how}`);
+    throw new Error(`cases failed; nothing is recorded:\n${lines.join('\n')}`);
+  }
+  const path = join(values.out, `${golden.identity}.json`);
+  const text = formatGolden(golden);
+  const before = read(path);
+  mkdirSync(values.out, { recursive: true });
+  writeFileSync(path, text);
+  const news = before === undefined ? 'new' : before === text ? 'unchanged' : 'CHANGED';
+  console.log(`${path}: ${countObservations(golden)} observations in ${Object.keys(golden.cases).length} cases, ${news}`);
+  for (const [name, reason] of Object.entries(golden.notRun)) console.log(`  not run: ${name}: ${reason}`);
+} catch (error) {
+  console.error(`nothing to record: ${error.message}`);
+  process.exitCode = 1;
+}

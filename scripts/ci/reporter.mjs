@@ -4,6 +4,9 @@ import { dirname } from 'node:path';
 
 const output = '.cache/ci/tests.json';
 
+/** A block skipped as a whole has no note: its name says why, in brackets. */
+const reasonInName = (name) => /\(not run: ([^)]+)\)/.exec(name)?.[1];
+
 export default class Reporter {
   onTestRunEnd(modules, unhandled) {
     const tests = [];
@@ -13,7 +16,7 @@ export default class Reporter {
       broken.push(...file.errors().map((error) => `${file.relativeModuleId}: ${error.message}`));
       for (const test of file.children.allTests()) {
         const { state, note } = test.result();
-        tests.push({ file: file.relativeModuleId, name: test.fullName, state, note });
+        tests.push({ file: file.relativeModuleId, name: test.fullName, state, note: note ?? reasonInName(test.fullName) });
       }
     }
     mkdirSync(dirname(output), { recursive: true });

@@ -38,7 +38,18 @@ const [command, given] =
     ? [process.execPath, [main, ...args]]
     : [
         process.execPath,
-        [join(root, 'scripts', 'lab', 'main.mjs'), ...labArgs, '--devices', 'edu', '--timeout', String(seconds + 300), '--', 'node', main, ...args],
+        [
+          join(root, 'scripts', 'lab', 'main.mjs'),
+          ...labArgs,
+          '--devices',
+          'edu',
+          '--timeout',
+          String(seconds + 300),
+          '--',
+          'node',
+          main,
+          ...args,
+        ],
       ];
 const { status } = spawnSync(command, given, { cwd: root, stdio: 'inherit' });
 process.exitCode = status ?? 1;

@@ -78,7 +78,7 @@ const hidden = ['/tmp/', '/run/', '/dev/', '/proc/', '/sys/'];
 const harmless = /warning: nic \S+ has no peer/;
 
 /** Of a backtrace only the functions say where the machine is. */
-const registers = /^(Code|FS|CS|CR2|PKRU|R[A-Z]P|R[A-Z0-9]{1,2}|RIP: 0033|Hardware name|CPU): /;
+const registers = /^(?:\[ *[\d.]+\] )?(Code|FS|CS|CR2|PKRU|R[A-D]X|R[SD]I|R[SB]P|R\d\d|RIP: 0033|Hardware name|CPU):/;
 
 class Run {
   #dir;
@@ -116,12 +116,11 @@ class Run {
     mkdirSync(join(this.#exchange, 'out'), { recursive: true });
     const node = dirname(process.execPath);
     const programs = hidden.some((parent) => node.startsWith(parent)) ? node : '';
-    const { rows = 24, columns = 80 } = process.stdout;
     const settings = {
       CHECKOUT: checkout,
       PROGRAMS: programs,
       INTERACTIVE: interactive ? 1 : 0,
-      TERMINAL: `rows ${rows} cols ${columns}`,
+      TERMINAL: `rows ${process.stdout.rows || 24} cols ${process.stdout.columns || 80}`,
     };
     writeFileSync(
       join(this.#exchange, 'settings'),
@@ -238,9 +237,12 @@ class Run {
    * Asks a machine that does not end where it is: /init for its processes, and when it does not answer the processor, by an NMI, which
    * panics with a backtrace (unknown_nmi_panic). The answers go to the console.
    */
-  async #ask({ channels }) {
+  async #ask({ channels, exited }) {
+    let gone = false;
+    const end = () => (gone = true);
+    exited.then(end, end);
     const until = async (pattern, seconds) => {
-      for (let i = 0; i < seconds * 10; i++) {
+      for (let i = 0; i < seconds * 10 && !gone; i++) {
         if (pattern.test(this.#console(400))) return true;
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
@@ -251,7 +253,7 @@ class Run {
       if (await until(/kvio-lab: \(end\)/, 15)) return;
     }
     channels.monitor.write('nmi\n');
-    await until(/---\[ end Kernel panic|Rebooting in/, 15);
+    if (await until(/Kernel panic/, 15)) await new Promise((resolve) => setTimeout(resolve, 1000));
   }
 
   #complaint(why, said) {
@@ -292,7 +294,8 @@ function terminal(tty, kill) {
   const { stdin, stdout } = process;
   stdin.setRawMode(true);
   stdin.on('data', (chunk) => (chunk.includes(0x1d) ? kill() : tty.write(chunk)));
-  tty.on('data', (chunk) => stdout.write(chunk));
+  // both terminals add a carriage return to a newline
+  tty.on('data', (chunk) => stdout.write(Buffer.from(chunk.toString('latin1').replaceAll('\r\n', '\n'), 'latin1')));
   tty.on('close', () => {
     stdin.setRawMode(false);
     stdin.pause();

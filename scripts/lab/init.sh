@@ -53,8 +53,8 @@ while read -r question; do where; done </port-control >/dev/console 2>&1 &
 at "running the command"
 echo booted > /host/tmp/kvio-lab/booted
 if [ "$INTERACTIVE" = 1 ]; then
-  stty -F /dev/hvc0 $TERMINAL 2>/dev/null
-  setsid -c chroot /host /bin/sh /tmp/kvio-lab/command </dev/hvc0 >/dev/hvc0 2>&1
+  # the size is that of an open terminal, and QEMU says 0 by 0 when it is opened
+  setsid -c sh -c "stty $TERMINAL; exec chroot /host /bin/sh /tmp/kvio-lab/command" </dev/hvc0 >/dev/hvc0 2>&1
   echo $? > /host/tmp/kvio-lab/status
 else
   mkfifo /tmp/in /tmp/out /tmp/err

@@ -1,8 +1,9 @@
 /*
- * Asks this host's /dev/kvm everything a machine profile of the simulator holds, and prints it as JSON.
+ * Asks a host's /dev/kvm everything a machine profile of the simulator holds, and prints it as JSON.
  * Built and run by capture-profile.mjs. Needs read/write access to /dev/kvm; changes nothing outside its own VMs.
  */
 #include <cpuid.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -16,6 +17,8 @@
 #include <unistd.h>
 
 #define LAST_CAP 260
+/* Newer than some headers this is built with. */
+#define CAP_VM_TYPES 235
 
 static int sys, vm;
 
@@ -24,7 +27,7 @@ static void die(const char *what) {
   exit(1);
 }
 
-static void caps(const char *name, int fd) {
+static void caps(const char *name, int fd, const char *end) {
   printf("\"%s\":{", name);
   for (int cap = 0, first = 1; cap <= LAST_CAP; cap++) {
     int value = ioctl(fd, KVM_CHECK_EXTENSION, cap);
@@ -32,7 +35,38 @@ static void caps(const char *name, int fd) {
     printf("%s\"%d\":%d", first ? "" : ",", cap, value);
     first = 0;
   }
+  printf("}%s\n", end);
+}
+
+/* Capabilities of a VM of each further type there is. */
+static void types(void) {
+  int mask = ioctl(sys, KVM_CHECK_EXTENSION, CAP_VM_TYPES), first = 1;
+  printf("\"types\":{");
+  for (int type = 1; type < 31; type++) {
+    char name[8];
+    int other = mask >> type & 1 ? ioctl(sys, KVM_CREATE_VM, type) : -1;
+    if (other < 0) continue;
+    if (!first) printf(",");
+    first = 0;
+    snprintf(name, sizeof name, "%d", type);
+    caps(name, other, "");
+    close(other);
+  }
   printf("},\n");
+}
+
+/* Sizes of huge pages in KiB. */
+static void huge_pages(void) {
+  DIR *pools = opendir("/sys/kernel/mm/hugepages");
+  int first = 1;
+  printf("\"hugePages\":[");
+  for (struct dirent *pool; pools && (pool = readdir(pools));) {
+    unsigned long kib;
+    if (sscanf(pool->d_name, "hugepages-%lukB", &kib) != 1) continue;
+    printf("%s%lu", first ? "" : ",", kib);
+    first = 0;
+  }
+  printf("],\n");
 }
 
 static void cpuid(const char *name, unsigned long request) {
@@ -119,16 +153,25 @@ static int gpa_bits(void) {
   return 32;
 }
 
+/* Bits of an address userspace may name: 56 where the host pages with five levels. */
+static int hva_bits(void) {
+  struct kvm_userspace_memory_region region = {.slot = 8, .memory_size = 4096, .userspace_addr = 1ull << 47};
+  return ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) == 0 ? 56 : 47;
+}
+
 int main(void) {
   struct utsname u;
   uname(&u);
   if ((sys = open("/dev/kvm", O_RDWR | O_CLOEXEC)) < 0) die("/dev/kvm");
   if ((vm = ioctl(sys, KVM_CREATE_VM, 0)) < 0) die("KVM_CREATE_VM");
   printf("{\"release\":\"%s\",\n", u.release);
-  caps("system", sys);
-  caps("vm", vm);
+  caps("system", sys, ",");
+  caps("vm", vm, ",");
+  types();
+  huge_pages();
   cpuid("cpuid", KVM_GET_SUPPORTED_CPUID);
   cpuid("emulatedCpuid", KVM_GET_EMULATED_CPUID);
+  cpuid("hvCpuid", KVM_GET_SUPPORTED_HV_CPUID);
   native_cpuid();
   msr_list("msrs", KVM_GET_MSR_INDEX_LIST);
   feature_values(msr_list("features", KVM_GET_MSR_FEATURE_INDEX_LIST));
@@ -136,7 +179,7 @@ int main(void) {
   ioctl(sys, KVM_X86_GET_MCE_CAP_SUPPORTED, &mce);
   struct rlimit nofile;
   getrlimit(RLIMIT_NOFILE, &nofile);
-  printf("\"tscKhz\":%d,\"mceCap\":\"%llu\",\"gpaBits\":%d,\"nofile\":%lu,\"memory\":%llu}\n", ioctl(vm, KVM_GET_TSC_KHZ, 0),
-         (unsigned long long)mce, gpa_bits(), (unsigned long)nofile.rlim_cur, (unsigned long long)sysconf(_SC_PHYS_PAGES) * 4096);
+  printf("\"tscKhz\":%d,\"mceCap\":\"%llu\",\"gpaBits\":%d,\"hvaBits\":%d,\"nofile\":%lu,\"memory\":%llu}\n", ioctl(vm, KVM_GET_TSC_KHZ, 0),
+         (unsigned long long)mce, gpa_bits(), hva_bits(), (unsigned long)nofile.rlim_cur, (unsigned long long)sysconf(_SC_PHYS_PAGES) * 4096);
   return 0;
 }

@@ -1,25 +1,30 @@
 #!/usr/bin/env node
-// Captures this host's /dev/kvm as a machine profile of the simulator: node scripts/sim/capture-profile.mjs NAME BACKEND [FILE]
-// NAME: 'pvm-6.18'; BACKEND: pvm, svm or vmx. Without FILE the module goes to standard output. Needs cc and /dev/kvm.
+// Captures a /dev/kvm as a machine profile of the simulator: node scripts/sim/capture-profile.mjs [--lab] NAME BACKEND [FILE]
+// NAME: 'pvm-6.18'; BACKEND: pvm, svm or vmx. Without FILE the module goes to standard output. Needs cc, and /dev/kvm or, with --lab, the lab.
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, release, tmpdir } from 'node:os';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const [name, backend, file] = process.argv.slice(2);
+const here = dirname(fileURLToPath(import.meta.url));
+const lab = process.argv[2] === '--lab';
+const [name, backend, file] = process.argv.slice(lab ? 3 : 2);
 if (!name || !['pvm', 'svm', 'vmx'].includes(backend ?? '')) {
-  console.error('usage: capture-profile.mjs NAME pvm|svm|vmx [FILE]');
+  console.error('usage: capture-profile.mjs [--lab] NAME pvm|svm|vmx [FILE]');
   process.exit(2);
 }
 
-const scratch = mkdtempSync(join(tmpdir(), 'kvio-profile-'));
+// In the checkout: the lab sees it there.
+const cache = join(here, '..', '..', '.cache');
+mkdirSync(cache, { recursive: true });
+const scratch = mkdtempSync(join(cache, 'profile-'));
 let host;
 try {
   const program = join(scratch, 'capture-profile');
-  const source = join(dirname(fileURLToPath(import.meta.url)), 'capture-profile.c');
-  execFileSync('cc', ['-O1', '-Wall', '-o', program, source], { stdio: 'inherit' });
-  host = JSON.parse(execFileSync(program, { encoding: 'utf8' }));
+  execFileSync('cc', ['-O1', '-Wall', '-static', '-o', program, join(here, 'capture-profile.c')], { stdio: 'inherit' });
+  const inLab = [join(here, '..', 'lab', 'main.mjs'), '--devices', '', '--timeout', '60', '--', program];
+  const [command, ...words] = lab ? [process.execPath, ...inLab] : [program];
+  host = JSON.parse(execFileSync(command, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] }));
 } finally {
   rmSync(scratch, { recursive: true });
 }
@@ -47,7 +52,7 @@ function leaves(rows) {
 }
 
 /** Those that are 1 everywhere as a list, the others by value, or by [system, vm] where the two descriptors differ. */
-const caps = [...new Set([...Object.keys(host.system), ...Object.keys(host.vm)])].map((cap) => [
+const caps = [...new Set([host.system, host.vm, ...Object.values(host.types)].flatMap(Object.keys))].map((cap) => [
   cap,
   host.system[cap] ?? 0,
   host.vm[cap] ?? 0,
@@ -55,19 +60,29 @@ const caps = [...new Set([...Object.keys(host.system), ...Object.keys(host.vm)])
 const ones = caps.filter(([, system, vm]) => system === 1 && vm === 1).map(([cap]) => cap);
 const others = caps.filter(([, system, vm]) => system !== 1 || vm !== 1);
 
+/** Where a VM of another type answers otherwise than one of the default type. */
+const types = Object.entries(host.types).map(([type, answers]) => {
+  const other = caps.filter(([cap, , vm]) => (answers[cap] ?? 0) !== vm).map(([cap]) => `${cap}: ${answers[cap] ?? 0}`);
+  return `${type}: { ${other.join(', ')} }`;
+});
+
+/** Measured anew at every boot. */
+const tscKhz = Math.round(host.tscKhz / 1000) * 1000;
+const mebibytes = Math.floor(host.memory / 2 ** 20);
+
 const native = host.nativeCpuid.length === 0 ? '' : `    nativeCpuid: leaves([\n${leaves(host.nativeCpuid)}\n    ]),\n`;
-const module = `// Captured from /dev/kvm by scripts/sim/capture-profile.mjs; the APIC ids of the CPU that answered are masked.
+const module = `// Captured from ${lab ? "the lab's /dev/kvm" : '/dev/kvm'} by scripts/sim/capture-profile.mjs; the APIC ids of the CPU that answered are masked.
 ${native === '' ? '' : "import type { PvmHost } from '../kvm/pvm-cpuid.ts';\n"}import type { Machine } from '../machine.ts';
 import { capabilities, leaves } from './tables.ts';
 
-export const ${name.replace(/[^a-z0-9]/gi, '')}: Machine${native === '' ? '' : ' & { readonly kvm: PvmHost }'} = {
+export const ${name.replace(/[^a-z0-9]+([a-z])?/gi, (_all, letter = '') => letter.toUpperCase())}: Machine${native === '' ? '' : ' & { readonly kvm: PvmHost }'} = {
   name: '${name}',
-  release: '${release().replace(/-.*/, '')}',
+  release: '${host.release.replace(/-.*/, '')}',
   backend: '${backend}',
-  cpus: ${cpus().length},
+  cpus: ${host.system[9]},
   instructionsPerMs: 100_000,
-  limits: { nofile: ${host.nofile}, maps: 65530, memory: ${host.memory}, memlock: Infinity },
-  hugePages: { ${hex(2 ** 21)}: 0, ${hex(2 ** 30)}: 0 },
+  limits: { nofile: ${host.nofile}, maps: 65530, memory: ${mebibytes} * 2 ** 20, memlock: Infinity },
+  hugePages: { ${host.hugePages.map((kib) => `${hex(kib * 1024)}: 0`).join(', ')} },
   memfdNoexec: 0,
   devices: { '/dev/kvm': true },
   kvm: {
@@ -75,11 +90,15 @@ export const ${name.replace(/[^a-z0-9]/gi, '')}: Machine${native === '' ? '' : '
       [${ones.join(', ')}],
       { ${others.map(([cap, system, vm]) => `${cap}: ${system === vm ? system : `[${system}, ${vm}]`}`).join(', ')} },
     ),
+    vmTypeCapabilities: { ${types.join(', ')} },
     cpuid: leaves([
 ${leaves(host.cpuid)}
     ]),
     emulatedCpuid: leaves([
 ${leaves(host.emulatedCpuid)}
+    ]),
+    hvCpuid: leaves([
+${leaves(host.hvCpuid)}
     ]),
 ${native}    msrs: [
 ${numbers(host.msrs)}
@@ -88,8 +107,9 @@ ${numbers(host.msrs)}
 ${host.featureMsrs.map(([index, value]) => `      [${hex(index)}, ${hex(value)}n],`).join('\n')}
     ],
     mceCap: ${hex(host.mceCap)}n,
-    tscKhz: ${host.tscKhz},
+    tscKhz: ${tscKhz},
     gpaBits: ${host.gpaBits},
+    hvaBits: ${host.hvaBits},
     vmTypes: ${hex(host.system[235] ?? 1)},
   },
 };

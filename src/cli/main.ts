@@ -2,15 +2,22 @@
 import { createRequire } from 'node:module';
 import { parseArgs } from 'node:util';
 import { isKvioError } from '../kernel/errors.ts';
+import { conformance } from './conformance.ts';
 import { kernelsHere, kernelsReport } from './kernels.ts';
 import { type Paint, paintFor } from './paint.ts';
 import { tour } from './tour.ts';
 
 interface Command {
   readonly help: string;
+  /** What it takes besides its name, for the usage; absent: nothing. */
+  readonly takes?: string;
   /** The exit status. */
-  run(paint: Paint): number;
+  run(paint: Paint, args: readonly string[], options: Options): number | Promise<number>;
 }
+
+/** Options of commands, each for the commands whose `takes` names it. */
+const options = { kernel: { type: 'string' }, out: { type: 'string' } } as const;
+type Options = { readonly [name in keyof typeof options]?: string | undefined };
 
 const print = (lines: readonly string[]): void => void process.stdout.write(`${lines.join('\n')}\n`);
 
@@ -37,16 +44,24 @@ const commands: Readonly<Record<string, Command>> = {
       return found.some(({ available }) => available) ? 0 : 1;
     },
   },
+  conformance: {
+    help: 'record what this kernel answers to every conformance case, or compare it with a recording',
+    takes: 'record [--kernel native|ffi|sim] [--out FILE] | compare FILE [--kernel …]',
+    run: (paint, args, given) => conformance(args, given, paint, print),
+  },
 };
 
 function usage(): string[] {
   return [
     'Usage: kvio <command>',
     '',
-    ...Object.entries(commands).map(([name, { help }]) => `  ${name.padEnd(12)}${help}`),
+    ...Object.entries(commands).flatMap(([name, { help, takes }]) => [
+      `  ${name.padEnd(13)}${help}`,
+      ...(takes === undefined ? [] : [`${' '.repeat(15)}${name} ${takes}`]),
+    ]),
     '',
-    '  --help      this text',
-    '  --version   the version of kvio',
+    '  --help       this text',
+    '  --version    the version of kvio',
     '',
     'KVIO_KERNEL=native, ffi or sim narrows the choice. NO_COLOR switches colour off.',
   ];
@@ -54,33 +69,38 @@ function usage(): string[] {
 
 const version = (): string => createRequire(import.meta.url)('kvio/package.json').version;
 
-function main(args: string[]): number {
+async function main(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: { help: { type: 'boolean', short: 'h' }, version: { type: 'boolean', short: 'v' } },
+    options: { help: { type: 'boolean', short: 'h' }, version: { type: 'boolean', short: 'v' }, ...options },
   });
-  if (values.version) {
+  const { help, version: asksVersion, ...given } = values;
+  if (asksVersion) {
     print([version()]);
     return 0;
   }
   const [name, ...rest] = positionals;
-  if (values.help || name === undefined) {
+  if (help || name === undefined) {
     print(usage());
-    return values.help ? 0 : 2;
+    return help ? 0 : 2;
   }
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (command === undefined) throw new RangeError(`no command '${name}': one of ${Object.keys(commands).join(', ')}`);
-  if (rest.length > 0) throw new RangeError(`${name} takes no arguments: '${rest.join(' ')}'`);
-  return command.run(paintFor(process.stdout, process.env));
+  if (command.takes === undefined && rest.length > 0) throw new RangeError(`${name} takes no arguments: '${rest.join(' ')}'`);
+  const foreign = Object.keys(given).find((option) => !command.takes?.includes(`--${option} `));
+  if (foreign !== undefined) throw new RangeError(`${name} has no option --${foreign}`);
+  return command.run(paintFor(process.stdout, process.env), rest, given);
 }
 
-try {
-  process.exitCode = main(process.argv.slice(2));
-} catch (error) {
+function fail(error: unknown): void {
   const expected =
     isKvioError(error) || error instanceof RangeError || (error as NodeJS.ErrnoException)?.code?.startsWith('ERR_PARSE_ARGS');
   if (!expected) throw error;
   process.stderr.write(`kvio: ${(error as Error).message}\n`);
   process.exitCode = 2;
 }
+
+main(process.argv.slice(2)).then((status) => {
+  process.exitCode = status;
+}, fail);

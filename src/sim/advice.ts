@@ -2,6 +2,7 @@ import {
   EACCES,
   EFAULT,
   EINVAL,
+  ENODEV,
   ENOMEM,
   MADV_COLD,
   MADV_COLLAPSE,
@@ -50,12 +51,12 @@ const zap: Rule = (mm, vma, start, end) => {
   return 0;
 };
 
-/** Punches a hole into the file, or into shared anonymous memory; needs a mapping whose stores reach it. */
+/** Punches a hole into the file, or into shared anonymous memory; needs a mapping whose stores reach it. As fallocate: not of a device. */
 const remove: Rule = (_mm, vma, start, end) => {
   if (vma.locked || vma.backing.anonymous === true) return -EINVAL;
   if (!vma.shared || (vma.may & PROT_WRITE) === 0) return -EACCES;
   const base = vma.page * PAGE_SIZE - vma.start;
-  return vma.backing.remove?.(base + start, base + end) ?? -EINVAL;
+  return vma.backing.remove?.(base + start, base + end) ?? -ENODEV;
 };
 
 const anonymousOnly =

@@ -51,7 +51,7 @@ export interface Backing {
   opened?(shared: boolean, mayWrite: boolean): void;
   /** vm_ops->close. */
   closed?(shared: boolean, mayWrite: boolean): void;
-  /** MADV_REMOVE of bytes [from, to) of the object; 0 or −errno. Absent: −EINVAL. */
+  /** MADV_REMOVE of bytes [from, to) of the object; 0 or −errno. Absent: −ENODEV. */
   remove?(from: number, to: number): number;
   /** Private memory of one VMA: MADV_DONTNEED throws its pages away. */
   readonly anonymous?: boolean;

@@ -52,10 +52,14 @@ export interface Machine {
 export interface KvmMachine {
   /** KVM_CHECK_EXTENSION by capability number; absent: 0. */
   readonly capabilities: Readonly<Record<number, CapabilityValue>>;
+  /** Capabilities that a VM of another type than the default answers otherwise, by type. */
+  readonly vmTypeCapabilities: Readonly<Record<number, Readonly<Record<number, number>>>>;
   /** KVM_GET_SUPPORTED_CPUID. */
   readonly cpuid: readonly CpuidLeaf[];
   /** KVM_GET_EMULATED_CPUID. */
   readonly emulatedCpuid: readonly CpuidLeaf[];
+  /** KVM_GET_SUPPORTED_HV_CPUID on the system descriptor. */
+  readonly hvCpuid: readonly CpuidLeaf[];
   /** KVM_GET_MSR_INDEX_LIST, in order. */
   readonly msrs: readonly number[];
   /** KVM_GET_MSR_FEATURE_INDEX_LIST with the values KVM_GET_MSRS gives on the system descriptor. */
@@ -66,6 +70,8 @@ export interface KvmMachine {
   readonly tscKhz: number;
   /** Physical address bits a memslot may use. */
   readonly gpaBits: number;
+  /** Bits of a userspace address a memslot may name: 56 where the host pages with five levels. */
+  readonly hvaBits: 47 | 56;
   /** VM types, bit mask (KVM_CAP_VM_TYPES). */
   readonly vmTypes: number;
 }

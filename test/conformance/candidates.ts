@@ -16,19 +16,38 @@ export function candidates(): ReadonlyMap<string, Found> {
   return found;
 }
 
-/** The host's kernel, by one road; or why it cannot be had. */
-export function hostKernel(kind: 'native' | 'ffi'): Found {
+/** What a program on this host can open: its kernel by one of two roads, or the simulated one. */
+export type HostKernel = 'native' | 'ffi' | 'sim';
+
+/** A kernel to be had on this host; or why it cannot. */
+export function hostKernel(kind: HostKernel): Found {
+  if (kind === 'sim') return { candidate: simulated() };
   const found = findKernels(['/dev/kvm']).find((one) => one.kind === kind)!;
   if (!found.available) return { missing: found.reason };
-  return { candidate: { name: kind, nofile: openFileLimit(), open: () => openKernel({ kernel: kind }) } };
+  const { arch } = process;
+  return { candidate: { name: kind, arch, nofile: openFileLimit(), open: () => openKernel({ kernel: kind }) } };
+}
+
+/** The same kernel, whose guests come back after so many milliseconds, where it can end a run: with EINTR, as a fact. */
+export function withBudget(candidate: Candidate, budget: number): Candidate {
+  return {
+    ...candidate,
+    open() {
+      const kernel = candidate.open();
+      if (!kernel.features.kick) return kernel;
+      const run = kernel.run.bind(kernel);
+      kernel.run = (vcpu, options) => run(vcpu, { budget, ...options });
+      return kernel;
+    },
+  };
 }
 
 /** A simulated machine, with few enough descriptors for the cases that use them all up. */
-function simulated(profile: string): Candidate {
+function simulated(profile?: string): Candidate {
   const nofile = 1024;
-  const { machine } = openSim({ machine: profile });
+  const { machine } = openSim(profile === undefined ? {} : { machine: profile });
   const small = { ...machine, limits: { ...machine.limits, nofile } };
-  return { name: `sim ${profile}`, nofile, open: () => openSim({ machine: small }) };
+  return { name: profile === undefined ? 'sim' : `sim ${profile}`, arch: 'x64', nofile, open: () => openSim({ machine: small }) };
 }
 
 /** RLIMIT_NOFILE of this process, the soft one. */

@@ -12,6 +12,8 @@ export type Observation = Readonly<Record<string, Fact>>;
 
 /** What must be there for a case to say anything. A case whose needs are not met is *not run*, with the reason: never passed. */
 export interface Needs {
+  /** The architecture whose registers, requests or instructions the case speaks of, as Node calls it. Default: any. */
+  readonly arch?: 'x64' | 'arm64';
   readonly features?: readonly (keyof KernelFeatures)[];
   /** Paths that must open read-write. Default: /dev/kvm. */
   readonly devices?: readonly string[];

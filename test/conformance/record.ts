@@ -1,33 +1,112 @@
-/** `npm run golden:record`: runs all cases on the host's kernel and writes (or prints) the golden. Run by scripts/golden-record.mjs. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { hostKernel } from './candidates.ts';
+/**
+ * All cases on a kernel of this host, as a golden: what `kvio conformance` and `npm run golden:record` do. Nothing a kernel does can
+ * stop it: the cases run in a process of their own, and one that hangs or ends that process is noted as failed; the next ones follow.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import type { HostKernel } from './candidates.ts';
 import { cases } from './cases/index.ts';
-import { countObservations, formatGolden, toGolden } from './golden.ts';
-import { runCases } from './run-cases.ts';
+import { type Golden, toGolden } from './golden.ts';
+import type { Report, Result } from './run-cases.ts';
+import type { Message } from './worker.ts';
 
-const [directory = '.', kind = 'native'] = process.argv.slice(2);
+export { compare, countObservations, formatGolden, showDifference } from './golden.ts';
 
-const found = hostKernel(kind === 'ffi' ? 'ffi' : 'native');
-if ('missing' in found) {
-  console.error(`nothing to record: ${found.missing}`);
-  process.exitCode = 1;
-} else {
-  const golden = toGolden(await runCases(found.candidate, cases));
-  const path = join(directory, `${golden.identity}.json`);
-  const text = formatGolden(golden);
-  const before = readGolden(path);
-  mkdirSync(directory, { recursive: true });
-  writeFileSync(path, text);
-  const news = before === undefined ? 'new' : before === text ? 'unchanged' : 'CHANGED';
-  console.log(`${path}: ${countObservations(golden)} observations in ${Object.keys(golden.cases).length} cases, ${news}`);
-  for (const [name, reason] of Object.entries(golden.notRun)) console.log(`  not run: ${name}: ${reason}`);
+export interface RecordOptions {
+  /** Milliseconds a case may take. */
+  readonly limit?: number;
+  /** Told before each case: its name, how many there are, which one this is. */
+  readonly progress?: (name: string, of: number, at: number) => void;
 }
 
-function readGolden(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
+export interface Recording {
+  readonly report: Report;
+  readonly golden: Golden;
+  /** Cases that failed by themselves, other than by an errno, and how. In the golden they count as not run. */
+  readonly failed: Readonly<Record<string, string>>;
+}
+
+/** Low enough for the cases that fill the descriptor table, where the host's hard limit allows. */
+const NOFILE = 1024;
+
+/** Runs all cases; rejects only where there is no such kernel here. */
+export async function record(kind: HostKernel, { limit = 30_000, progress }: RecordOptions = {}): Promise<Recording> {
+  const results = new Map<string, Result>();
+  let about: { release: string; identity: string | undefined } | undefined;
+  for (let next = 0; next < cases.length; ) {
+    let running: number | undefined;
+    const ending = await attend(start(kind, next), limit, (message) => {
+      if ('missing' in message) throw new Error(message.missing);
+      if ('release' in message) about = message;
+      else if ('begins' in message) {
+        running = message.begins;
+        progress?.(cases[running]!.name, cases.length, running + 1);
+      } else {
+        results.set(cases[message.ended]!.name, message.result);
+        running = undefined;
+        next = message.ended + 1;
+      }
+    });
+    if (running !== undefined) {
+      results.set(cases[running]!.name, { failed: ending });
+      next = running + 1;
+    } else if (next < cases.length) throw new Error(`the process that runs the cases ${ending}`);
   }
+  if (about === undefined) throw new Error('there are no cases');
+  const failed: Record<string, string> = {};
+  for (const [name, result] of results) if ('failed' in result) failed[name] = anonymous(result.failed);
+  const replace = (by: (how: string) => Result): Report => ({
+    kernel: kind,
+    ...about!,
+    results: new Map([...results].map(([name, result]) => [name, Object.hasOwn(failed, name) ? by(failed[name]!) : result])),
+  });
+  const report = replace((how) => ({ failed: how }));
+  return { report, golden: toGolden(replace((how) => ({ notRun: `failed: ${how}` }))), failed };
+}
+
+function start(kind: HostKernel, first: number): ChildProcess {
+  const worker = fileURLToPath(new URL('worker.js', import.meta.url));
+  const command = `ulimit -n ${NOFILE} 2>/dev/null; exec "$@"`;
+  return spawn('sh', ['-c', command, 'sh', process.execPath, worker, kind, String(first)], {
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  });
+}
+
+/** Hears a process out; resolves with how it ended. Kills it where a message takes longer than `limit`. */
+function attend(child: ChildProcess, limit: number, hear: (message: Message) => void): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let late = false;
+    const alarm = setTimeout(() => {
+      late = true;
+      child.kill('SIGKILL');
+    }, limit);
+    child.on('message', (message) => {
+      alarm.refresh();
+      try {
+        hear(message as Message);
+      } catch (error) {
+        reject(error);
+        child.kill('SIGKILL');
+      }
+    });
+    child.on('error', reject);
+    child.on('close', (status, signal) => {
+      clearTimeout(alarm);
+      resolve(
+        late
+          ? `did not end within ${limit / 1000} s`
+          : signal === null
+            ? `ended with status ${status}`
+            : `was ended by ${signal}`,
+      );
+    });
+  });
+}
+
+/** The first line of a message, without what says where it happened: paths of this host, addresses. */
+function anonymous(message: string): string {
+  return message
+    .split('\n', 1)[0]!
+    .replace(/(?:file:\/\/)?(?<![\w./-])\/(?!dev\/|proc\/self\/)[^\s'":,)]+/g, '(a path)')
+    .replace(/0x[0-9a-f]{9,}/gi, '(an address)');
 }

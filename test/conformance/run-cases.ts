@@ -6,6 +6,8 @@ import { identify } from './identity.ts';
 /** A kernel to judge. Each case gets a fresh one, so that no case sees what another left behind. */
 export interface Candidate {
   readonly name: string;
+  /** What it runs on, as Node calls it: 'x64', 'arm64'. */
+  readonly arch: string;
   open(): Kernel;
   /** Its process's RLIMIT_NOFILE. */
   readonly nofile: number;
@@ -25,7 +27,7 @@ export const VOLATILE = '(volatile)';
 export async function runCases(candidate: Candidate, cases: readonly Case[]): Promise<Report> {
   const probe = candidate.open();
   const { release } = probe;
-  const identity = identify(probe);
+  const identity = identify(probe, candidate.arch);
   probe.close();
   const results = new Map<string, Result>();
   for (const one of cases) {
@@ -52,6 +54,7 @@ export async function runCase(candidate: Candidate, one: Case): Promise<Result> 
 
 /** Why a case cannot say anything on this kernel. */
 function unmet(candidate: Candidate, kernel: Kernel, { needs }: Case): string | undefined {
+  if (needs?.arch !== undefined && needs.arch !== candidate.arch) return `speaks of ${needs.arch}, and this is ${candidate.arch}`;
   for (const feature of needs?.features ?? []) if (!kernel.features[feature]) return `this kernel has no ${feature}`;
   for (const path of needs?.devices ?? ['/dev/kvm']) {
     try {

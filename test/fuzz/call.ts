@@ -163,7 +163,9 @@ const performers: { readonly [K in Doing]: (side: Side, call: CallOf<K>) => Seen
   kick: (side, { vcpu }) => [returns(() => side.kernel.kick(side.fd(vcpu)))],
   close: (side, { fd }) => [returns(() => side.kernel.close(side.fd(fd)))],
   dup: (side, { fd, as, command }) => [
-    descriptor(side, as, () => (command === undefined ? side.kernel.dup(side.fd(fd)) : side.kernel.fcntl(side.fd(fd), command, 0))),
+    descriptor(side, as, () =>
+      command === undefined ? side.kernel.dup(side.fd(fd)) : side.kernel.fcntl(side.fd(fd), command, 0),
+    ),
   ],
   fcntl: (side, { fd, command, value }) => [returns(() => side.kernel.fcntl(side.fd(fd), command, value))],
   fstat: (side, { fd }) => [

@@ -1,9 +1,20 @@
 /** Steps that every area has: file calls on all kinds of descriptors, eventfds, memfds, memory. */
-import { EFD_NONBLOCK, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, MFD_ALLOW_SEALING, PROT_EXEC, PROT_READ, PROT_WRITE } from 'kvio/uapi';
+import {
+  EFD_NONBLOCK,
+  F_DUPFD_CLOEXEC,
+  F_GETFD,
+  F_GETFL,
+  F_SETFD,
+  F_SETFL,
+  MFD_ALLOW_SEALING,
+  PROT_EXEC,
+  PROT_READ,
+  PROT_WRITE,
+} from 'kvio/uapi';
+import type { Call } from './call.ts';
 import { type Choices, oddValue } from './choices.ts';
 import { type Answer, gotMemory, hasBytes, making, type Step, succeeded, type WeightedStep } from './step.ts';
 import { littleEndian } from './struct-bytes.ts';
-import type { Call } from './call.ts';
 import type { Descriptor, MemoryState, World } from './world.ts';
 
 const O_NONBLOCK = 0x800;
@@ -18,15 +29,13 @@ export function anyDescriptor(c: Choices, w: World): Descriptor | undefined {
 }
 
 /** A step about one descriptor of any kind. */
-const about =
-  (make: (c: Choices, fd: Descriptor, w: World) => Call): Step =>
+const about = (make: (c: Choices, fd: Descriptor, w: World) => Call): Step =>
   function* (c, w) {
     const fd = anyDescriptor(c, w);
     if (fd !== undefined) yield make(c, fd, w);
   };
 
-const aboutMemory =
-  (make: (c: Choices, memory: MemoryState) => Call | undefined): Step =>
+const aboutMemory = (make: (c: Choices, memory: MemoryState) => Call | undefined): Step =>
   function* (c, w) {
     const memories = w.liveMemories();
     const call = memories.length === 0 ? undefined : make(c, c.pick(memories));
@@ -52,12 +61,22 @@ const close: Step = function* (c, w) {
 
 const eventfd: Step = function* (c, w) {
   const flags = EFD_NONBLOCK | c.pick([0, 1, 0x80000, 2]);
-  yield* making(w, 'eventfd', { kind: 'eventfd' }, (as) => ({ do: 'eventfd', initval: c.pick([0, 1, 5, 0xffff_ffff]), flags, as }));
+  yield* making(w, 'eventfd', { kind: 'eventfd' }, (as) => ({
+    do: 'eventfd',
+    initval: c.pick([0, 1, 5, 0xffff_ffff]),
+    flags,
+    as,
+  }));
 };
 
 const memfd: Step = function* (c, w) {
-  const made = yield* making(w, 'memfd', { kind: 'memfd' }, (as) => ({ do: 'memfd', flags: c.pick([1, 0, MFD_ALLOW_SEALING, 3, 8, 0x10, 0x100]), as }));
-  if (made !== undefined && c.chance(0.8)) yield { do: 'ftruncate', fd: made, length: c.pick([0x4000n, 0x1000n, 0x1001n, 0x10000n]) };
+  const made = yield* making(w, 'memfd', { kind: 'memfd' }, (as) => ({
+    do: 'memfd',
+    flags: c.pick([1, 0, MFD_ALLOW_SEALING, 3, 8, 0x10, 0x100]),
+    as,
+  }));
+  if (made !== undefined && c.chance(0.8))
+    yield { do: 'ftruncate', fd: made, length: c.pick([0x4000n, 0x1000n, 0x1001n, 0x10000n]) };
 };
 
 const ram: Step = function* (c, w) {
@@ -68,7 +87,11 @@ const ram: Step = function* (c, w) {
 };
 
 /** A mapping of a descriptor, right or wrong. `length` in bytes; what may fault has no `bytes`, and is looked at through accessors. */
-export function* mapFile(w: World, fd: Descriptor, options: Omit<Call & { do: 'mmap' }, 'do' | 'fd' | 'as'>): Generator<Call, MemoryState | undefined, Answer> {
+export function* mapFile(
+  w: World,
+  fd: Descriptor,
+  options: Omit<Call & { do: 'mmap' }, 'do' | 'fd' | 'as'>,
+): Generator<Call, MemoryState | undefined, Answer> {
   if (!w.room('memory')) return undefined;
   const name = w.fresh('map');
   const answer = yield { do: 'mmap', fd: fd.name, ...options, as: name };
@@ -87,7 +110,6 @@ const map: Step = function* (c, w) {
     prot: c.weighted([
       [6, PROT_READ | PROT_WRITE],
       [1, PROT_READ],
-      [1, PROT_WRITE],
       [1, 0],
       [1, PROT_READ | PROT_EXEC],
     ]),
@@ -152,7 +174,8 @@ export const fileSteps: readonly WeightedStep[] = [
     weight: 5,
     name: 'write',
     step: about((c, { name: fd, file }) => {
-      const bytes = file.kind === 'eventfd' && !c.chance(0.2) ? littleEndian(oddValue(c, 8), 8) : c.bytes(c.pick([8, 0, 1, 7, 9, 16]));
+      const bytes =
+        file.kind === 'eventfd' && !c.chance(0.2) ? littleEndian(oddValue(c, 8), 8) : c.bytes(c.pick([8, 0, 1, 7, 9, 16]));
       return { do: 'write', fd, bytes };
     }),
   },
@@ -161,11 +184,19 @@ export const fileSteps: readonly WeightedStep[] = [
     name: 'pread',
     step: about((c, { name: fd }) => ({ do: 'pread', fd, bytes: new Uint8Array(c.pick(LENGTHS)), offset: offsetOf(c) })),
   },
-  { weight: 3, name: 'pwrite', step: about((c, { name: fd }) => ({ do: 'pwrite', fd, bytes: c.bytes(c.pick([8, 0, 1])), offset: offsetOf(c) })) },
+  {
+    weight: 3,
+    name: 'pwrite',
+    step: about((c, { name: fd }) => ({ do: 'pwrite', fd, bytes: c.bytes(c.pick([8, 0, 1])), offset: offsetOf(c) })),
+  },
   {
     weight: 3,
     name: 'ftruncate',
-    step: about((c, { name: fd }) => ({ do: 'ftruncate', fd, length: c.pick([0x4000n, 0n, 1n, 0x1000n, 0x1001n, 0x20000n, -1n]) })),
+    step: about((c, { name: fd }) => ({
+      do: 'ftruncate',
+      fd,
+      length: c.pick([0x4000n, 0n, 1n, 0x1000n, 0x1001n, 0x20000n, -1n]),
+    })),
   },
   {
     weight: 3,
@@ -180,7 +211,9 @@ export const fileSteps: readonly WeightedStep[] = [
     name: 'store',
     step: aboutMemory((c, memory) => {
       const bytes = c.bytes(c.pick([1, 2, 4, 8, 16]));
-      return memory.length < bytes.length ? undefined : { do: 'store', memory: memory.name, offset: c.below(memory.length - bytes.length), bytes };
+      return memory.length < bytes.length
+        ? undefined
+        : { do: 'store', memory: memory.name, offset: c.below(memory.length - bytes.length), bytes };
     }),
   },
   {
@@ -188,7 +221,9 @@ export const fileSteps: readonly WeightedStep[] = [
     name: 'load',
     step: aboutMemory((c, memory) => {
       const width = c.pick([8, 16, 32, 64] as const);
-      return memory.length < 8 ? undefined : { do: 'load', memory: memory.name, offset: (width / 8) * c.below(memory.length / 8), width };
+      return memory.length < 8
+        ? undefined
+        : { do: 'load', memory: memory.name, offset: (width / 8) * c.below(memory.length / 8), width };
     }),
   },
   {
@@ -206,5 +241,9 @@ export const fileSteps: readonly WeightedStep[] = [
       return { do: 'madvise', memory: memory.name, advice, ...part(c, memory) };
     }),
   },
-  { weight: 2, name: 'look', step: aboutMemory((_c, { name, view, of }) => (view && of?.vcpu === undefined ? { do: 'look', memory: name } : undefined)) },
+  {
+    weight: 2,
+    name: 'look',
+    step: aboutMemory((_c, { name, view, of }) => (view && of?.vcpu === undefined ? { do: 'look', memory: name } : undefined)),
+  },
 ];

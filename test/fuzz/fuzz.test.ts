@@ -28,7 +28,13 @@ const EEXIST = 17;
 
 describe('the fuzzer', () => {
   it('finds nothing between the simulator and itself', () => {
-    const { findings, tally } = fuzz({ area, pair: pairWith(() => openSim({ machine }), machine), seed: 7, time: 20_000, sequences: 300 });
+    const { findings, tally } = fuzz({
+      area,
+      pair: pairWith(() => openSim({ machine }), machine),
+      seed: 7,
+      time: 20_000,
+      sequences: 300,
+    });
     expect(findings.map((finding) => showFinding(finding, 'kvm', ''))).toEqual([]);
     expect(tally.calls).toBeGreaterThan(5000);
   });

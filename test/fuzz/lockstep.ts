@@ -22,6 +22,8 @@ export class Tally {
   guarded = 0;
   /** Calls skipped on both, by what is not modelled. */
   readonly notModelled: Map<string, number> = new Map();
+  /** Differences that were there once and did not come back. */
+  readonly once: Map<string, number> = new Map();
   /** Sequences that ended early, by reason. */
   readonly cut: Map<string, number> = new Map();
 }
@@ -45,7 +47,8 @@ export class Difference extends Error {
 
   /** The same for differences that most likely have one cause. */
   get signature(): string {
-    const what = this.call.do === 'ioctl' ? (this.call.name ?? 'ioctl') : this.call.do === 'edit' ? this.call.set.name : this.call.do;
+    const what =
+      this.call.do === 'ioctl' ? (this.call.name ?? 'ioctl') : this.call.do === 'edit' ? this.call.set.name : this.call.do;
     const values = /^[A-Z]|^\d+$/.test(this.real + this.sim) ? `: ${this.real} / ${this.sim}` : `: ${this.real.split(':')[0]}`;
     return `${what} ${this.label.replace(/\d+/g, '')}${values}`;
   }
@@ -187,15 +190,23 @@ function spread(call: Call, label: string, real: Uint8Array, sim: Uint8Array): [
   const [first, last] = [differing[0]!, differing.at(-1)!];
   const from = first & ~7;
   const to = Math.min(real.length, (last | 7) + 1, from + 32);
-  const hex = (bytes: Uint8Array): string => Buffer.from(bytes.subarray(from, to)).toString('hex').replace(/(.{16})(?=.)/g, '$1 ');
+  const hex = (bytes: Uint8Array): string =>
+    Buffer.from(bytes.subarray(from, to))
+      .toString('hex')
+      .replace(/(.{16})(?=.)/g, '$1 ');
   const where = place(call, label, first);
   return [`${where} at ${first} (${differing.length} bytes): ${hex(real)}`, `${where} at ${first}: ${hex(sim)}`];
 }
 
 function place(call: Call, label: string, at: number): string {
-  const name = label === KVM_RUN_PAGE ? undefined : call.do === 'ioctl' ? call.name : call.do === 'edit' ? call.get.name : undefined;
-  const struct = name === undefined ? (label === KVM_RUN_PAGE ? (kvm_run as Struct<unknown>) : undefined) : ioctlByName(name)?.struct;
+  const name =
+    label === KVM_RUN_PAGE ? undefined : call.do === 'ioctl' ? call.name : call.do === 'edit' ? call.get.name : undefined;
+  const struct =
+    name === undefined ? (label === KVM_RUN_PAGE ? (kvm_run as Struct<unknown>) : undefined) : ioctlByName(name)?.struct;
   const field = struct?.fields.filter((one) => one.offset <= at && at < one.offset + Math.max(1, one.size)).at(0);
-  const inner = field?.dims.length === 0 ? field.struct?.fields.find((one) => one.offset <= at - field.offset && at - field.offset < one.offset + one.size) : undefined;
+  const inner =
+    field?.dims.length === 0
+      ? field.struct?.fields.find((one) => one.offset <= at - field.offset && at - field.offset < one.offset + one.size)
+      : undefined;
   return field === undefined ? 'byte' : inner === undefined ? field.name : `${field.name}.${inner.name}`;
 }

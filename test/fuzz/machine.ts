@@ -10,7 +10,9 @@ import type { Pair } from './lockstep.ts';
 export function profileFor(kernel: Kernel): Machine | string {
   const identity = identify(kernel);
   if (identity === undefined) return 'no /dev/kvm';
-  const found = Object.values(profiles).find((machine) => identify(openSim({ machine }))?.split('+')[0] === identity.split('+')[0]);
+  const found = Object.values(profiles).find(
+    (machine) => identify(openSim({ machine }))?.split('+')[0] === identity.split('+')[0],
+  );
   return found ?? `the simulator has no machine like ${identity} (it has: ${Object.keys(profiles).join(', ')})`;
 }
 
@@ -21,7 +23,15 @@ export function likeHost(machine: Machine, kernel: Kernel): Machine {
   const cpuid = (request: number) => {
     const bytes = cpuidBytes([], 256, 256);
     kernel.ioctl(kvm, request, bytes);
-    return cpuidEntries(bytes).map(({ function: leaf, index, flags, eax, ebx, ecx, edx }) => ({ function: leaf, index, flags, eax, ebx, ecx, edx }));
+    return cpuidEntries(bytes).map(({ function: leaf, index, flags, eax, ebx, ecx, edx }) => ({
+      function: leaf,
+      index,
+      flags,
+      eax,
+      ebx,
+      ecx,
+      edx,
+    }));
   };
   const list = (request: number): number[] => {
     const bytes = new Uint8Array(4 + 4 * 1024);
@@ -56,6 +66,10 @@ export function likeHost(machine: Machine, kernel: Kernel): Machine {
 
 /** A pair of a kernel that is opened by `real`, and the simulator as that machine. */
 export function pairWith(real: () => Kernel, machine: Machine): Pair {
-  const modelled = new Set(openSim({ machine }).coverage().flatMap(({ area, name }) => (area === 'ioctl' ? [name] : [])));
+  const modelled = new Set(
+    openSim({ machine })
+      .coverage()
+      .flatMap(({ area, name }) => (area === 'ioctl' ? [name] : [])),
+  );
   return { real, sim: () => openSim({ machine }), modelled };
 }

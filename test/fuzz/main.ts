@@ -4,8 +4,8 @@ import { openSim, profiles } from 'kvio/sim';
 import { hostKernel } from '../conformance/candidates.ts';
 import { areas } from './areas.ts';
 import { fuzz, showFinding } from './fuzz.ts';
-import { likeHost, pairWith, profileFor } from './machine.ts';
 import type { Pair } from './lockstep.ts';
+import { likeHost, pairWith, profileFor } from './machine.ts';
 import type { Area } from './step.ts';
 
 const { values } = parseArgs({
@@ -62,9 +62,12 @@ function run(chosen: Area, pair: Pair, what: string): void {
   const spent = (Date.now() - started) / 1000;
   const sorted = (map: ReadonlyMap<string, number>) => [...map].sort(([, a], [, b]) => b - a);
   for (const [what, times] of sorted(tally.cut)) console.log(`  ended early ${times} times: ${what}`);
+  for (const [what] of tally.once) console.log(`  seen once, and not again: ${what}`);
   for (const [what, times] of sorted(tally.notModelled)) console.log(`  not modelled ${times} times: ${what}`);
   const notModelled = [...tally.notModelled.values()].reduce((sum, times) => sum + times, 0);
-  console.log(`${tally.sequences} sequences in ${batches} batches (${Math.round(tally.sequences / spent)}/s), ${tally.calls} calls on both`);
+  console.log(
+    `${tally.sequences} sequences in ${batches} batches (${Math.round(tally.sequences / spent)}/s), ${tally.calls} calls on both`,
+  );
   console.log(`${tally.guarded} calls not made: they name memory a real kernel must not be given`);
   console.log(`${notModelled} calls not modelled, of ${tally.notModelled.size} kinds`);
   console.log(`${findings.length} differences`);

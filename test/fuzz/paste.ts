@@ -99,7 +99,8 @@ function reading(what: string, fd: Ref, bytes: Uint8Array, label: string, at: nu
 export function title(call: Call): string {
   if (call.do === 'ioctl') return `${call.name ?? `ioctl 0x${call.request.toString(16)}`} on ${call.fd}`;
   if (call.do === 'edit') return `${call.set.name} on ${call.fd}`;
-  const subject = 'fd' in call ? call.fd : 'memory' in call ? call.memory : 'vcpu' in call ? call.vcpu : 'as' in call ? call.as : '';
+  const subject =
+    'fd' in call ? call.fd : 'memory' in call ? call.memory : 'vcpu' in call ? call.vcpu : 'as' in call ? call.as : '';
   return `${call.do === 'run' ? 'KVM_RUN' : call.do} ${subject}`.trim();
 }
 
@@ -146,7 +147,8 @@ function runs(bytes: Uint8Array): [number, Uint8Array][] {
   return found;
 }
 
-const list = (bytes: Uint8Array): string => `[${Array.from(bytes, (byte) => (byte < 10 ? byte : `0x${byte.toString(16)}`)).join(', ')}]`;
+const list = (bytes: Uint8Array): string =>
+  `[${Array.from(bytes, (byte) => (byte < 10 ? byte : `0x${byte.toString(16)}`)).join(', ')}]`;
 
 function number(value: bigint): string {
   const text = value > 9n ? `0x${value.toString(16)}` : String(value);

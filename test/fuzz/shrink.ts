@@ -41,7 +41,9 @@ function* simplerCalls(call: Call): Generator<Call> {
   if (call.do !== 'ioctl' || call.arg.is !== 'bytes') return;
   const { bytes } = call.arg;
   const arg = (changed: Uint8Array): Argument => ({ ...call.arg, bytes: changed }) as Argument;
-  const words = Array.from({ length: Math.ceil(bytes.length / 8) }, (_, n) => n).filter((n) => bytes.subarray(n * 8, n * 8 + 8).some(Boolean));
+  const words = Array.from({ length: Math.ceil(bytes.length / 8) }, (_, n) => n).filter((n) =>
+    bytes.subarray(n * 8, n * 8 + 8).some(Boolean),
+  );
   if (words.length > 0) yield { ...call, arg: arg(new Uint8Array(bytes.length)) };
   for (const kept of words.slice(0, 12)) {
     const changed = new Uint8Array(bytes.length);

@@ -36,7 +36,12 @@ export const hasBytes = (answer: Answer): boolean => answer?.at(-1)?.value === W
 export const WITH_BYTES = 'with bytes';
 
 /** Makes a call that returns a descriptor, and remembers it where it did. */
-export function* making(w: World, kind: string, file: FileState, call: (as: Ref) => Call): Generator<Call, Ref | undefined, Answer> {
+export function* making(
+  w: World,
+  kind: string,
+  file: FileState,
+  call: (as: Ref) => Call,
+): Generator<Call, Ref | undefined, Answer> {
   if (!w.room(kind)) return undefined;
   const name = w.fresh(kind);
   if (!gotDescriptor(yield call(name))) return undefined;

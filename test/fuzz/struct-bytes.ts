@@ -53,7 +53,10 @@ function structArgument(c: Choices, w: World, row: IoctlRow): Argument {
   const patches: Patch[] = [];
   let bytes = new Uint8Array(Math.max(1, row.size));
   if (row.dir === 'out' && row.tail === undefined) bytes.fill(0x5a);
-  const leaves = row.struct === undefined ? [{ name: '', at: 0, size: Math.min(8, bytes.length), pointer: false, counts: false }] : leavesOf(row.struct);
+  const leaves =
+    row.struct === undefined
+      ? [{ name: '', at: 0, size: Math.min(8, bytes.length), pointer: false, counts: false }]
+      : leavesOf(row.struct);
   const inside = leaves.filter(({ at, size }) => at + size <= bytes.length);
   const counts = inside.filter((leaf) => leaf.counts);
   for (const leaf of counts) put(bytes, leaf, BigInt(c.pick(COUNTS)));

@@ -16,6 +16,8 @@ export interface VcpuState {
   readonly id: number;
   /** Its segments or control registers may be what no processor ever has: a guest is not run on them. */
   odd: boolean;
+  /** Its last exit was an MMIO access, or may have been: what SET_REGS before its completion does is not modelled in all its turns. */
+  pending: boolean;
 }
 
 /** An open file description; dups share it. */
@@ -59,7 +61,8 @@ export class World {
 
   /** Another one of these may be made. */
   room(kind: string): boolean {
-    const open = kind === 'memory' ? this.liveMemories() : this.descriptors.filter(({ open, file }) => open && file.kind === kind);
+    const open =
+      kind === 'memory' ? this.liveMemories() : this.descriptors.filter(({ open, file }) => open && file.kind === kind);
     return open.length < (LIMITS[kind] ?? 4) && this.descriptors.length < LIMITS['descriptors']!;
   }
 
@@ -94,6 +97,8 @@ export class World {
 
   /** A mapping of kvm_run with its PIO page, of that vCPU. */
   runPage(vcpu: VcpuState): MemoryState | undefined {
-    return this.liveMemories().find(({ view, of, length, offset }) => view && offset === 0 && length >= 0x2000 && of?.vcpu === vcpu);
+    return this.liveMemories().find(
+      ({ view, of, length, offset }) => view && offset === 0 && length >= 0x2000 && of?.vcpu === vcpu,
+    );
   }
 }

@@ -137,7 +137,7 @@ export const checks = {
     assert.equal(run.status, 125);
     assert.equal(run.stdout, 'before\n');
     assert.match(run.stderr, /did not end 'sh -c echo before; exec sleep 4242' within 8 s; it was at: running the command/);
-    assert.match(run.stderr, /what runs:\n.*S in .*sleep.*: sleep 4242/);
+    assert.match(run.stderr, /what runs:\n(.*\n)*.*S in .*sleep.*: sleep 4242/);
   },
 
   'a machine that panics is reported': async () => {
@@ -206,7 +206,7 @@ export const checks = {
       keepStdin: true,
     });
     assert.match(run.stdout, /\/dev\/(hvc0|console)/);
-    assert.match(run.stdout, /\n42\r?\n/);
+    assert.match(run.stdout, /\n24 80\r?\n42\r?\n/);
     assert.equal(run.status, 5);
     return undefined;
   },

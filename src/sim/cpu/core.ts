@@ -15,7 +15,7 @@ export abstract class Core extends Memory {
   keepRf = false;
   readonly emulated: boolean;
   readonly events: CpuEvents = {
-    exception: { injected: false, nr: 0, hasErrorCode: false, errorCode: 0, payload: 0n },
+    exception: { injected: false, pending: false, nr: 0, hasErrorCode: false, errorCode: 0, payload: 0n },
     interrupt: { injected: false, nr: 0, soft: false },
     nmi: { injected: false, pending: 0, masked: false },
   };
@@ -30,17 +30,20 @@ export abstract class Core extends Memory {
     return (this.ip0 + this.segBase[CS]!) | 0;
   }
 
-  /** The instruction is not finished: it will be found again at the same place. */
-  again(): void {
+  /**
+   * The instruction is not finished: it will be found again at the same place. Where KVM's emulator executes it, RF is set meanwhile: on
+   * hardware, string I/O and what leaves for userspace.
+   */
+  again(emulated: boolean): void {
     this.r32[IP] = this.ip0;
     this.stop |= STOP_BLOCK;
     this.keepRf = true;
-    if (this.emulated) this.fl |= RF;
+    if (emulated) this.fl |= RF;
   }
 
-  /** A non-string OUT has made its exit. */
-  outExits(): void {
-    if (this.emulated) return;
+  /** A non-string OUT has made its exit. KVM_X86_QUIRK_OUT_7E_INC_RIP: one to port 0x7e is behind it already. */
+  outExits(port: number): void {
+    if (this.emulated || port === 0x7e) return;
     this.skip = { linear: this.linear0, length: this.r32[IP]! - this.ip0 };
     this.r32[IP] = this.ip0;
   }

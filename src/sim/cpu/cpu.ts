@@ -18,7 +18,7 @@ import { Decoder } from './decode.ts';
 import type { Insn } from './insn.ts';
 import { deliver, type Event, TRIPLE_FAULT } from './interrupts.ts';
 import { ABANDON, DB, Fault, GP, type PhysicalPage, STOP_BLOCK, STOP_EXIT } from './memory.ts';
-import { CR0_PG, CS, IF, IP, RF, TF, VM } from './state.ts';
+import { CR0_PG, CS, IF, IP, RF, RSP, TF, VM } from './state.ts';
 
 /** The most one call of `run` executes. */
 const MAX_FUEL = 2 ** 30;
@@ -39,6 +39,8 @@ export class Cpu extends Core {
   private codeBlocks: (Block | undefined)[] = [];
   /** The instruction being executed; while it waits for data from outside, the one that will be finished, whatever its bytes are by then. */
   private current: Insn | null = null;
+  /** A fault of the guest's own is being delivered. */
+  private faulted = false;
   private executedBefore = 0;
   private fuelAtEntry = 0;
 
@@ -54,8 +56,8 @@ export class Cpu extends Core {
 
   /** `kvm_run.ready_for_interrupt_injection` without an in-kernel PIC: IF, no shadow, nothing on its way in. */
   get interruptible(): boolean {
-    const { exception, interrupt, nmi } = this.events;
-    return (this.fl & IF) !== 0 && this.shadow === 0 && !exception.injected && !interrupt.injected && !nmi.injected;
+    const { interrupt, nmi } = this.events;
+    return (this.fl & IF) !== 0 && this.shadow === 0 && !this.excepted && !interrupt.injected && !nmi.injected;
   }
 
   /** Queues an event to be delivered by the next `run`, whatever IF and the shadow say; replaces one of its kind. */
@@ -182,8 +184,10 @@ export class Cpu extends Core {
       if (this.fuel > 0) this.fuel--;
       this.shadow = 0;
       if (this.emulated) this.queued(e);
+      this.faulted = true;
       this.deliver({ vector: e.vector, errorCode: this.protectedMode ? e.errorCode : -1, soft: false, ip: this.ip0 });
       this.settle();
+      this.faulted = false;
       return null;
     } catch (e2) {
       if (e2 === TRIPLE_FAULT) return this.shutDown();
@@ -195,7 +199,7 @@ export class Cpu extends Core {
   }
 
   /** KVM's emulator hands its faults to KVM, which tells the last one for ever (KVM_GET_VCPU_EVENTS). */
-  private queued({ vector, errorCode }: Fault): void {
+  private queued({ vector, errorCode }: Pick<Fault, 'vector' | 'errorCode'>): void {
     const hasErrorCode = this.protectedMode && errorCode >= 0;
     Object.assign(this.events.exception, { nr: vector, hasErrorCode, errorCode: Math.max(errorCode, 0), payload: 0n });
   }
@@ -203,10 +207,11 @@ export class Cpu extends Core {
   /** What was on its way in is lost. */
   private shutDown(): Outcome {
     const { exception, interrupt, nmi } = this.events;
-    exception.injected = interrupt.injected = nmi.injected = false;
+    exception.injected = exception.pending = interrupt.injected = nmi.injected = false;
     this.r32[IP] = this.ip0;
-    // KVM sets RF as it injects a fault; where its emulator runs the guest, the shutdown still shows it.
-    if (this.emulated) this.fl |= RF;
+    // KVM sets RF as it injects a fault of the guest; where its emulator runs it, the shutdown still shows it.
+    if (this.emulated && this.faulted) this.fl |= RF;
+    this.faulted = false;
     this.settle();
     return { kind: 'shutdown' };
   }
@@ -215,6 +220,8 @@ export class Cpu extends Core {
   private deliver(event: Event): void {
     try {
       deliver(this, event);
+      // In real mode KVM's emulator injects with a 16-bit stack pointer, and leaves nothing of the rest.
+      if (this.emulated && !this.protectedMode) this.setReg(RSP, BigInt(this.r32[RSP]! & 0xffff));
     } catch (e) {
       if (e !== ABANDON || this.outcome?.kind !== 'mmio') throw e;
       this.outcome = null;
@@ -224,8 +231,13 @@ export class Cpu extends Core {
     }
   }
 
+  /** An exception is on its way in. */
+  private get excepted(): boolean {
+    return this.events.exception.injected || this.events.exception.pending;
+  }
+
   private get eventInjected(): boolean {
-    return this.events.exception.injected || this.events.interrupt.injected || this.events.nmi.injected;
+    return this.excepted || this.events.interrupt.injected || this.events.nmi.injected;
   }
 
   /** Delivers what is injected, then accepts an NMI or an external interrupt if the guest can take one. */
@@ -244,7 +256,7 @@ export class Cpu extends Core {
     if (!this.eventInjected) return false;
     this.ip0 = this.r32[IP]!;
     let event: Event;
-    if (exception.injected) {
+    if (this.excepted) {
       event = {
         vector: exception.nr,
         errorCode: exception.hasErrorCode && this.protectedMode ? exception.errorCode : -1,
@@ -253,16 +265,15 @@ export class Cpu extends Core {
       };
     } else if (nmi.injected) {
       event = { vector: 2, errorCode: -1, soft: false, ip: this.ip0 };
+      nmi.masked = true;
     } else {
       event = { vector: interrupt.nr, errorCode: -1, soft: interrupt.soft, ip: this.ip0 };
     }
     this.shadow = 0;
     this.deliver(event);
-    if (exception.injected) exception.injected = false;
-    else if (nmi.injected) {
-      nmi.injected = false;
-      nmi.masked = true;
-    } else interrupt.injected = false;
+    if (this.excepted) exception.injected = exception.pending = false;
+    else if (nmi.injected) nmi.injected = false;
+    else interrupt.injected = false;
     return true;
   }
 
@@ -311,8 +322,14 @@ export class Cpu extends Core {
     this.settle();
     // A second STI or MOV SS in the shadow of the first does not prolong it.
     if (shadow !== 0) this.shadow = 0;
-    if (stepping && !(this.shadow & 2)) {
+    if (stepping && this.emulated && this.stop & STOP_EXIT) {
+      // The emulator steps only what does not leave for userspace; HLT leaves afterwards, with the #DB still to be delivered.
+      if (this.outcome?.kind !== 'hlt') return;
       this.dr[6] = this.dr[6]! | 0x4000n;
+      Object.assign(this.events.exception, { pending: true, nr: DB, hasErrorCode: false, errorCode: 0, payload: 0n });
+    } else if (stepping && !(this.shadow & 2)) {
+      this.dr[6] = this.dr[6]! | 0x4000n;
+      if (this.emulated) this.queued({ vector: DB, errorCode: -1 });
       this.ip0 = this.r32[IP]!;
       this.deliver({ vector: DB, errorCode: -1, soft: false, ip: this.ip0 });
     }

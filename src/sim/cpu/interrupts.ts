@@ -33,12 +33,18 @@ function pushAll(c: Core, values: readonly number[], width: number): void {
   c.setSp(sp - values.length * width);
 }
 
-/** Real mode: FLAGS, CS, IP; the vector's far pointer from the table at IDTR. No error code. */
+/** Real mode: FLAGS, CS, IP; the vector's far pointer from the table at IDTR, which KVM's emulator reads after it has pushed. No error code. */
 function deliverReal(c: Core, event: Event): void {
   const at = event.vector * 4;
   if (!c.emulated && at + 3 > c.idt.limit) throw new Fault(GP, at * 2 + 2);
-  const pointer = c.linear32((Number(c.idt.base & 0xffffffffn) + at) | 0);
+  const read = (): number => c.linear32((Number(c.idt.base & 0xffffffffn) + at) | 0);
+  const before = c.emulated ? 0 : read();
+  const sp = c.sp;
   pushAll(c, [c.flags(), c.segments[CS]!.selector, event.ip], 2);
+  // SP moves with the whole delivery.
+  c.setSp(sp);
+  const pointer = c.emulated ? read() : before;
+  c.setSp(sp - 6);
   c.fl &= ~(IF | TF | AC | RF);
   enterCode(c, pointer >>> 16, pointer & 0xffff, null);
   c.r32[IP_HI] = 0;

@@ -2,7 +2,8 @@ import type { Machine } from '../machine.ts';
 
 /**
  * What differs between KVM's vendor modules, besides the tables of a machine profile. 'pvm' was asked (Linux 6.18, paravirtual
- * nested KVM, shadow paging, real mode through the instruction emulator); 'vmx' and 'svm' are read in the 7.2 source.
+ * nested KVM, shadow paging, real mode through the instruction emulator), and so was 'svm' (Linux 7.2 in the lab, on QEMU's processor); 'vmx' is
+ * read in the 7.2 source.
  */
 export interface Backend {
   /** Guest code goes through KVM's instruction emulator (see CpuOptions). */
@@ -13,9 +14,18 @@ export interface Backend {
   readonly turn: number | undefined;
   /** The five words of exit information in an INTERNAL_ERROR of the emulator. */
   readonly emulationExitInfo: readonly bigint[];
+  /** A failed emulation has queued #UD besides its exit: the next KVM_RUN delivers it. */
+  readonly udAfterFailure: boolean;
+  /** SVM's segments: what SET_SREGS gives is truncated to the VMCB's fields, G, unusable and some type bits are derived from them. */
+  readonly vmcbSegments: boolean;
+  /** SVM has one bit of interrupt shadow, which reads as both of KVM's. */
+  readonly oneShadow: boolean;
   /** Segment types after reset. */
   readonly resetTypes: { readonly cs: number; readonly ss: number; readonly tr: number };
-  /** SHUTDOWN: SVM has INIT-reset the vCPU before userspace sees the exit. */
+  /**
+   * SHUTDOWN: SVM has INIT-reset the vCPU before userspace sees the exit. With the rest of the VMCB it has cleared the root of the nested page
+   * tables: KVM_RUN then spins until a signal, until the root is loaded anew (CR0, CR3, CR4 or EFER changed, a memslot deleted or moved).
+   */
   readonly resetOnShutdown: boolean;
   /** CR4 bits that are legal whatever the guest's CPUID; 'cpuid': those of the features the guest's CPUID has, besides the old ones. */
   readonly cr4: bigint | 'cpuid';
@@ -43,6 +53,9 @@ const hardware = {
   emulated: false,
   badHostPage: 'efault',
   turn: undefined,
+  udAfterFailure: true,
+  vmcbSegments: false,
+  oneShadow: false,
   emulationExitInfo: [0n, 0n, 0n, 0n, 0n],
   resetOnShutdown: false,
   cr4: 'cpuid',
@@ -61,6 +74,9 @@ const backends: Readonly<Record<Machine['backend'], Backend>> = {
     emulated: true,
     badHostPage: 'mmio',
     turn: 1024,
+    udAfterFailure: false,
+    vmcbSegments: false,
+    oneShadow: false,
     emulationExitInfo: [0x1000n, 0n, 0n, 0n, 0n],
     resetTypes: { cs: 11, ss: 3, tr: 11 },
     resetOnShutdown: false,
@@ -87,6 +103,8 @@ const backends: Readonly<Record<Machine['backend'], Backend>> = {
     ...hardware,
     resetTypes: { cs: 10, ss: 2, tr: 3 },
     resetOnShutdown: true,
+    vmcbSegments: true,
+    oneShadow: true,
     // SCE, LME, LMA, NX, SVME, LMSLE, FFXSR, AUTOIBRS.
     eferBits: 0x20_7d01n,
     ucodeRev: 0x0100_0065n,

@@ -1,6 +1,11 @@
 import { KVM_CAP_NR_VCPUS } from '../../uapi/kvm.ts';
 import type { Machine } from '../machine.ts';
 
+/** KVM_CHECK_EXTENSION on a VM of this type. */
+export function vmCapability(machine: Machine, cap: number, vmType: number): number {
+  return machine.kvm.vmTypeCapabilities[vmType]?.[cap] ?? checkExtension(machine, BigInt(cap), 'vm');
+}
+
 /** KVM_CHECK_EXTENSION: never fails, 0 for what there is not. The capability number is compared as a whole unsigned long. */
 export function checkExtension(machine: Machine, cap: bigint, on: 'system' | 'vm'): number {
   if (cap === BigInt(KVM_CAP_NR_VCPUS)) return machine.cpus;

@@ -6,6 +6,7 @@ import type { Process } from '../process.ts';
 import type { CharDevice, System } from '../system.ts';
 import { checkExtension } from './caps.ts';
 import { getEmulatedCpuid, getSupportedCpuid } from './cpuid.ts';
+import { getSupportedHvCpuid } from './hyperv.ts';
 import { IoctlTable } from './ioctl-table.ts';
 import { getFeatureMsr, getIndexList, msrIo } from './msrs.ts';
 import { VCPU_MMAP_PAGES } from './run-page.ts';
@@ -30,11 +31,11 @@ function createVm(_self: DevKvm, p: Process, arg: bigint): number {
     p.fds.unreserve(fd);
     return -EINVAL;
   }
-  if (arg !== BigInt(kvm.KVM_X86_DEFAULT_VM)) {
+  if (arg !== BigInt(kvm.KVM_X86_DEFAULT_VM) && arg !== BigInt(kvm.KVM_X86_SW_PROTECTED_VM)) {
     p.fds.unreserve(fd);
     return p.system.notModelled(`KVM_CREATE_VM of type ${arg}`, -EINVAL);
   }
-  p.fds.set(fd, new VmFile(new Vm(p)));
+  p.fds.set(fd, new VmFile(new Vm(p, Number(arg))));
   return fd;
 }
 
@@ -44,14 +45,15 @@ function supportedXcr0(machine: Machine): bigint {
   return leaf === undefined ? 0n : (BigInt(leaf.edx) << 32n) | BigInt(leaf.eax);
 }
 
-/** KVM_GET_DEVICE_ATTR and KVM_HAS_DEVICE_ATTR: group 0 attribute 0, the supported XCR0. `flags` is not looked at. */
+/**
+ * KVM_GET_DEVICE_ATTR and KVM_HAS_DEVICE_ATTR: group 0 attribute 0, the supported XCR0; group 1 is SEV's, which no profile has. `flags` is not
+ * looked at.
+ */
 function deviceAttr(write: boolean) {
   return (_self: DevKvm, p: Process, arg: bigint): number => {
     const bytes = p.mm.copyFrom(arg, kvm.kvm_device_attr.size);
     if (bytes === null) return -EFAULT;
     const { group, attr, addr } = kvm.kvm_device_attr.decode(bytes);
-    if (group !== 0 && p.system.machine.backend === 'svm')
-      return p.system.notModelled(`device attribute group ${group} of /dev/kvm`, -ENXIO);
     if (group !== 0 || attr !== BigInt(kvm.KVM_X86_XCOMP_GUEST_SUPP)) return -ENXIO;
     return !write || p.mm.write64(addr, supportedXcr0(p.system.machine)) ? 0 : -EFAULT;
   };
@@ -74,7 +76,10 @@ export const systemIoctls: IoctlTable<DevKvm> = new IoctlTable<DevKvm>('kvm', EI
   KVM_GET_EMULATED_CPUID: (_self, p, arg) => getEmulatedCpuid(p, arg),
   KVM_GET_MSRS: (_self, p, arg) => msrIo(p, arg, { get: (index) => getFeatureMsr(p.system.machine, index) }),
   KVM_X86_GET_MCE_CAP_SUPPORTED: (_self, p, arg) => (p.mm.write64(arg, p.system.machine.kvm.mceCap) ? 0 : -EFAULT),
-  KVM_GET_SUPPORTED_HV_CPUID: { needs: kvm.KVM_CAP_SYS_HYPERV_CPUID },
+  KVM_GET_SUPPORTED_HV_CPUID: {
+    needs: kvm.KVM_CAP_SYS_HYPERV_CPUID,
+    handler: (_self, p, arg) => getSupportedHvCpuid(p, arg),
+  },
   KVM_GET_DEVICE_ATTR: { needs: kvm.KVM_CAP_SYS_ATTRIBUTES, handler: deviceAttr(true) },
   KVM_HAS_DEVICE_ATTR: { needs: kvm.KVM_CAP_SYS_ATTRIBUTES, handler: deviceAttr(false) },
 });

@@ -5,6 +5,8 @@ import {
   KVM_VCPUEVENT_VALID_SHADOW,
   KVM_VCPUEVENT_VALID_SMM,
   KVM_VCPUEVENT_VALID_TRIPLE_FAULT,
+  KVM_X86_SHADOW_INT_MOV_SS,
+  KVM_X86_SHADOW_INT_STI,
   kvm_vcpu_events,
 } from '../../uapi/kvm.ts';
 import { EFAULT, EINVAL } from '../../uapi/sys.ts';
@@ -17,6 +19,7 @@ const at = (path: string): number => kvm_vcpu_events.offsetOf(path);
 const FLAGS: number = at('flags');
 const SMI: number = at('smi');
 const ALL_FLAGS = 0x3f;
+const BOTH_SHADOWS: number = KVM_X86_SHADOW_INT_MOV_SS | KVM_X86_SHADOW_INT_STI;
 
 /** NMIs that can wait: two, or one while another is blocked. */
 function pendingNmis(count: number, masked: boolean): number {
@@ -26,17 +29,22 @@ function pendingNmis(count: number, masked: boolean): number {
 /** KVM_GET_VCPU_EVENTS: what is on its way in. Every field but these is 0. */
 export function storeEvents(vcpu: Vcpu, view: DataView, from: number): void {
   const { exception, interrupt, nmi } = vcpu.cpu.events;
+  const { smi } = vcpu;
+  if (smi.requested) Object.assign(smi, { requested: false, pending: true });
   const put = (path: string, value: boolean | number): void => view.setUint8(from + at(path), Number(value));
   new Uint8Array(view.buffer, view.byteOffset + from, kvm_vcpu_events.size).fill(0);
-  put('exception.injected', exception.injected);
+  // Without KVM_CAP_EXCEPTION_PAYLOAD a pending exception is told as both.
+  put('exception.injected', exception.injected || exception.pending);
+  put('exception.pending', exception.pending);
   put('exception.nr', exception.nr);
   put('exception.has_error_code', exception.hasErrorCode);
   view.setUint32(from + at('exception.error_code'), exception.errorCode, true);
   view.setBigUint64(from + at('exception_payload'), exception.payload, true);
   put('interrupt.injected', interrupt.injected && !interrupt.soft);
   put('interrupt.nr', interrupt.nr);
-  put('interrupt.shadow', vcpu.cpu.shadow);
+  put('interrupt.shadow', vcpu.backend.oneShadow && vcpu.cpu.shadow !== 0 ? BOTH_SHADOWS : vcpu.cpu.shadow);
   put('nmi.injected', nmi.injected);
+  put('smi.pending', smi.pending);
   put('nmi.pending', pendingNmis(nmi.pending, nmi.masked || nmi.injected));
   put('nmi.masked', nmi.masked);
   view.setUint32(from + FLAGS, KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM, true);
@@ -55,6 +63,7 @@ export function loadEvents(vcpu: Vcpu, view: DataView, from: number): number {
   const { exception, interrupt, nmi } = vcpu.cpu.events;
   Object.assign(exception, {
     injected,
+    pending: false,
     nr,
     hasErrorCode: get('exception.has_error_code') !== 0,
     errorCode: view.getUint32(from + at('exception.error_code'), true),
@@ -71,9 +80,11 @@ export function loadEvents(vcpu: Vcpu, view: DataView, from: number): number {
   nmi.masked = get('nmi.masked') !== 0;
   if (flags & KVM_VCPUEVENT_VALID_NMI_PENDING) nmi.pending = pendingNmis(get('nmi.pending'), nmi.masked || nmi.injected);
   if (flags & KVM_VCPUEVENT_VALID_SMM) {
-    const smi = [0, 1, 2, 3].some((i) => view.getUint8(from + SMI + i) !== 0);
+    // smm, pending, smm_inside_nmi; latched_init is for an in-kernel LAPIC only.
+    const smi = [0, 1, 2].some((i) => view.getUint8(from + SMI + i) !== 0);
     if (smi && capability(vcpu.vm.machine, KVM_CAP_X86_SMM) === 0) return -EINVAL;
-    if (smi) notModelled('KVM_SET_VCPU_EVENTS with system management mode');
+    if (get('smi.smm') !== 0) notModelled('KVM_SET_VCPU_EVENTS with system management mode');
+    vcpu.smi.pending = get('smi.pending') !== 0;
   }
   if (flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT) return -EINVAL;
   return 0;

@@ -54,6 +54,7 @@ const FAILURE = {
 /** x86 instructions are at most this long; shorter ones are padded with NOPs. */
 const INSN_BYTES = 15;
 const NOP = 0x90;
+const UD = 6;
 
 /**
  * What the guest does, as kvm_run says it. Only the members of the exit at hand are written; the rest of the union keeps what earlier exits
@@ -86,7 +87,10 @@ const writers: {
   hlt: () => KVM_EXIT_HLT,
   irqWindow: () => KVM_EXIT_IRQ_WINDOW_OPEN,
   shutdown(vcpu) {
-    if (vcpu.backend.resetOnShutdown) vcpu.init();
+    if (vcpu.backend.resetOnShutdown) {
+      vcpu.init();
+      vcpu.rootLostAt = vcpu.vm.memslots.roots;
+    }
     return KVM_EXIT_SHUTDOWN;
   },
   internalError(vcpu, { suberror, insnBytes }) {
@@ -103,6 +107,9 @@ const writers: {
     } else view.setBigUint64(FAILURE.flags, 0n, true);
     for (const word of vcpu.backend.emulationExitInfo) view.setBigUint64(FAILURE.flags + words++ * 8, word, true);
     view.setUint32(FAILURE.ndata, words, true);
+    if (vcpu.backend.udAfterFailure) {
+      Object.assign(vcpu.cpu.events.exception, { pending: true, nr: UD, hasErrorCode: false, errorCode: 0, payload: 0n });
+    }
     return KVM_EXIT_INTERNAL_ERROR;
   },
 };

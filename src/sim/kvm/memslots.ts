@@ -60,6 +60,8 @@ export function decodeRegion(bytes: Uint8Array): Region {
  */
 export class Memslots {
   generation = 0;
+  /** Moves with every deletion and move: KVM then builds its page tables anew, from the root. */
+  roots = 0;
   readonly #spaces: AddressSpaceSlots[];
 
   /** `spaces`: 2 with SMM, else 1. */
@@ -111,6 +113,7 @@ export class Memslots {
       if (old === undefined) return -EINVAL;
       space.remove(old);
       this.generation++;
+      this.roots++;
       return 0;
     }
     if (old !== undefined) {
@@ -132,7 +135,10 @@ export class Memslots {
     // The frame limit comes after overlap and guest_memfd, and counts the host's address bits.
     if (base_gfn + npages > 2 ** (limits.gpaBits - 12)) return -EINVAL;
 
-    if (old !== undefined) space.remove(old);
+    if (old !== undefined) {
+      space.remove(old);
+      this.roots++;
+    }
     space.insert(
       old === undefined ? { as_id, id, base_gfn, npages, userspace_addr, flags } : Object.assign(old, { base_gfn, flags }),
     );

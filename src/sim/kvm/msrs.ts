@@ -1,9 +1,10 @@
-import { kvm_msr_entry, kvm_msr_list, kvm_msrs } from '../../uapi/kvm.ts';
+import { KVM_CAP_X86_SMM, kvm_msr_entry, kvm_msr_list, kvm_msrs } from '../../uapi/kvm.ts';
 import { E2BIG, EFAULT } from '../../uapi/sys.ts';
 import { FS, GS } from '../cpu/state.ts';
 import type { Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
-import { notModelled } from './ioctl-table.ts';
+import { getHypervMsr, HYPERV_MSRS, setHypervMsr } from './hyperv.ts';
+import { capability, notModelled } from './ioctl-table.ts';
 import { applyApicBase } from './sregs.ts';
 import type { Vcpu } from './vcpu.ts';
 
@@ -111,6 +112,13 @@ const setTscAux: Setter = (value, { vcpu }) => {
 
 const setTscRatio: Setter = (value) => (value === 0n || value === 1n << 32n ? 1n << 32n : undefined);
 
+function hasSmm(vcpu: Vcpu): boolean {
+  return capability(vcpu.vm.machine, KVM_CAP_X86_SMM) !== 0;
+}
+
+/** SMBASE: for userspace only, and only with CONFIG_KVM_SMM. */
+const setSmbase: Setter = (value, { vcpu, host }) => (host && hasSmm(vcpu) ? value : undefined);
+
 const setPvEoi: Setter = (value, { vcpu }) => {
   if ((value & ~1n) % 4n !== 0n) return undefined;
   const gfn = Number(value >> 12n);
@@ -120,8 +128,12 @@ const setPvEoi: Setter = (value, { vcpu }) => {
 /** The write makes KVM store the boot time at this guest address, if there is memory. */
 const setWallClock: Setter = (value, { vcpu }) => {
   if (value !== 0n && vcpu.vm.memslots.find(Number(value >> 12n)) !== undefined) notModelled('KVM_WALL_CLOCK in guest memory');
+  vcpu.vm.wallClock = value;
   return value;
 };
+
+/** One for the whole VM. */
+const wallClock = ({ vcpu }: Access): bigint => vcpu.vm.wallClock;
 
 const setTsc = (value: bigint, { vcpu }: Access): bigint => {
   if (!vcpu.backend.hostTsc) vcpu.tscOffset = BigInt.asUintN(64, value - vcpu.hostTsc());
@@ -161,7 +173,7 @@ function rows(specs: readonly Spec[]): MsrRow[] {
 const common: readonly MsrRow[] = rows([
   [[0x0, 0x1], 0n, readOnly], // P5_MC_ADDR, P5_MC_TYPE
   [0x10, ({ vcpu }) => vcpu.tsc(), setTsc], // TSC
-  [0x11, 0n, setWallClock], // KVM_WALL_CLOCK
+  [0x11, wallClock, setWallClock], // KVM_WALL_CLOCK
   [0x12, 0n, any], // KVM_SYSTEM_TIME
   [0x17, 0n, readOnly], // PLATFORM_ID
   [0x1b, ({ vcpu }) => vcpu.apicBase, (value, { vcpu }) => (applyApicBase(vcpu, value) ? value : undefined)], // APICBASE
@@ -175,6 +187,7 @@ const common: readonly MsrRow[] = rows([
   [0x8b, ({ vcpu, index }) => vcpu.msrs.get(index) ?? vcpu.backend.ucodeRev, hostOnly], // UCODE_REV
   [[0xc1, 0xc2], 0n, ignored], // PERFCTR0, 1
   [0xcd, 3n, readOnly], // FSB_FREQ
+  [0x9e, ({ vcpu, index, host }) => (host && hasSmm(vcpu) ? (vcpu.msrs.get(index) ?? 0x30000n) : undefined), setSmbase],
   [0xce, 0x80000000n, feature(hostOnly)], // PLATFORM_INFO
   [0xfe, 0x508n, readOnly], // MTRRcap
   [0x10a, withCpuid(7, 'edx', 29), feature(needsCpuid(7, 'edx', 29, hostOnly))], // ARCH_CAPABILITIES
@@ -224,7 +237,12 @@ const common: readonly MsrRow[] = rows([
   [0x641, 0n, readOnly], // PP1_ENERGY_STATUS
   [0x6e0, 0n, ignored], // TSC_DEADLINE (needs an in-kernel LAPIC)
   [0xda0, 0n, readOnly], // XSS
-  [0x4b564d00, 0n, setWallClock], // KVM_WALL_CLOCK_NEW
+  [
+    HYPERV_MSRS,
+    ({ vcpu, index, host }) => getHypervMsr(vcpu, index, host),
+    (_value, { vcpu, index, host }) => setHypervMsr(vcpu, index, host),
+  ],
+  [0x4b564d00, wallClock, setWallClock], // KVM_WALL_CLOCK_NEW
   [0x4b564d01, 0n, any], // KVM_SYSTEM_TIME_NEW
   [0x4b564d02, 0n, zeroOnly], // KVM_ASYNC_PF_EN (needs an in-kernel LAPIC)
   [0x4b564d03, 0n, maskedTo(~0x3en)], // KVM_STEAL_TIME

@@ -14,7 +14,7 @@ export function storeRegs(vcpu: Vcpu, view: DataView, at: number): void {
   view.setUint32(at + RFLAGS + 4, vcpu.rflagsHigh, true);
 }
 
-/** No check of any kind: a RIP that is not canonical and reserved RFLAGS bits are taken. An injected exception stays. */
+/** No check of any kind: a RIP that is not canonical and reserved RFLAGS bits are taken. A pending exception is dropped, an injected one stays. */
 export function loadRegs(vcpu: Vcpu, view: DataView, at: number): void {
   const { cpu, backend } = vcpu;
   const rflags = view.getBigUint64(at + RFLAGS, true) & ~backend.hiddenRflags;
@@ -28,6 +28,7 @@ export function loadRegs(vcpu: Vcpu, view: DataView, at: number): void {
   }
   cpu.loadRegs(regs, 0);
   vcpu.rflagsHigh = Number(rflags >> 32n);
+  cpu.events.exception.pending = false;
 }
 
 export function getRegs(vcpu: Vcpu, p: Process, arg: bigint): number {

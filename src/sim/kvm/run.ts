@@ -103,12 +103,16 @@ function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
     return -EINTR;
   }
   if (vcpu.mpState === KVM_MP_STATE_UNINITIALIZED) return 'idle';
+  if (vcpu.rootLostAt === vcpu.vm.memslots.roots) return 'idle';
+  vcpu.rootLostAt = undefined;
   // Shadow paging needs pages of its own: none are allowed until the first memslot, or KVM_SET_NR_MMU_PAGES; deleting all slots leaves 64.
   const { memslots, mmuPagesSet } = vcpu.vm;
   if (vcpu.backend.badHostPage === 'mmio' && memslots.generation === 0 && !mmuPagesSet) return -ENOSPC;
   for (const [index, name] of PV_WRITERS) if ((vcpu.msrs.get(index) ?? 0n) & 1n) notModelled(`${name} switched on`);
+  const { smi } = vcpu;
+  if (smi.requested || smi.pending) notModelled('a system management interrupt');
   vcpu.entered = true;
-  vcpu.rflagsHigh = 0;
+  if (!vcpu.backend.emulated) vcpu.rflagsHigh = 0;
   const windowRequested = vcpu.run.view.getUint8(RUN.request_interrupt_window) !== 0;
   vcpu.cpu.windowRequested = windowRequested && vcpu.backend.turn === undefined;
   const turn = windowRequested ? vcpu.backend.turn : undefined;

@@ -2,6 +2,7 @@ import { KVM_SREGS2_FLAGS_PDPTRS_VALID, kvm_sregs, kvm_sregs2 } from '../../uapi
 import { EFAULT, EINVAL } from '../../uapi/sys.ts';
 import type { Process } from '../process.ts';
 import { viewOf } from './regs.ts';
+import { deriveSegments, truncateSegments } from './svm-segments.ts';
 import type { Vcpu } from './vcpu.ts';
 
 const at = (path: string): number => kvm_sregs.offsetOf(path);
@@ -94,6 +95,7 @@ export function applyApicBase(vcpu: Vcpu, value: bigint): boolean {
 /** `struct kvm_sregs` up to the interrupt bitmap. */
 function storeCommon(vcpu: Vcpu, view: DataView, from: number): void {
   vcpu.cpu.storeSregs(view, from);
+  if (vcpu.backend.vmcbSegments) deriveSegments(view, from);
   view.setBigUint64(from + APIC_BASE, vcpu.apicBase, true);
   if (vcpu.backend.echoesSegmentPadding) {
     SEGMENT_PADDING.forEach((offset, i) => {
@@ -120,7 +122,9 @@ function loadCommon(vcpu: Vcpu, view: DataView, from: number): number {
   const get = (offset: number): bigint => view.getBigUint64(from + offset, true);
   const mmuReset = get(CR0) !== BigInt(cpu.cr0) || get(CR3) !== cpu.cr3 || get(CR4) !== cpu.cr4 || get(EFER) !== cpu.efer;
   if (mmuReset && vcpu.completion !== undefined && backend.turn !== undefined) vcpu.completion.dropped = true;
+  if (mmuReset) vcpu.rootLostAt = undefined;
   cpu.loadSregs(view, from);
+  if (backend.vmcbSegments) truncateSegments(cpu);
   SEGMENT_PADDING.forEach((offset, i) => {
     vcpu.segmentPadding[i] = view.getUint8(from + offset);
   });

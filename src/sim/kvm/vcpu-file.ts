@@ -6,6 +6,7 @@ import type { Process } from '../process.ts';
 import type { Pending, Slice, VcpuLike } from '../vcpu-like.ts';
 import { getDebugregs, getXcrs, setDebugregs, setXcrs } from './debugregs.ts';
 import { getEvents, interrupt, nmi, setEvents } from './events.ts';
+import { getVcpuHvCpuid } from './hyperv.ts';
 import { capability, IoctlTable, NOT_MODELLED } from './ioctl-table.ts';
 import { getMsr, msrIo, setMsr } from './msrs.ts';
 import { getFpu, getRegs, setFpu, setRegs } from './regs.ts';
@@ -57,8 +58,10 @@ const on =
     handler(file.vcpu, p, arg);
 
 /** KVM_SMI: known without CONFIG_KVM_SMM too, and refused there. */
-function smi(_file: VcpuFile, p: Process): number {
-  return capability(p.system.machine, kvm.KVM_CAP_X86_SMM) === 0 ? -ENOTTY : p.system.notModelled('KVM_SMI', -ENOTTY);
+function smi({ vcpu }: VcpuFile, p: Process): number {
+  if (capability(p.system.machine, kvm.KVM_CAP_X86_SMM) === 0) return -ENOTTY;
+  vcpu.smi.requested = true;
+  return 0;
 }
 
 /** Every request the kernel knows on a vCPU descriptor of x86. */
@@ -110,7 +113,7 @@ export const vcpuIoctls: IoctlTable<VcpuFile> = new IoctlTable<VcpuFile>('vcpu',
   KVM_KVMCLOCK_CTRL: NOT_MODELLED,
   KVM_GET_NESTED_STATE: NOT_MODELLED,
   KVM_SET_NESTED_STATE: NOT_MODELLED,
-  KVM_GET_SUPPORTED_HV_CPUID: { needs: kvm.KVM_CAP_HYPERV_CPUID },
+  KVM_GET_SUPPORTED_HV_CPUID: { needs: kvm.KVM_CAP_HYPERV_CPUID, handler: (_file, p, arg) => getVcpuHvCpuid(p, arg) },
   KVM_XEN_VCPU_GET_ATTR: { needs: kvm.KVM_CAP_XEN_HVM },
   KVM_XEN_VCPU_SET_ATTR: { needs: kvm.KVM_CAP_XEN_HVM },
   KVM_GET_STATS_FD: NOT_MODELLED,

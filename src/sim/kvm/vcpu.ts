@@ -37,7 +37,7 @@ export class Vcpu {
   fpu: Uint8Array = resetFpu();
   xcr0 = 1n;
   pdptrs: readonly bigint[] = [0n, 0n, 0n, 0n];
-  /** RFLAGS bits 63:32 as SET_REGS left them; the guest cannot have any. */
+  /** RFLAGS bits 63:32 as SET_REGS left them. The emulator keeps them through whatever it executes. */
   rflagsHigh = 0;
   tscKhz: number;
   tscOffset = 0n;
@@ -45,6 +45,10 @@ export class Vcpu {
   completion: Completion | undefined = undefined;
   /** Instructions of the emulator's turn under way. */
   turnExecuted = 0;
+  /** KVM_SMI: what is asked for becomes pending when someone looks. */
+  readonly smi: { requested: boolean; pending: boolean } = { requested: false, pending: false };
+  /** `memslots.roots` when a SHUTDOWN took the root of the nested page tables (see Backend.resetOnShutdown). */
+  rootLostAt: number | undefined = undefined;
   /** The guest has been entered once: its CPUID and feature MSRs are frozen. */
   entered = false;
 
@@ -80,6 +84,7 @@ export class Vcpu {
     this.resetSegmentTypes();
     this.cpu.setReg(2, BigInt(this.cpuid.register(1, 0, 'eax') || 0x600));
     this.rflagsHigh = 0;
+    this.smi.pending = false;
   }
 
   /** The host's TSC: simulated time, what this vCPU executed since the last slice included. */

@@ -4,7 +4,8 @@ import type { AddressSpace } from '../address-space.ts';
 import { AnonFile } from '../file.ts';
 import type { Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
-import { checkExtension } from './caps.ts';
+import type { System } from '../system.ts';
+import { checkExtension, vmCapability } from './caps.ts';
 import { capability, IoctlTable, NOT_MODELLED } from './ioctl-table.ts';
 import { decodeRegion, Memslots, type SlotLimits } from './memslots.ts';
 import type { RunPages } from './run-page.ts';
@@ -12,8 +13,6 @@ import { askedKhz } from './tsc.ts';
 import { Vcpu } from './vcpu.ts';
 import { VcpuFile } from './vcpu-file.ts';
 
-/** TASK_SIZE_MAX: userspace addresses end here. */
-const USER_TOP = 0x7fff_ffff_f000n;
 /** SET_TSS_ADDR needs three pages below 4 GiB. */
 const MAX_TSS_ADDR = 0xffff_d000n;
 const KVM_MIN_ALLOC_MMU_PAGES = 64n;
@@ -24,6 +23,8 @@ const KVM_MIN_ALLOC_MMU_PAGES = 64n;
  */
 export class Vm {
   readonly machine: Machine;
+  /** KVM_X86_DEFAULT_VM or KVM_X86_SW_PROTECTED_VM. */
+  readonly type: number;
   /** The address space that made it; any other process gets EIO. */
   readonly mm: AddressSpace;
   readonly memslots: Memslots;
@@ -33,19 +34,37 @@ export class Vm {
   maxVcpuIds = 0;
   tscKhz: number;
   identityMapAddr = 0n;
+  /** MSR KVM_WALL_CLOCK: every vCPU has the same one. */
+  wallClock = 0n;
   /** KVM_SET_NR_MMU_PAGES was accepted. */
   mmuPagesSet = false;
   /** The host's TSC when the first vCPU was made. */
   tscStart = 0n;
   /** Pages of the first vCPU, whose third is the VM's coalesced MMIO ring. */
   ring: RunPages | undefined = undefined;
+  readonly #runner: System['runner'];
+  /** Simulated time when it was made. */
+  readonly #born: number;
   #references = 1;
 
-  constructor(p: Process) {
+  constructor(p: Process, type: number) {
     this.machine = p.system.machine;
+    this.type = type;
+    this.#runner = p.system.runner;
+    this.#born = this.#runner.ticks;
     this.mm = p.mm;
     this.tscKhz = this.machine.kvm.tscKhz;
-    this.memslots = new Memslots(capability(this.machine, kvm.KVM_CAP_MULTI_ADDRESS_SPACE) || 1);
+    this.memslots = new Memslots(this.capability(kvm.KVM_CAP_MULTI_ADDRESS_SPACE) || 1);
+  }
+
+  /** KVM_CHECK_EXTENSION on its descriptor. */
+  capability(cap: number): number {
+    return vmCapability(this.machine, cap, this.type);
+  }
+
+  /** KVM's clock: time since it was made. */
+  nanoseconds(): bigint {
+    return (BigInt(this.#runner.ticks - this.#born) * 1_000_000n) / BigInt(this.machine.instructionsPerMs);
   }
 
   get alive(): boolean {
@@ -106,10 +125,11 @@ function setMemoryRegion(size: number, v1: boolean) {
     const bytes = p.mm.copyFrom(arg, size);
     if (bytes === null) return -EFAULT;
     const limits: SlotLimits = {
-      userTop: USER_TOP,
+      // TASK_SIZE_MAX
+      userTop: (1n << BigInt(vm.machine.kvm.hvaBits)) - 4096n,
       gpaBits: vm.machine.kvm.gpaBits,
-      readonlyMem: capability(vm.machine, kvm.KVM_CAP_READONLY_MEM) !== 0,
-      guestMemfd: capability(vm.machine, kvm.KVM_CAP_GUEST_MEMFD) !== 0,
+      readonlyMem: vm.capability(kvm.KVM_CAP_READONLY_MEM) !== 0,
+      guestMemfd: vm.capability(kvm.KVM_CAP_GUEST_MEMFD) !== 0,
       isOpen: (fd) => p.fds.get(fd) !== undefined,
     };
     return vm.memslots.set(decodeRegion(bytes), limits, v1);
@@ -159,7 +179,7 @@ function encryptRegion(_vm: Vm, p: Process, arg: bigint): number {
 
 /** Every request the kernel knows on a VM descriptor of x86. */
 export const vmIoctls: IoctlTable<Vm> = new IoctlTable<Vm>('vm', ENOTTY, {
-  KVM_CHECK_EXTENSION: (vm, _p, arg) => checkExtension(vm.machine, arg, 'vm'),
+  KVM_CHECK_EXTENSION: (vm, _p, arg) => (arg > 0xffffn ? checkExtension(vm.machine, arg, 'vm') : vm.capability(Number(arg))),
   KVM_CREATE_VCPU: createVcpu,
   KVM_SET_USER_MEMORY_REGION: setMemoryRegion(kvm.kvm_userspace_memory_region.size, true),
   KVM_SET_USER_MEMORY_REGION2: {

@@ -2,6 +2,7 @@
 import type { Case } from '../case.ts';
 import { eventfdMemfdCases } from './eventfd-memfd.ts';
 import { fileCases } from './files.ts';
+import { fuzzedCases } from './fuzzed.ts';
 import { guestCases } from './guests.ts';
 import { memoryCases } from './memory.ts';
 import { memslotCases } from './memslots.ts';
@@ -14,18 +15,31 @@ import { stateCases } from './state.ts';
 import { systemCases } from './system.ts';
 import { vcpuCases } from './vcpu.ts';
 
+/** Of any architecture, in files whose other cases are x86's. */
+const anywhere = new Set(
+  ['api-version', 'vcpu-mmap-size', 'create-vm', 'create-vm-emfile', 'capabilities', 'check-extension-odd'].map(
+    (name) => `kvm/system/${name}`,
+  ),
+);
+
+/** What speaks of x86's registers, lists, instructions or requests says nothing elsewhere. */
+function x86(all: readonly Case[]): Case[] {
+  return all.map((one) => (anywhere.has(one.name) ? one : { ...one, needs: { ...one.needs, arch: 'x64' as const } }));
+}
+
 export const cases: readonly Case[] = [
   ...fileCases,
-  ...systemCases,
-  ...vcpuCases,
+  ...x86(systemCases),
+  ...x86(vcpuCases),
   ...memslotCases,
-  ...registerCases,
-  ...stateCases,
-  ...otherStateCases,
-  ...settingsCases,
-  ...runCases,
-  ...guestCases,
-  ...memoryCases,
+  ...x86(registerCases),
+  ...x86(stateCases),
+  ...x86(otherStateCases),
+  ...x86(settingsCases),
+  ...x86(runCases),
+  ...x86(guestCases),
+  ...x86(memoryCases),
   ...eventfdMemfdCases,
-  ...refusalCases,
+  ...x86(refusalCases),
+  ...x86(fuzzedCases),
 ];

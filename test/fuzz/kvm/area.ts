@@ -5,7 +5,7 @@ import type { Call } from '../call.ts';
 import { type Choices, oddValue } from '../choices.ts';
 import { excluded } from '../excluded.ts';
 import { anyDescriptor, fileSteps, mapFile } from '../files.ts';
-import { type Area, making, type Step } from '../step.ts';
+import { type Area, making, type Step, succeeded } from '../step.ts';
 import { argumentOf } from '../struct-bytes.ts';
 import type { Descriptor, FileState, VmState, World } from '../world.ts';
 import { memslot } from './memslots.ts';
@@ -13,9 +13,17 @@ import { guest, tellAll, vcpuSteps } from './vcpus.ts';
 
 const KINDS = ['kvm', 'vm', 'vcpu'] as const;
 /** Those a step of its own makes with better arguments, or that need one. */
-const elsewhere = new Set(['KVM_RUN', 'KVM_CREATE_VM', 'KVM_CREATE_VCPU', 'KVM_SET_USER_MEMORY_REGION', 'KVM_SET_USER_MEMORY_REGION2']);
+const elsewhere = new Set([
+  'KVM_RUN',
+  'KVM_CREATE_VM',
+  'KVM_CREATE_VCPU',
+  'KVM_SET_USER_MEMORY_REGION',
+  'KVM_SET_USER_MEMORY_REGION2',
+]);
 const rows = ioctls().filter((row) => (row.arch ?? 'x86') === 'x86' && row.name.startsWith('KVM_') && !excluded.has(row.name));
-const own = Object.fromEntries(KINDS.map((kind) => [kind, rows.filter((row) => row.fds.includes(kind) && !elsewhere.has(row.name))]));
+const own = Object.fromEntries(
+  KINDS.map((kind) => [kind, rows.filter((row) => row.fds.includes(kind) && !elsewhere.has(row.name))]),
+);
 
 const open: Step = function* (_c, w) {
   yield* making(w, 'kvm', { kind: 'kvm' }, (as) => ({ do: 'open', path: '/dev/kvm', as }));
@@ -42,7 +50,7 @@ const createVcpu: Step = function* (c, w) {
   if (vms.length === 0) return;
   const vm = c.pick(vms);
   const id = c.pick(IDS);
-  const file: FileState = { kind: 'vcpu', vcpu: { vm: vm.file.vm!, id: Number(id), odd: false } };
+  const file: FileState = { kind: 'vcpu', vcpu: { vm: vm.file.vm!, id: Number(id), odd: false, pending: false } };
   yield* making(w, 'vcpu', file, (as) => integer(vm.name, 'KVM_CREATE_VCPU', k.KVM_CREATE_VCPU, id, as));
 };
 
@@ -55,8 +63,11 @@ const integer = (fd: string, name: string, request: number, value: bigint, as?: 
 function* request(c: Choices, w: World, fd: Descriptor, row: IoctlRow): ReturnType<Step> {
   const arg = argumentOf(c, w, row);
   const call: Call & { do: 'ioctl' } = { do: 'ioctl', fd: fd.name, request: row.request, name: row.name, arg, unsafe: false };
-  if (row.returns === undefined) yield call;
-  else yield* making(w, row.returns, { kind: row.returns }, (as) => ({ ...call, as }));
+  if (row.returns === undefined) {
+    const answer = yield call;
+    // Whatever bytes were taken: a guest is not to run on such segments.
+    if (row.name.startsWith('KVM_SET_SREGS') && succeeded(answer) && fd.file.vcpu !== undefined) fd.file.vcpu.odd = true;
+  } else yield* making(w, row.returns, { kind: row.returns }, (as) => ({ ...call, as }));
 }
 
 const ownRequest: Step = function* (c, w) {
@@ -75,7 +86,7 @@ const foreignRequest: Step = function* (c, w) {
 };
 
 /** Requests the VFS answers for any file, before the file is asked; and a terminal's. */
-const VFS = [0x5450, 0x5451, 0x5401, 0x5413, 0x5460, 2, 0x541b, 0x80044501];
+const VFS = [0x5450, 0x5451, 0x5401, 0x5413, 0x5460, 2, 0x80044501];
 
 /** A request with another size, direction or type; or none of KVM's. */
 const unknownRequest: Step = function* (c, w) {
@@ -91,7 +102,14 @@ const unknownRequest: Step = function* (c, w) {
     [1, () => c.word()],
   ])();
   if (rows.some((row) => row.request === value) || excluded.has(`0x${value.toString(16)}`)) return;
-  yield { do: 'ioctl', fd: fd.name, request: value, name: undefined, arg: { is: 'integer', value: c.pick([0n, 1n << 63n]) }, unsafe: false };
+  yield {
+    do: 'ioctl',
+    fd: fd.name,
+    request: value,
+    name: undefined,
+    arg: { is: 'integer', value: c.pick([0n, 1n << 63n]) },
+    unsafe: false,
+  };
 };
 
 const capability: Step = function* (c, w) {
@@ -127,14 +145,17 @@ const vcpuScene: Step = function* (c, w) {
   const vm: VmState = { slots: new Map(), ids: new Set() };
   const made = yield* making(w, 'vm', { kind: 'vm', vm }, (as) => integer('kvm0', 'KVM_CREATE_VM', k.KVM_CREATE_VM, 0n, as));
   if (made === undefined) return;
-  const name = yield* making(w, 'vcpu', { kind: 'vcpu', vcpu: { vm, id: 0, odd: false } }, (as) => integer(made, 'KVM_CREATE_VCPU', k.KVM_CREATE_VCPU, 0n, as));
+  const name = yield* making(w, 'vcpu', { kind: 'vcpu', vcpu: { vm, id: 0, odd: false, pending: false } }, (as) =>
+    integer(made, 'KVM_CREATE_VCPU', k.KVM_CREATE_VCPU, 0n, as),
+  );
   const vcpu = w.live('vcpu').find((one) => one.name === name);
   if (vcpu !== undefined && c.chance(0.7)) yield* mapFile(w, vcpu, { length: 0x3000, prot: 3, flags: 1, offset: 0n, view: true });
 };
 
 /** State of every vCPU, content of every memory, descriptors. */
 const last: Step = function* (_c, w) {
-  for (const vcpu of w.live('vcpu').filter((one, at, all) => all.findIndex(({ file }) => file === one.file) === at)) yield* tellAll(vcpu);
+  for (const vcpu of w.live('vcpu').filter((one, at, all) => all.findIndex(({ file }) => file === one.file) === at))
+    yield* tellAll(vcpu);
   for (const { name, view, of } of w.liveMemories()) if (view && of?.vcpu === undefined) yield { do: 'look', memory: name };
   for (const { name } of w.descriptors) yield { do: 'fcntl', fd: name, command: k.F_GETFD, value: 0 };
 };

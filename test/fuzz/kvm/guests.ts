@@ -38,7 +38,15 @@ const string: Template = (c) => {
   const opcode = c.pick([0xa4, 0xa5, 0xaa, 0xab, 0xac, 0xad, 0xa6, 0xa7, 0xae, 0xaf, 0x6c, 0x6d, 0x6e, 0x6f]);
   const prefix = c.pick([[], [0xf3], [0xf2]]);
   const direction = c.chance(0.2) ? [0xfd] : [];
-  return [...load(1, c.pick([3, 0, 1, 2, 5])), ...load(6, data(c)), ...load(7, data(c)), ...direction, ...prefix, ...sized(c, opcode), 0xfc];
+  return [
+    ...load(1, c.pick([3, 0, 1, 2, 5])),
+    ...load(6, data(c)),
+    ...load(7, data(c)),
+    ...direction,
+    ...prefix,
+    ...sized(c, opcode),
+    0xfc,
+  ];
 };
 
 const templates: readonly (readonly [weight: number, template: Template])[] = [
@@ -67,7 +75,8 @@ const templates: readonly (readonly [weight: number, template: Template])[] = [
   [3, (c) => [c.pick([0xfa, 0xfb, 0xfc, 0xf5, 0xf8, 0xf9, 0x90, 0x98, 0x99, 0x9e, 0x9f])]],
   [2, (c) => [...sized(c, 0x9c), ...sized(c, 0x58 | notSp(c))]],
   [2, (c) => [...load(0, immediate(c) & ~0x100), 0x50, 0x9d]],
-  [3, (c) => [0xcd, byte(c)]],
+  // Vectors from 0x80 on: see `INT n` in excluded.ts.
+  [3, (c) => [0xcd, byte(c) & 0x7f]],
   [1, (c) => [c.pick([0xcc, 0xce])]],
   [2, (c) => [...sized(c, c.pick([0x86, 0x87])), ...operand(c, notSp(c))]],
   [2, (c) => [...sized(c, 0x8d), ...at(notSp(c), immediate(c))]],
@@ -79,7 +88,7 @@ const templates: readonly (readonly [weight: number, template: Template])[] = [
   [2, (c) => [0x66, ...load(0, c.below(3)), 0, 0, 0x0f, 0xa2]],
   [1, (c) => [...load(1, c.pick([0x174, 0x277, 0x1b, 0x10a, 0xdead])), 0x66, 0x0f, 0x32]],
   [1, (c) => [0x0f, 0x20, modrm(c.pick([0, 2, 3, 4]), notSp(c))]],
-  [1, (c) => [0x0f, 0x01, ...at(c.pick([0, 1, 4]), data(c))]],
+  [1, (c) => [0x0f, 0x01, ...at(4, data(c))]],
   [1, () => [0x0f, 0x0b]],
   [1, (c) => [0xe8, 0, 0, 0x58 | notSp(c)]],
 ];
@@ -91,7 +100,8 @@ export function guestCode(c: Choices): Uint8Array {
     const next = c.weighted(templates)(c);
     const around = c.below(12);
     if (around === 10 && next.length < 100) code.push(0x70 | c.below(16), next.length, ...next);
-    else if (around === 11 && next.length < 100) code.push(...load(1, 1 + c.below(4)), 0x51, ...next, 0x59, 0xe2, 0x100 - (next.length + 4));
+    else if (around === 11 && next.length < 100)
+      code.push(...load(1, 1 + c.below(4)), 0x51, ...next, 0x59, 0xe2, 0x100 - (next.length + 4));
     else code.push(...next);
   }
   return Uint8Array.from([...code, ...new Array<number>(16).fill(0xf4)]);

@@ -20,7 +20,13 @@ const at = (path: string): { at: number; size: number } => ({
   at: kvm_userspace_memory_region2.offsetOf(path),
   size: kvm_userspace_memory_region2.sizeOf(path),
 });
-const MEMBERS = { slot: at('slot'), flags: at('flags'), gpa: at('guest_phys_addr'), size: at('memory_size'), hva: at('userspace_addr') };
+const MEMBERS = {
+  slot: at('slot'),
+  flags: at('flags'),
+  gpa: at('guest_phys_addr'),
+  size: at('memory_size'),
+  hva: at('userspace_addr'),
+};
 const GUEST_MEMFD = { fd: at('guest_memfd'), offset: at('guest_memfd_offset') };
 
 /** Makes the call, and remembers the slot where it was accepted. */
@@ -65,7 +71,19 @@ function someGpa(c: Choices, vm: VmState, size: bigint): bigint {
   const near = slots.length === 0 ? undefined : c.pick(slots);
   const value = c.weighted([
     [4, 0x1000n * BigInt(c.pick([0, 0x10, 0x20, 1, 2, 0xf, 0x30, 0x100000, 0xfee00]))],
-    [4, near === undefined ? 0x10000n : c.pick([near.gpa, near.gpa + near.size, near.gpa - size, near.gpa + 0x1000n, near.gpa - 0x1000n, near.gpa + near.size - 0x1000n])],
+    [
+      4,
+      near === undefined
+        ? 0x10000n
+        : c.pick([
+            near.gpa,
+            near.gpa + near.size,
+            near.gpa - size,
+            near.gpa + 0x1000n,
+            near.gpa - 0x1000n,
+            near.gpa + near.size - 0x1000n,
+          ]),
+    ],
     [1, c.pick([TOP - size, TOP, TOP - 0x1000n, TOP - size + 0x1000n, 1n << 36n, (1n << 64n) - 0x1000n, -size, 1n << 63n])],
     [1, c.pick([1n, 0xfffn, 0x800n, 0x1_0001n])],
   ]);
@@ -79,7 +97,19 @@ function someHva(c: Choices, w: World, size: bigint): SlotMemory {
     const pages = Number((BigInt(memory.length) - size) >> 12n);
     return { memory: memory.name, offset: 0x1000 * c.below(pages + 1) };
   }
-  return { address: c.pick([0n, 0x1000n, 0x8000n, 0x800n, 1n << 47n, (1n << 47n) - 0x1000n, 0xffff_8000_0000_0000n, (1n << 64n) - 0x1000n, 1n]) };
+  return {
+    address: c.pick([
+      0n,
+      0x1000n,
+      0x8000n,
+      0x800n,
+      1n << 47n,
+      (1n << 47n) - 0x1000n,
+      0xffff_8000_0000_0000n,
+      (1n << 64n) - 0x1000n,
+      1n,
+    ]),
+  };
 }
 
 /** A change of a slot there is (delete, move, other flags, other size), or a new one. */
@@ -112,7 +142,17 @@ export const memslot: Step = function* (c, w) {
     [1, 0n],
     [1, c.pick([1n, 0xfffn, 0x1001n, 1n << 43n, 1n << 47n, (1n << 64n) - 0x1000n, 1n << 63n])],
   ]);
-  yield* setRegion(vm, { slot: c.pick(SLOTS), flags: c.weighted([[4, 0], [3, c.pick(FLAGS)]]), gpa: someGpa(c, state, size), size, hva: someHva(c, w, size), ...second(c, w) });
+  yield* setRegion(vm, {
+    slot: c.pick(SLOTS),
+    flags: c.weighted([
+      [4, 0],
+      [3, c.pick(FLAGS)],
+    ]),
+    gpa: someGpa(c, state, size),
+    size,
+    hva: someHva(c, w, size),
+    ...second(c, w),
+  });
 };
 
 function second(c: Choices, w: World): Pick<Region, 'second'> {

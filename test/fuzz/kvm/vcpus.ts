@@ -1,9 +1,9 @@
 /** Steps on vCPUs: state there and back, guests, KVM_RUN and what a program writes into kvm_run between two of them. */
 import * as k from 'kvio/uapi';
-import type { Edit } from '../call.ts';
+import { type Edit, KVM_RUN_PAGE } from '../call.ts';
 import { type Choices, oddValue } from '../choices.ts';
 import { mapFile } from '../files.ts';
-import { gotMemory, type Step, type WeightedStep } from '../step.ts';
+import { type Answer, gotMemory, type Step, type WeightedStep } from '../step.ts';
 import { leavesOf, littleEndian, put } from '../struct-bytes.ts';
 import type { Descriptor, MemoryState, World } from '../world.ts';
 import { ENTRY, guestCode, STACK, vectors } from './guests.ts';
@@ -40,7 +40,17 @@ const control: Readonly<Record<string, readonly bigint[]>> = {
   cr0: [0x10n, 0x60000010n, 0x11n, 0x1n, 0x80000011n, 0x80000001n, 0x80000000n, 0x20000010n, 0x40000010n, 0x1_0000_0010n],
   cr4: [0n, 0x20n, 0x10n, 0x200n, 0x600n, 0x40000n, 0x2000n, 0x800n, 0x100000n, 0x20000n, 0x1000n, 0x800000n, 1n << 32n],
   efer: [0n, 0x500n, 0x100n, 0x400n, 1n, 0x800n, 0x1000n, 0xd01n, 0x4000n, 1n << 40n],
-  apic_base: [0xfee00900n, 0xfee00800n, 0xfee00100n, 0xfee00c00n, 0xfee00d00n, 0xfee00901n, 0xfee00b00n, 0x900n, (1n << 36n) | 0x900n],
+  apic_base: [
+    0xfee00900n,
+    0xfee00800n,
+    0xfee00100n,
+    0xfee00c00n,
+    0xfee00d00n,
+    0xfee00901n,
+    0xfee00b00n,
+    0x900n,
+    (1n << 36n) | 0x900n,
+  ],
   cr8: [0n, 1n, 15n, 16n, 1n << 63n],
   cr3: [0n, 0x1000n, 0xfffn, 1n << 36n, 1n << 52n, 1n << 63n],
 };
@@ -50,7 +60,10 @@ export function editsOf(c: Choices, struct: k.Struct<unknown>): Edit[] {
   return Array.from({ length: 1 + c.below(3) }, () => {
     const leaf = c.pick(leaves);
     const named = control[leaf.name];
-    return { at: leaf.at, bytes: littleEndian(named !== undefined && c.chance(0.8) ? c.pick(named) : oddValue(c, leaf.size), leaf.size) };
+    return {
+      at: leaf.at,
+      bytes: littleEndian(named !== undefined && c.chance(0.8) ? c.pick(named) : oddValue(c, leaf.size), leaf.size),
+    };
   });
 }
 
@@ -64,17 +77,22 @@ const roundTrip: Step = function* (c, w) {
   ]);
   const edits = editsOf(c, struct);
   const answer = yield { do: 'edit', fd: vcpu.name, get, set, size: struct.size, edits };
-  if (answer !== undefined && !edits.every((edit) => usual(struct, edit))) vcpu.file.vcpu!.odd = true;
+  if (answer === undefined) return;
+  const state = vcpu.file.vcpu!;
+  if (!edits.every((edit) => usual(struct, edit)) || (struct === regs.struct && state.pending)) state.odd = true;
 };
 
 /** Members of segments and control registers that real mode gets along with, whatever they are. */
 const USUAL = [
   ...['cr2', 'cr3', 'cr8', 'apic_base', 'interrupt_bitmap', 'gdt.base', 'gdt.limit', 'idt.base', 'idt.limit'],
-  ...['ds', 'es', 'fs', 'gs', 'ss'].flatMap((segment) => ['base', 'limit', 'selector'].map((member) => `${segment}.${member}`)),
+  ...['ds', 'es', 'fs', 'gs', 'ss'].flatMap((segment) => ['base', 'selector'].map((member) => `${segment}.${member}`)),
 ];
 
 /** Does this change leave the vCPU in a state in which a guest can run? Segments and control registers decide. */
 function usual(struct: k.Struct<unknown>, { at: offset, bytes }: Edit): boolean {
+  // The emulator's own rules for RIP beyond 32 bits are not modelled.
+  if (struct.field('rip') !== undefined)
+    return offset !== struct.offsetOf('rip') || bytes.subarray(4).every((byte) => byte === 0);
   if (struct.field('cs') === undefined) return true;
   return USUAL.some((path) => {
     if (struct.field(path.split('.')[0]!) === undefined) return false;
@@ -92,9 +110,16 @@ const at = (struct: k.Struct<unknown>, path: string, value: bigint): Edit => ({
 export const guest: Step = function* (c, w) {
   const vcpu = someVcpu(c, w);
   if (vcpu === undefined) return;
-  const { vm } = vcpu.file.vcpu!;
+  const { vm, pending } = vcpu.file.vcpu!;
+  if (pending) return;
   const vmFd = w.live('vm').find(({ file }) => file.vm === vm);
-  let ram = [...vm.slots.values()].flatMap(({ gpa, hva }) => (gpa === 0n && 'memory' in hva && hva.offset === 0 ? w.rams().filter(({ name, length }) => name === hva.memory && length >= 0x10000) : [])).at(0);
+  let ram = [...vm.slots.values()]
+    .flatMap(({ gpa, hva }) =>
+      gpa === 0n && 'memory' in hva && hva.offset === 0
+        ? w.rams().filter(({ name, length }) => name === hva.memory && length >= 0x10000)
+        : [],
+    )
+    .at(0);
   if (ram === undefined) {
     if (vmFd === undefined || !w.room('memory')) return;
     const name = w.fresh('ram');
@@ -108,10 +133,16 @@ export const guest: Step = function* (c, w) {
   const { struct } = sregs;
   const flat = [at(struct, 'cs.base', 0n), at(struct, 'cs.selector', 0n)];
   yield { do: 'edit', fd: vcpu.name, get: sregs.get, set: sregs.set, size: struct.size, edits: flat };
-  const registers = [at(regs.struct, 'rip', BigInt(ENTRY)), at(regs.struct, 'rflags', c.pick([2n, 0x202n, 0x46n])), at(regs.struct, 'rsp', BigInt(STACK))];
-  for (let left = c.below(3); left > 0; left--) registers.push(at(regs.struct, c.pick(['rax', 'rbx', 'rcx', 'rdx', 'rsi', 'rdi', 'rbp']), oddValue(c, 8)));
+  const registers = [
+    at(regs.struct, 'rip', BigInt(ENTRY)),
+    at(regs.struct, 'rflags', c.pick([2n, 0x202n, 0x46n])),
+    at(regs.struct, 'rsp', BigInt(STACK)),
+  ];
+  for (let left = c.below(3); left > 0; left--)
+    registers.push(at(regs.struct, c.pick(['rax', 'rbx', 'rcx', 'rdx', 'rsi', 'rdi', 'rbp']), oddValue(c, 8)));
   yield { do: 'edit', fd: vcpu.name, get: regs.get, set: regs.set, size: regs.struct.size, edits: registers };
-  if (w.runPage(vcpu.file.vcpu!) === undefined) yield* mapFile(w, vcpu, { length: 0x3000, prot: 3, flags: 1, offset: 0n, view: true });
+  if (w.runPage(vcpu.file.vcpu!) === undefined)
+    yield* mapFile(w, vcpu, { length: 0x3000, prot: 3, flags: 1, offset: 0n, view: true });
 };
 
 /** Input fields of kvm_run, and the register sets it carries. */
@@ -139,7 +170,12 @@ function poke(c: Choices, page: MemoryState): { do: 'store'; memory: string; off
     return { do: 'store', memory: page.name, offset: kvm_run.offsetOf(path) + edit!.at, bytes: edit!.bytes };
   }
   const [path, values] = c.pick(inputs);
-  return { do: 'store', memory: page.name, offset: kvm_run.offsetOf(path), bytes: littleEndian(c.pick(values), kvm_run.sizeOf(path)) };
+  return {
+    do: 'store',
+    memory: page.name,
+    offset: kvm_run.offsetOf(path),
+    bytes: littleEndian(c.pick(values), kvm_run.sizeOf(path)),
+  };
 }
 
 const pokeRun: Step = function* (c, w) {
@@ -158,7 +194,8 @@ const run: Step = function* (c, w) {
   if (vcpu === undefined) return;
   const state = vcpu.file.vcpu!;
   const page = w.runPage(state);
-  if (state.odd) {
+  // Without memslots shadow paging refuses before or after it has looked at events: not modelled.
+  if (state.odd || state.vm.slots.size === 0) {
     if (page === undefined) return;
     yield { do: 'store', memory: page.name, offset: kvm_run.offsetOf('immediate_exit'), bytes: Uint8Array.of(1) };
     yield { do: 'run', vcpu: vcpu.name, page: page.name, look: [] };
@@ -169,29 +206,75 @@ const run: Step = function* (c, w) {
       yield { do: 'store', memory: page.name, offset: 0x1000, bytes: c.bytes(8) };
       yield { do: 'store', memory: page.name, offset: kvm_run.offsetOf('mmio.data'), bytes: c.bytes(8) };
     }
-    const look = w.rams().slice(0, 4).map(({ name }) => name);
+    const look = w
+      .rams()
+      .slice(0, 4)
+      .map(({ name }) => name);
     const answer = yield { do: 'run', vcpu: vcpu.name, page: page?.name, look };
     if (answer === undefined) return;
-    if (c.chance(0.2)) yield { do: 'ioctl', fd: vcpu.name, request: k.KVM_GET_REGS, name: 'KVM_GET_REGS', arg: { is: 'bytes', bytes: new Uint8Array(144), patches: [] }, unsafe: false };
+    state.pending = answer[0]!.value === 0 && exitReason(answer) === k.KVM_EXIT_MMIO;
+    if (c.chance(0.2))
+      yield {
+        do: 'ioctl',
+        fd: vcpu.name,
+        request: k.KVM_GET_REGS,
+        name: 'KVM_GET_REGS',
+        arg: { is: 'bytes', bytes: new Uint8Array(144), patches: [] },
+        unsafe: false,
+      };
   }
 };
+
+/** As the run page tells it; where none is mapped, it may have been an MMIO access. */
+function exitReason(answer: NonNullable<Answer>): number {
+  const page = answer.find(({ label }) => label === KVM_RUN_PAGE)?.value;
+  return page instanceof Uint8Array ? page[kvm_run.offsetOf('exit_reason')]! : k.KVM_EXIT_MMIO;
+}
 
 const kick: Step = function* (c, w) {
   const vcpu = someVcpu(c, w);
   if (vcpu === undefined) return;
-  if (vcpu.file.vcpu!.odd) return;
+  const page = w.runPage(vcpu.file.vcpu!);
+  if (vcpu.file.vcpu!.odd || vcpu.file.vcpu!.vm.slots.size === 0 || page === undefined) return;
+  // A run that is refused does not answer the kick, and what of the kick it leaves in the page is ours, no kernel's.
+  yield { do: 'store', memory: page.name, offset: kvm_run.offsetOf('kvm_valid_regs'), bytes: new Uint8Array(16) };
+  yield { do: 'store', memory: page.name, offset: kvm_run.offsetOf('cr8'), bytes: new Uint8Array(8) };
   yield { do: 'kick', vcpu: vcpu.name };
-  yield { do: 'run', vcpu: vcpu.name, page: w.runPage(vcpu.file.vcpu!)?.name, look: [] };
+  yield { do: 'run', vcpu: vcpu.name, page: page.name, look: [] };
 };
 
 const MSRS = [
-  ...[0x174, 0x175, 0x176, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000102, 0xc0000100, 0xc0000101, 0xc0000080, 0xc0000103],
-  ...[0x277, 0x2ff, 0x200, 0x201, 0x20f, 0x250, 0x258, 0x268, 0xfe, 0x1a0, 0x17a, 0x179, 0x17b, 0x400, 0x401, 0x402, 0x47f, 0x480],
-  ...[0x1b, 0x3a, 0x8b, 0xce, 0x10a, 0x345, 0x4b564d00, 0x4b564d02, 0x4b564d04, 0x4b564d05, 0x4b564d06, 0x11, 0x10, 0x3b, 0x9e, 0x140],
-  ...[0xc0010015, 0xc001001f, 0xc0010117, 0xc0010010, 0xc0010055, 0xc001011f, 0x48, 0x49, 0x122, 0x1d9, 0x1db, 0xda0, 0x6e0, 0x800, 0x802],
+  ...[
+    0x174, 0x175, 0x176, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000102, 0xc0000100, 0xc0000101, 0xc0000080,
+    0xc0000103,
+  ],
+  ...[
+    0x277, 0x2ff, 0x200, 0x201, 0x20f, 0x250, 0x258, 0x268, 0xfe, 0x1a0, 0x17a, 0x179, 0x17b, 0x400, 0x401, 0x402, 0x47f, 0x480,
+  ],
+  ...[
+    0x1b, 0x3a, 0x8b, 0xce, 0x10a, 0x345, 0x4b564d00, 0x4b564d02, 0x4b564d04, 0x4b564d05, 0x4b564d06, 0x11, 0x10, 0x3b, 0x9e,
+    0x140,
+  ],
+  ...[
+    0xc0010015, 0xc001001f, 0xc0010117, 0xc0010010, 0xc0010055, 0xc001011f, 0x48, 0x49, 0x122, 0x1d9, 0x1db, 0xda0, 0x6e0, 0x800,
+    0x802,
+  ],
   ...[0x186, 0xc1, 0x309, 0x38d, 0xdeadbeef, 0, 1, 0x17, 0x2a, 0x34, 0x1fc, 0xc0010112, 0xc0011029, 0x40000000, 0x680, 0x1c8],
 ];
-const MSR_VALUES = [0n, 1n, 0x0007040600070406n, 0x0606060606060606n, 0x0702n, 0x500n, 0x100n, 0xd01n, 0xfee00900n, 0xfee00d00n, 0x1000n, 1n << 48n];
+const MSR_VALUES = [
+  0n,
+  1n,
+  0x0007040600070406n,
+  0x0606060606060606n,
+  0x0702n,
+  0x500n,
+  0x100n,
+  0xd01n,
+  0xfee00900n,
+  0xfee00d00n,
+  0x1000n,
+  1n << 48n,
+];
 
 /** An MSR of the list, of its neighbourhood, or any low one; none that would let KVM write a clock into guest memory. */
 function someMsr(c: Choices): number {
@@ -213,10 +296,19 @@ const msrs: Step = function* (c, w) {
   }
   put(bytes, { at: 0, size: 4 }, BigInt(entries));
   for (const name of c.pick([['KVM_GET_MSRS'], ['KVM_SET_MSRS', 'KVM_GET_MSRS']] as const))
-    yield { do: 'ioctl', fd: fd.name, request: k[name], name, arg: { is: 'bytes', bytes: Uint8Array.from(bytes), patches: [] }, unsafe: false };
+    yield {
+      do: 'ioctl',
+      fd: fd.name,
+      request: k[name],
+      name,
+      arg: { is: 'bytes', bytes: Uint8Array.from(bytes), patches: [] },
+      unsafe: false,
+    };
 };
 
-const LEAVES = [0, 1, 2, 4, 6, 7, 0xa, 0xb, 0xd, 0x40000000, 0x40000001, 0x80000000, 0x80000001, 0x80000008, 0x8000001e, 0xc0000000, 0xffffffff];
+const LEAVES = [
+  0, 1, 2, 4, 6, 7, 0xa, 0xb, 0xd, 0x40000000, 0x40000001, 0x80000000, 0x80000001, 0x80000008, 0x8000001e, 0xc0000000, 0xffffffff,
+];
 
 const cpuid: Step = function* (c, w) {
   const vcpu = someVcpu(c, w);
@@ -233,15 +325,34 @@ const cpuid: Step = function* (c, w) {
   put(bytes, { at: 0, size: 4 }, BigInt(entries));
   const ask = Uint8Array.from(bytes).fill(0);
   put(ask, { at: 0, size: 4 }, BigInt(c.pick([8, entries, 0, 1])));
-  if (!c.chance(0.2)) yield { do: 'ioctl', fd: vcpu.name, request: k.KVM_SET_CPUID2, name: 'KVM_SET_CPUID2', arg: { is: 'bytes', bytes, patches: [] }, unsafe: false };
-  yield { do: 'ioctl', fd: vcpu.name, request: k.KVM_GET_CPUID2, name: 'KVM_GET_CPUID2', arg: { is: 'bytes', bytes: ask, patches: [] }, unsafe: false };
+  if (!c.chance(0.2))
+    yield {
+      do: 'ioctl',
+      fd: vcpu.name,
+      request: k.KVM_SET_CPUID2,
+      name: 'KVM_SET_CPUID2',
+      arg: { is: 'bytes', bytes, patches: [] },
+      unsafe: false,
+    };
+  yield {
+    do: 'ioctl',
+    fd: vcpu.name,
+    request: k.KVM_GET_CPUID2,
+    name: 'KVM_GET_CPUID2',
+    arg: { is: 'bytes', bytes: ask, patches: [] },
+    unsafe: false,
+  };
 };
 
 /** Everything a vCPU tells of itself. */
 export function* tellAll(vcpu: Descriptor): ReturnType<Step> {
   const get = (name: string, request: number, bytes: Uint8Array) =>
     ({ do: 'ioctl', fd: vcpu.name, request, name, arg: { is: 'bytes', bytes, patches: [] }, unsafe: false }) as const;
-  for (const { get: { name, request }, struct } of pairs) yield get(name, request, new Uint8Array(struct.size));
+  for (const {
+    get: { name, request },
+    struct,
+  } of pairs)
+    yield get(name, request, new Uint8Array(struct.size));
   for (let n = 0; n < MSRS.length; n++) {
     const one = new Uint8Array(24);
     one[0] = 1;

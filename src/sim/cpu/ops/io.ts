@@ -42,8 +42,9 @@ export const inPort: Exec = (c, i) => {
 
 export const outPort: Exec = (c, i) => {
   allowed(c);
-  output(c, portOf(c, i, i.form.operands[0]), i.width, c.accumulator(i.width));
-  c.outExits();
+  const port = portOf(c, i, i.form.operands[0]);
+  output(c, port, i.width, c.accumulator(i.width));
+  c.outExits(port);
 };
 
 /**
@@ -70,7 +71,7 @@ export const ins: Exec = (c, i) => {
   advance(c, i, RDI, count);
   if (i.rep !== 0) {
     setCount(c, i, left - count);
-    c.again();
+    c.again(true);
   }
 };
 
@@ -83,6 +84,6 @@ export const outs: Exec = (c, i) => {
   advance(c, i, RSI);
   if (i.rep !== 0) {
     setCount(c, i, left - 1);
-    c.again();
-  } else c.outExits();
+    c.again(true);
+  }
 };

@@ -100,6 +100,8 @@ export const popf: Exec = (c, i) => {
 export const enter: Exec = (c, i) => {
   const w = i.osize;
   const level = i.imm2 & 31;
+  // KVM's emulator has no nested frames.
+  if (c.emulated && level !== 0) throw c.emulationFailure();
   const sp = c.sp;
   const put = (depth: number, value: number): void => {
     const at = c.below(sp, depth);
@@ -193,7 +195,7 @@ export const repeat =
     for (let left = count(c, i); left !== 0; left--) {
       if (done > 0) {
         if (c.stop !== 0 || c.fuel <= 1 || c.fl & TF) {
-          c.again();
+          c.again(c.emulated || (c.stop & STOP_EXIT) !== 0);
           return;
         }
         c.fuel--;
@@ -213,7 +215,7 @@ export const repeat =
       if (compares && (c.fz === 0) !== (i.rep === 0xf3)) return;
     }
     // Retired only when the count is found 0: an exit of the last iteration comes before that.
-    if (c.stop & STOP_EXIT) c.again();
+    if (c.stop & STOP_EXIT) c.again(true);
   };
 
 export const movs: Exec = repeat((c, i) => {

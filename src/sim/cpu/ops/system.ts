@@ -215,8 +215,9 @@ export const wrmsr: Exec = (c) => {
 
 export const privilegedNop: Exec = (c) => c.privileged();
 
-/** BOUND: #BR (5) when the index lies outside the pair of bounds in memory. */
+/** BOUND: #BR (5) when the index lies outside the pair of bounds in memory. KVM's emulator does not have it. */
 export const bound: Exec = (c, i) => {
+  if (c.emulated) throw c.emulationFailure();
   const at = c.ea(i);
   const next = ((at + i.osize) & i.mask) >>> 0;
   const index = i.osize === 2 ? (c.readA(i) << 16) >> 16 : c.readA(i);

@@ -1,0 +1,115 @@
+/** What fuzzing found: rules no other case had asked for, each in the fewest calls that show it. */
+import {
+  KVM_CREATE_VCPU,
+  KVM_GET_VCPU_EVENTS,
+  KVM_NMI,
+  KVM_SET_NR_MMU_PAGES,
+  KVM_SET_VCPU_EVENTS,
+  kvm_vcpu_events,
+  MADV_REMOVE,
+} from 'kvio/uapi';
+import { type Case, define, nonZero, type Observer, result } from '../case.ts';
+import { play, startGuest } from '../guest.ts';
+import { addRam, getMsr, getRegs, mapRun, newVcpu, RUN_SIZE, setMsr, setRegion, setRegs } from '../machine.ts';
+
+const HLT = 0xf4;
+
+/** Vector n leads to a HLT at 0x600 + n. */
+const vectors: Record<number, number[]> = { 1536: new Array<number>(256).fill(HLT) };
+for (let n = 0; n < 256; n++) vectors[n * 4] = [n, 6, 0, 0];
+
+function noteEvents(kernel: Parameters<typeof getRegs>[0], vcpu: number, see: Observer, label: string): void {
+  const bytes = kvm_vcpu_events.alloc();
+  kernel.ioctl(vcpu, KVM_GET_VCPU_EVENTS, bytes);
+  see.note(label, nonZero(kvm_vcpu_events.decode(bytes)));
+}
+
+export const fuzzedCases: Case[] = [
+  define('kvm/fuzzed/run-after-all-slots-are-deleted', 'KVM_RUN', (kernel, see) => {
+    const { vm, vcpu } = newVcpu(kernel);
+    addRam(kernel, vm, 0, 0n, 0x1000);
+    setRegion(kernel, vm, { slot: 0 });
+    see.call('run', () => result(kernel.run(vcpu, { budget: 1000 })));
+  }),
+  define('kvm/fuzzed/run-after-set-nr-mmu-pages', 'KVM_RUN', (kernel, see) => {
+    const { vm, vcpu } = newVcpu(kernel);
+    see.call('SET_NR_MMU_PAGES', () => kernel.ioctl(vm, KVM_SET_NR_MMU_PAGES, 64));
+    see.call('run', () => result(kernel.run(vcpu, { budget: 1000 })));
+  }),
+  define('kvm/fuzzed/last-exception-is-told', 'Events', (kernel, see) => {
+    const guest = startGuest(kernel, [0x0f, 0x0b, HLT], { data: vectors });
+    play(guest, see);
+    noteEvents(kernel, guest.vcpu, see, 'events after #UD');
+  }),
+  define('kvm/fuzzed/exception-payload-is-kept', 'Events', (kernel, see) => {
+    const { vcpu } = newVcpu(kernel);
+    const bytes = kvm_vcpu_events.alloc();
+    const view = new DataView(bytes.buffer);
+    view.setBigUint64(kvm_vcpu_events.offsetOf('exception_payload'), 0x7fffn, true);
+    see.call('SET_VCPU_EVENTS with a payload and no flag', () => kernel.ioctl(vcpu, KVM_SET_VCPU_EVENTS, bytes));
+    noteEvents(kernel, vcpu, see, 'payload');
+    bytes.fill(0);
+    view.setUint32(kvm_vcpu_events.offsetOf('flags'), 8, true);
+    bytes[kvm_vcpu_events.offsetOf('smi') + 3] = 1;
+    see.call('SET_VCPU_EVENTS with latched_init only', () => kernel.ioctl(vcpu, KVM_SET_VCPU_EVENTS, bytes));
+    bytes.fill(0);
+    bytes[0] = 1;
+    see.call('SET_VCPU_EVENTS with an injected exception', () => kernel.ioctl(vcpu, KVM_SET_VCPU_EVENTS, bytes));
+    setRegs(kernel, vcpu, {});
+    noteEvents(kernel, vcpu, see, 'SET_REGS leaves it');
+  }),
+  define('kvm/fuzzed/hlt-under-tf', 'Events', (kernel, see) => {
+    const guest = startGuest(kernel, [HLT, HLT], { data: vectors, regs: { rflags: 0x102n } });
+    see.call('run', () => result(kernel.run(guest.vcpu, { budget: 1000 })));
+    noteEvents(kernel, guest.vcpu, see, '#DB is pending');
+    see.note('regs', nonZero(getRegs(kernel, guest.vcpu)));
+    play(guest, see);
+  }),
+  define('kvm/fuzzed/nmi-that-cannot-be-delivered', 'Events', (kernel, see) => {
+    const { vm, vcpu } = newVcpu(kernel);
+    setRegion(kernel, vm, { slot: 0, memory_size: 0x10000n });
+    kernel.ioctl(vcpu, KVM_NMI);
+    see.call('run', () => result(kernel.run(vcpu, { budget: 1000 })));
+    noteEvents(kernel, vcpu, see, 'the NMI is gone, others stay blocked');
+    see.note('regs', nonZero(getRegs(kernel, vcpu)));
+  }),
+  define('kvm/fuzzed/rflags-above-32', 'Registers', (kernel, see) => {
+    const guest = startGuest(kernel, [0x90, HLT], { regs: { rflags: 0xffff_ffff_0000_0002n } });
+    play(guest, see);
+  }),
+  define('kvm/fuzzed/completion-of-the-decoded-instruction', 'Completing I/O', (kernel, see) => {
+    const guest = startGuest(kernel, [0xe4, 0x10, HLT]);
+    see.call('run to the IN', () => result(kernel.run(guest.vcpu, { budget: 1000 })));
+    guest.ram.write(0x1000, Uint8Array.of(HLT, HLT));
+    play(guest, see);
+  }),
+  define('kvm/fuzzed/rdmsr-without-cpuid', 'MSRs', (kernel, see) => {
+    for (const index of [0x10a, 0x345]) {
+      const guest = startGuest(kernel, [0x66, 0xb9, index & 0xff, index >> 8, 0, 0, 0x0f, 0x32, HLT], { data: vectors });
+      see.call(`MSR ${index}`, () => result(kernel.run(guest.vcpu, { budget: 1000 })));
+      see.note(`MSR ${index}: regs`, nonZero(getRegs(kernel, guest.vcpu)));
+    }
+  }),
+  define('kvm/fuzzed/wall-clock-is-per-vm', 'MSRs', (kernel, see) => {
+    const { vm, vcpu } = newVcpu(kernel);
+    const other = kernel.ioctl(vm, KVM_CREATE_VCPU, 1);
+    setMsr(kernel, vcpu, 0x4b564d00, 0x1000n);
+    for (const index of [0x4b564d00, 0x11]) see.note(`MSR ${index} of another vCPU`, getMsr(kernel, other, index) ?? 'none');
+  }),
+  define('kvm/fuzzed/vector-under-the-stack', 'KVM_EXIT_HLT', (kernel, see) => {
+    const guest = startGuest(kernel, [0xcd, 0x01, HLT], { data: { ...vectors, 4098: [HLT] }, regs: { rsp: 8n } });
+    see.call('INT 1 whose pushes overwrite its own vector', () => result(kernel.run(guest.vcpu, { budget: 1000 })));
+    see.note('regs', nonZero(getRegs(kernel, guest.vcpu)));
+  }),
+  define('kvm/fuzzed/enter-with-nesting', 'KVM_EXIT_INTERNAL_ERROR', (kernel, see) => {
+    play(startGuest(kernel, [0xc8, 4, 0, 1, HLT], { data: vectors }), see);
+  }),
+  define('kvm/fuzzed/bound', 'KVM_EXIT_INTERNAL_ERROR', (kernel, see) => {
+    play(startGuest(kernel, [0x62, 0x06, 0x00, 0x20, HLT], { data: vectors }), see);
+  }),
+  define('kvm/fuzzed/madvise-remove-of-a-vcpu', 'The vCPU mapping', (kernel, see) => {
+    const { vcpu } = newVcpu(kernel);
+    see.call('shared', () => kernel.madvise(mapRun(kernel, vcpu), MADV_REMOVE));
+    see.call('private', () => kernel.madvise(kernel.mmap({ length: RUN_SIZE, fd: vcpu, flags: 2, view: false }), MADV_REMOVE));
+  }),
+];
