@@ -18,6 +18,7 @@ export {
   NotAvailable,
   NotModelled,
   type PollFd,
+  type Ram,
   type RunAsyncOptions,
   type RunOptions,
   type Stat,

@@ -158,6 +158,7 @@ class Run {
       image: this.#kernel.image,
       initrd: makeInitrd(this.#dir, findBusybox(), modules),
       ...this.#plan,
+      cpus: Math.min(variants[this.#plan.machine].cpus, this.#kernel.cpus ?? Number.POSITIVE_INFINITY),
       memory,
       append: words.join(' '),
       shares: [

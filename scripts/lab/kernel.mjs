@@ -34,16 +34,21 @@ const modules = [
   'udmabuf',
 ];
 
-/** Kernels by name. Those of Debian are its binary packages: KVM and VFIO type1 are modules there, iommufd is absent. */
+/**
+ * Kernels by name. Those of Debian are its binary packages: KVM and VFIO type1 are modules there, iommufd is absent. They patch their own code
+ * (jump labels), which QEMU's emulation of several CPUs may see half-done (an int3 in the scheduler, or a hang): one CPU.
+ */
 export const kernels = {
   [ours]: { about: 'Linux 7.2 built with kernel.config: KVM (SVM, SW_PROTECTED), VFIO, iommufd with its test interface' },
   'debian-6.1': {
     about: "Debian 12's own: KVM and VFIO type1",
+    cpus: 1,
     pattern: /^linux-image-6\.1\.0-\d+-amd64$/,
     suites: ['bookworm'],
   },
   'debian-6.12': {
     about: "Debian 13's own: KVM and VFIO type1",
+    cpus: 1,
     pattern: /^linux-image-6\.12\.[\w.+~]+-amd64$/,
     suites: ['trixie', 'bookworm-backports'],
   },
@@ -60,7 +65,7 @@ function readyImage() {
 }
 
 /**
- * A kernel to boot: `{ name, image, modules }`. `which` (default: $KVIO_LAB_KERNEL, else `7.2`) is a name of `kernels`, a file, or `build`: our
+ * A kernel to boot: `{ name, image, modules }`, with `cpus` where it may have no more. `which` (default: $KVIO_LAB_KERNEL, else `7.2`) is a name of `kernels`, a file, or `build`: our
  * kernel, built even where an image is. Ours is cached, else taken from beside the checkout, else built.
  */
 export async function getKernel(which = process.env.KVIO_LAB_KERNEL || ours) {
@@ -88,6 +93,7 @@ async function debianKernel(name) {
   if (!existsSync(dir)) await fetchDebian(name, dir);
   return {
     name,
+    cpus: kernels[name].cpus,
     image: join(dir, 'vmlinuz'),
     modules: readFileSync(join(dir, 'modules.order'), 'utf8')
       .split('\n')

@@ -23,7 +23,7 @@ const shared = (path, tag, extra = '') => [
  * The command line. `channels` are names of byte streams to the outside: descriptor 3 and following of the QEMU process, in order.
  * `kvio.*` are virtio-serial ports in the guest, `tty` its console hvc0, `monitor` QEMU's own.
  */
-function commandLine({ dir, image, initrd, machine, chosen, memory, append, shares, channels }) {
+function commandLine({ dir, image, initrd, machine, cpus, chosen, memory, append, shares, channels }) {
   const variant = variants[machine];
   const scratch = (name, size) => {
     const fd = openSync(join(dir, name), 'w');
@@ -38,7 +38,7 @@ function commandLine({ dir, image, initrd, machine, chosen, memory, append, shar
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-name', 'kvio-lab'],
     ...variant.machine,
-    ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', String(variant.cpus), '-m', memory],
+    ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', String(cpus), '-m', memory],
     ...['-kernel', image, '-initrd', initrd, '-append', append],
     ...variant.args,
     ...chosen.flatMap((name) => devices[name].args(scratch)),

@@ -1,5 +1,5 @@
-import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { rangeError } from '../kernel/errors.ts';
 import { kernelsHere } from './kernels.ts';
 import type { Paint } from './paint.ts';
@@ -83,7 +83,6 @@ async function record(args: readonly string[], options: ConformanceOptions, pain
   }
   const path = place(options.out, `${golden.identity}.json`);
   try {
-    mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, text);
   } catch (error) {
     throw rangeError(`${path} cannot be written: ${(error as Error).message}`);

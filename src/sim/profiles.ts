@@ -4,7 +4,7 @@ import { amdSvm72 } from './machines/amd-svm-7.2.ts';
 import { intelVmx72 } from './machines/intel-vmx-7.2.ts';
 import { pvm618 } from './machines/pvm-6.18.ts';
 
-/** Machines that come with kvio, by name. `pvm-6.18` was asked of a real host; the other two are read in the 7.2 source. */
+/** Machines that come with kvio, by name. `pvm-6.18` and `amd-svm-7.2` were asked of real kernels, the latter in the lab; `intel-vmx-7.2` is read in the 7.2 source. */
 export const profiles: Readonly<Record<string, Machine>> = Object.fromEntries(
   [pvm618, amdSvm72, intelVmx72].map((machine) => [machine.name, machine]),
 );

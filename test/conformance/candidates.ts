@@ -47,7 +47,8 @@ function simulated(profile?: string): Candidate {
   const nofile = 1024;
   const { machine } = openSim(profile === undefined ? {} : { machine: profile });
   const small = { ...machine, limits: { ...machine.limits, nofile } };
-  return { name: profile === undefined ? 'sim' : `sim ${profile}`, arch: 'x64', nofile, open: () => openSim({ machine: small }) };
+  const name = profile === undefined ? 'sim' : `sim ${profile}`;
+  return withBudget({ name, arch: 'x64', nofile, open: () => openSim({ machine: small }) }, 100);
 }
 
 /** RLIMIT_NOFILE of this process, the soft one. */

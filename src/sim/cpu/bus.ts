@@ -62,15 +62,24 @@ export type Outcome =
   | { readonly kind: 'irqWindow' }
   /** Triple fault. Registers are those of the instruction that faulted. */
   | { readonly kind: 'shutdown' }
-  /** Suberror 1 (EMULATION): code fetch from a page that is not RAM. `insnBytes`: the bytes before the failing one, maybe none. */
-  | { readonly kind: 'internalError'; readonly suberror: number; readonly insnBytes: Uint8Array }
+  /**
+   * Suberror 1 (EMULATION): code fetch from a page that is not RAM. `insnBytes`: the bytes before the failing one, maybe none. Suberror 3
+   * (DELIVERY_EV), only where code is not emulated: an event's delivery needs memory at `gpa` that is not RAM.
+   */
+  | {
+      readonly kind: 'internalError';
+      readonly suberror: number;
+      readonly insnBytes: Uint8Array;
+      readonly gpa?: number;
+      readonly isWrite?: boolean;
+    }
   /** A real instruction or mode this simulator does not have. Never stands for #UD. State is that before the instruction. */
   | { readonly kind: 'notModelled'; readonly description: string; readonly bytes: Uint8Array };
 
 export interface CpuOptions {
   /**
    * true (default): guest code goes through KVM's instruction emulator. RIP is behind a non-string OUT at its exit; RF is set while a
-   * REP instruction repeats; INT n ignores the real-mode IDT limit, and in protected mode is an emulation failure.
+   * REP instruction repeats (otherwise only string I/O and MMIO); INT n ignores the real-mode IDT limit, and in protected mode is an emulation failure.
    * false: VMX and SVM. RIP is at the OUT; the next `run` skips it if linear RIP is unchanged.
    */
   emulated?: boolean;

@@ -112,6 +112,14 @@ export class Cpu extends Core {
     return this.loop();
   }
 
+  /** Lets the time of `fuel` instructions pass without executing any. */
+  spin(fuel: number): Outcome {
+    this.executedBefore = this.executed;
+    this.fuelAtEntry = fuel;
+    this.fuel = 0;
+    return FUEL;
+  }
+
   private begin(): void {
     this.epoch++;
     this.codeLinear = -1;
@@ -130,7 +138,9 @@ export class Cpu extends Core {
   private finishSkip(): void {
     const skip = this.skip;
     this.skip = null;
-    if (skip && ((this.r32[IP]! + this.segBase[CS]!) | 0) === skip.linear) this.r32[IP] = this.r32[IP]! + skip.length;
+    if (!skip || ((this.r32[IP]! + this.segBase[CS]!) | 0) !== skip.linear) return;
+    this.r32[IP] = this.r32[IP]! + skip.length;
+    this.shadow = 0;
   }
 
   private unsupported(): string | null {
@@ -223,6 +233,19 @@ export class Cpu extends Core {
       // In real mode KVM's emulator injects with a 16-bit stack pointer, and leaves nothing of the rest.
       if (this.emulated && !this.protectedMode) this.setReg(RSP, BigInt(this.r32[RSP]! & 0xffff));
     } catch (e) {
+      if (e === ABANDON && this.outcome?.kind === 'internalError' && (this.faulted || this.excepted)) {
+        // It will be injected again.
+        const { vector: nr, errorCode } = event;
+        const hasErrorCode = errorCode >= 0;
+        Object.assign(this.events.exception, {
+          injected: true,
+          pending: false,
+          nr,
+          hasErrorCode,
+          errorCode: Math.max(errorCode, 0),
+        });
+        this.faulted = false;
+      }
       if (e !== ABANDON || this.outcome?.kind !== 'mmio') throw e;
       this.outcome = null;
       this.wanted = null;
@@ -321,7 +344,7 @@ export class Cpu extends Core {
     this.fuel--;
     this.settle();
     // A second STI or MOV SS in the shadow of the first does not prolong it.
-    if (shadow !== 0) this.shadow = 0;
+    if (shadow !== 0 && this.skip === null) this.shadow = 0;
     if (stepping && this.emulated && this.stop & STOP_EXIT) {
       // The emulator steps only what does not leave for userspace; HLT leaves afterwards, with the #DB still to be delivered.
       if (this.outcome?.kind !== 'hlt') return;

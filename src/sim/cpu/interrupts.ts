@@ -82,8 +82,13 @@ function deliverProtected(c: Core, event: Event): void {
 
 /** Delivers one event; faults on the way escape. */
 export function deliverOnce(c: Core, event: Event): void {
-  if (isReal(c)) deliverReal(c, event);
-  else deliverProtected(c, event);
+  c.vectoring = !c.emulated;
+  try {
+    if (isReal(c)) deliverReal(c, event);
+    else deliverProtected(c, event);
+  } finally {
+    c.vectoring = false;
+  }
 }
 
 /**

@@ -78,6 +78,8 @@ export abstract class Memory extends State {
   wantedLength = 0;
   /** MMIO stores of the current instruction not yet reported. */
   stores: Outcome[] = [];
+  /** Hardware delivers an event: what it needs for that has to be RAM. */
+  vectoring = false;
 
   constructor(bus: CpuBus) {
     super();
@@ -85,6 +87,13 @@ export abstract class Memory extends State {
   }
 
   abstract invalidateCode(page: PhysicalPage): void;
+
+  /** KVM cannot emulate half of an event's delivery: INTERNAL_ERROR, suberror 3 (DELIVERY_EV), before anything has changed. */
+  private vectoringFailure(gpa: number, isWrite: boolean): typeof ABANDON {
+    this.outcome = { kind: 'internalError', suberror: 3, insnBytes: new Uint8Array(0), gpa, isWrite };
+    this.stop |= STOP_EXIT;
+    return ABANDON;
+  }
 
   flushTlb(): void {
     this.tlbRead.fill(-1);
@@ -187,6 +196,7 @@ export abstract class Memory extends State {
     let data = this.replay.length > this.replayed ? this.answer(key) : null;
     if (data === null) {
       const page = this.physical(Math.floor(gpa / 4096));
+      if (page.read === null && this.vectoring) throw this.vectoringFailure(gpa, false);
       if (page.read === null)
         throw this.ask(key, length, { kind: 'mmio', gpa, len: length, isWrite: false, data: new Uint8Array(length) });
       const slot = (linear >>> 12) & (TLB_SIZE - 1);
@@ -260,6 +270,7 @@ export abstract class Memory extends State {
     const data = new Uint8Array(this.scratch.buffer, at, length);
     const page = this.physical(Math.floor(gpa / 4096));
     const view = this.writable(page);
+    if (view === null && this.vectoring) throw this.vectoringFailure(gpa, true);
     if (view === null) {
       this.stores.push({ kind: 'mmio', gpa, len: length, isWrite: true, data: data.slice() });
       this.stop |= STOP_EXIT;

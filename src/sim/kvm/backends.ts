@@ -12,8 +12,10 @@ export interface Backend {
   readonly badHostPage: 'mmio' | 'efault';
   /** Instructions the emulator executes before it looks at anything else; undefined: the guest runs on hardware. */
   readonly turn: number | undefined;
-  /** The five words of exit information in an INTERNAL_ERROR of the emulator. */
-  readonly emulationExitInfo: readonly bigint[];
+  /** The five words of exit information in an INTERNAL_ERROR of the emulator, which could not fetch from this guest address. */
+  readonly emulationExitInfo: (gpa: bigint) => readonly bigint[];
+  /** The first four words of INTERNAL_ERROR suberror 3, DELIVERY_EV. */
+  readonly deliveryExitInfo: ((gpa: bigint, isWrite: boolean) => readonly bigint[]) | undefined;
   /** A failed emulation has queued #UD besides its exit: the next KVM_RUN delivers it. */
   readonly udAfterFailure: boolean;
   /** SVM's segments: what SET_SREGS gives is truncated to the VMCB's fields, G, unusable and some type bits are derived from them. */
@@ -49,6 +51,12 @@ export interface Backend {
   readonly miscEnable: bigint;
 }
 
+const SVM_EXIT_NPF = 0x400n;
+/** EXITINFO1 of a nested page fault on the final address, nothing present. */
+const NPF_READ = 0x1_0000_0004n;
+const NPF_WRITE = 0x1_0000_0006n;
+const NPF_FETCH = 0x1_0000_0014n;
+
 const hardware = {
   emulated: false,
   badHostPage: 'efault',
@@ -56,7 +64,8 @@ const hardware = {
   udAfterFailure: true,
   vmcbSegments: false,
   oneShadow: false,
-  emulationExitInfo: [0n, 0n, 0n, 0n, 0n],
+  emulationExitInfo: () => [0n, 0n, 0n, 0n, 0n],
+  deliveryExitInfo: undefined,
   resetOnShutdown: false,
   cr4: 'cpuid',
   checksEfer: true,
@@ -77,7 +86,8 @@ const backends: Readonly<Record<Machine['backend'], Backend>> = {
     udAfterFailure: false,
     vmcbSegments: false,
     oneShadow: false,
-    emulationExitInfo: [0x1000n, 0n, 0n, 0n, 0n],
+    emulationExitInfo: () => [0x1000n, 0n, 0n, 0n, 0n],
+    deliveryExitInfo: undefined,
     resetTypes: { cs: 11, ss: 3, tr: 11 },
     resetOnShutdown: false,
     // VME … OSXMMEXCPT (bits 0–10), UMIP, FSGSBASE, OSXSAVE, SMEP, SMAP, PKE: fixed, CPUID is not asked.
@@ -102,6 +112,8 @@ const backends: Readonly<Record<Machine['backend'], Backend>> = {
   svm: {
     ...hardware,
     resetTypes: { cs: 10, ss: 2, tr: 3 },
+    emulationExitInfo: (gpa) => [SVM_EXIT_NPF, NPF_FETCH, gpa, 0n, 0n],
+    deliveryExitInfo: (gpa, isWrite) => [gpa, SVM_EXIT_NPF, isWrite ? NPF_WRITE : NPF_READ, gpa],
     resetOnShutdown: true,
     vmcbSegments: true,
     oneShadow: true,

@@ -6,7 +6,7 @@ import {
   KVM_EXIT_IRQ_WINDOW_OPEN,
   KVM_EXIT_MMIO,
   KVM_EXIT_SHUTDOWN,
-  KVM_INTERNAL_ERROR_EMULATION,
+  KVM_INTERNAL_ERROR_DELIVERY_EV,
   KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
   kvm_regs,
   kvm_run,
@@ -93,9 +93,21 @@ const writers: {
     }
     return KVM_EXIT_SHUTDOWN;
   },
-  internalError(vcpu, { suberror, insnBytes }) {
+  internalError(vcpu, { suberror, insnBytes, gpa = 0, isWrite = false }) {
     const { view, u8 } = vcpu.run;
-    if (suberror !== KVM_INTERNAL_ERROR_EMULATION) throw new NotModelled(`INTERNAL_ERROR suberror ${suberror}`);
+    const { emulationExitInfo, deliveryExitInfo } = vcpu.backend;
+    if (suberror === KVM_INTERNAL_ERROR_DELIVERY_EV) {
+      if (deliveryExitInfo === undefined) throw new NotModelled(`INTERNAL_ERROR suberror ${suberror}`);
+      vcpu.undeliverable = gpa;
+      view.setUint32(FAILURE.suberror, suberror, true);
+      // Last: the host CPU it ran on.
+      const words = [...deliveryExitInfo(BigInt(gpa), isWrite), 0n];
+      words.forEach((word, i) => {
+        view.setBigUint64(FAILURE.flags + i * 8, word, true);
+      });
+      view.setUint32(FAILURE.ndata, words.length, true);
+      return KVM_EXIT_INTERNAL_ERROR;
+    }
     view.setUint32(FAILURE.suberror, suberror, true);
     let words = 1;
     if (insnBytes.length > 0) {
@@ -105,7 +117,8 @@ const writers: {
       u8.set(insnBytes, FAILURE.insn_bytes);
       words += 2;
     } else view.setBigUint64(FAILURE.flags, 0n, true);
-    for (const word of vcpu.backend.emulationExitInfo) view.setBigUint64(FAILURE.flags + words++ * 8, word, true);
+    const fetched = BigInt.asUintN(32, vcpu.cpu.segments[CS]!.base + vcpu.cpu.rip + BigInt(insnBytes.length));
+    for (const word of emulationExitInfo(fetched)) view.setBigUint64(FAILURE.flags + words++ * 8, word, true);
     view.setUint32(FAILURE.ndata, words, true);
     if (vcpu.backend.udAfterFailure) {
       Object.assign(vcpu.cpu.events.exception, { pending: true, nr: UD, hasErrorCode: false, errorCode: 0, payload: 0n });

@@ -35,8 +35,10 @@ export function getHypervMsr(vcpu: Vcpu, index: number, host: boolean): bigint |
   return enlightened(vcpu) ? notModelled(`Hyper-V MSR 0x${index.toString(16)}`) : undefined;
 }
 
-export function setHypervMsr(vcpu: Vcpu, index: number, host: boolean): undefined {
+/** Only what is there already. */
+export function setHypervMsr(vcpu: Vcpu, index: number, value: bigint, host: boolean): bigint | undefined {
   if (!vcpu.vm.machine.kvm.msrs.includes(index)) return undefined;
+  if (host && value === getHypervMsr(vcpu, index, host)) return value;
   return host || enlightened(vcpu) ? notModelled(`a write of Hyper-V MSR 0x${index.toString(16)}`) : undefined;
 }
 

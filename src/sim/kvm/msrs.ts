@@ -240,7 +240,7 @@ const common: readonly MsrRow[] = rows([
   [
     HYPERV_MSRS,
     ({ vcpu, index, host }) => getHypervMsr(vcpu, index, host),
-    (_value, { vcpu, index, host }) => setHypervMsr(vcpu, index, host),
+    (value, { vcpu, index, host }) => setHypervMsr(vcpu, index, value, host),
   ],
   [0x4b564d00, wallClock, setWallClock], // KVM_WALL_CLOCK_NEW
   [0x4b564d01, 0n, any], // KVM_SYSTEM_TIME_NEW

@@ -103,7 +103,7 @@ function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
     return -EINTR;
   }
   if (vcpu.mpState === KVM_MP_STATE_UNINITIALIZED) return 'idle';
-  if (vcpu.rootLostAt === vcpu.vm.memslots.roots) return 'idle';
+  if (vcpu.rootLostAt === vcpu.vm.memslots.roots) return exitOf(vcpu, vcpu.cpu.spin(fuel));
   vcpu.rootLostAt = undefined;
   // Shadow paging needs pages of its own: none are allowed until the first memslot, or KVM_SET_NR_MMU_PAGES; deleting all slots leaves 64.
   const { memslots, mmuPagesSet } = vcpu.vm;
@@ -116,7 +116,13 @@ function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   const windowRequested = vcpu.run.view.getUint8(RUN.request_interrupt_window) !== 0;
   vcpu.cpu.windowRequested = windowRequested && vcpu.backend.turn === undefined;
   const turn = windowRequested ? vcpu.backend.turn : undefined;
-  return exitOf(vcpu, turn === undefined ? vcpu.cpu.run(fuel) : turns(vcpu, fuel, turn));
+  const failedAt = vcpu.undeliverable;
+  const outcome = turn === undefined ? vcpu.cpu.run(fuel) : turns(vcpu, fuel, turn);
+  if (outcome.kind === 'internalError' && outcome.gpa !== undefined && outcome.gpa === failedAt) {
+    return exitOf(vcpu, vcpu.cpu.spin(fuel));
+  }
+  vcpu.undeliverable = undefined;
+  return exitOf(vcpu, outcome);
 }
 
 /** A backend that emulates in turns of so many instructions looks for an interrupt window only between two of them. */

@@ -49,6 +49,8 @@ export class Vcpu {
   readonly smi: { requested: boolean; pending: boolean } = { requested: false, pending: false };
   /** `memslots.roots` when a SHUTDOWN took the root of the nested page tables (see Backend.resetOnShutdown). */
   rootLostAt: number | undefined = undefined;
+  /** The guest address an event's delivery failed at. The lab's KVM then spins over the same event: it has made the page known as MMIO. */
+  undeliverable: number | undefined = undefined;
   /** The guest has been entered once: its CPUID and feature MSRs are frozen. */
   entered = false;
 
