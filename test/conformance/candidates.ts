@@ -25,7 +25,10 @@ export function hostKernel(kind: HostKernel): Found {
   const found = findKernels(['/dev/kvm']).find((one) => one.kind === kind)!;
   if (!found.available) return { missing: found.reason };
   const { arch } = process;
-  return { candidate: { name: kind, arch, nofile: openFileLimit(), open: () => openKernel({ kernel: kind }) } };
+  // On SVM some guests of the cases never leave KVM_RUN: that, too, is an answer.
+  return {
+    candidate: withBudget({ name: kind, arch, nofile: openFileLimit(), open: () => openKernel({ kernel: kind }) }, 10_000),
+  };
 }
 
 /** The same kernel, whose guests come back after so many milliseconds, where it can end a run: with EINTR, as a fact. */

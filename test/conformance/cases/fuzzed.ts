@@ -29,12 +29,12 @@ export const fuzzedCases: Case[] = [
     const { vm, vcpu } = newVcpu(kernel);
     addRam(kernel, vm, 0, 0n, 0x1000);
     setRegion(kernel, vm, { slot: 0 });
-    see.call('run', () => result(kernel.run(vcpu, { budget: 1000 })));
+    see.call('run', () => result(kernel.run(vcpu)));
   }),
   define('kvm/fuzzed/run-after-set-nr-mmu-pages', 'KVM_RUN', (kernel, see) => {
     const { vm, vcpu } = newVcpu(kernel);
     see.call('SET_NR_MMU_PAGES', () => kernel.ioctl(vm, KVM_SET_NR_MMU_PAGES, 64));
-    see.call('run', () => result(kernel.run(vcpu, { budget: 1000 })));
+    see.call('run', () => result(kernel.run(vcpu)));
   }),
   define('kvm/fuzzed/last-exception-is-told', 'Events', (kernel, see) => {
     const guest = startGuest(kernel, [0x0f, 0x0b, HLT], { data: vectors });
@@ -60,7 +60,7 @@ export const fuzzedCases: Case[] = [
   }),
   define('kvm/fuzzed/hlt-under-tf', 'Events', (kernel, see) => {
     const guest = startGuest(kernel, [HLT, HLT], { data: vectors, regs: { rflags: 0x102n } });
-    see.call('run', () => result(kernel.run(guest.vcpu, { budget: 1000 })));
+    see.call('run', () => result(kernel.run(guest.vcpu)));
     noteEvents(kernel, guest.vcpu, see, '#DB is pending');
     see.note('regs', nonZero(getRegs(kernel, guest.vcpu)));
     play(guest, see);
@@ -69,7 +69,7 @@ export const fuzzedCases: Case[] = [
     const { vm, vcpu } = newVcpu(kernel);
     setRegion(kernel, vm, { slot: 0, memory_size: 0x10000n });
     kernel.ioctl(vcpu, KVM_NMI);
-    see.call('run', () => result(kernel.run(vcpu, { budget: 1000 })));
+    see.call('run', () => result(kernel.run(vcpu)));
     noteEvents(kernel, vcpu, see, 'the NMI is gone, others stay blocked');
     see.note('regs', nonZero(getRegs(kernel, vcpu)));
   }),
@@ -79,14 +79,14 @@ export const fuzzedCases: Case[] = [
   }),
   define('kvm/fuzzed/completion-of-the-decoded-instruction', 'Completing I/O', (kernel, see) => {
     const guest = startGuest(kernel, [0xe4, 0x10, HLT]);
-    see.call('run to the IN', () => result(kernel.run(guest.vcpu, { budget: 1000 })));
+    see.call('run to the IN', () => result(kernel.run(guest.vcpu)));
     guest.ram.write(0x1000, Uint8Array.of(HLT, HLT));
     play(guest, see);
   }),
   define('kvm/fuzzed/rdmsr-without-cpuid', 'MSRs', (kernel, see) => {
     for (const index of [0x10a, 0x345]) {
       const guest = startGuest(kernel, [0x66, 0xb9, index & 0xff, index >> 8, 0, 0, 0x0f, 0x32, HLT], { data: vectors });
-      see.call(`MSR ${index}`, () => result(kernel.run(guest.vcpu, { budget: 1000 })));
+      see.call(`MSR ${index}`, () => result(kernel.run(guest.vcpu)));
       see.note(`MSR ${index}: regs`, nonZero(getRegs(kernel, guest.vcpu)));
     }
   }),
@@ -98,7 +98,7 @@ export const fuzzedCases: Case[] = [
   }),
   define('kvm/fuzzed/vector-under-the-stack', 'KVM_EXIT_HLT', (kernel, see) => {
     const guest = startGuest(kernel, [0xcd, 0x01, HLT], { data: { ...vectors, 4098: [HLT] }, regs: { rsp: 8n } });
-    see.call('INT 1 whose pushes overwrite its own vector', () => result(kernel.run(guest.vcpu, { budget: 1000 })));
+    see.call('INT 1 whose pushes overwrite its own vector', () => result(kernel.run(guest.vcpu)));
     see.note('regs', nonZero(getRegs(kernel, guest.vcpu)));
   }),
   define('kvm/fuzzed/enter-with-nesting', 'KVM_EXIT_INTERNAL_ERROR', (kernel, see) => {

@@ -65,7 +65,12 @@ export const vmChecks: Checks = {
   ]),
   'KVM_SET_USER_MEMORY_REGION2 (vm)': [
     ...region('kvm/memslots/checks-region2', 'REGION2', []),
-    ['0', 'without KVM_MEM_GUEST_MEMFD its fields are ignored', 'kvm/memslots/region2-fields', 'guest_memfd ignored without the flag'],
+    [
+      '0',
+      'without KVM_MEM_GUEST_MEMFD its fields are ignored',
+      'kvm/memslots/region2-fields',
+      'guest_memfd ignored without the flag',
+    ],
     ['EBADF', 'KVM_MEM_GUEST_MEMFD: no such descriptor'],
     ['EINVAL', 'KVM_MEM_GUEST_MEMFD: no guest_memfd of this VM'],
   ],

@@ -1,0 +1,14 @@
+/** The fidelity table's data, by area. */
+import type { Checks } from './check.ts';
+import { fileChecks } from './files.ts';
+import { systemChecks } from './system.ts';
+import { notItsOwn, vcpuChecks } from './vcpu.ts';
+import { vmChecks } from './vm.ts';
+
+export const areas: Readonly<Record<string, Checks>> = {
+  'System descriptor': systemChecks,
+  'VM descriptor': vmChecks,
+  'vCPU descriptor': vcpuChecks,
+  'All descriptors': notItsOwn,
+  'File operations': fileChecks,
+};

@@ -1,0 +1,37 @@
+/** The fidelity table says what is so: its observations exist, everything modelled has rows, and the file is up to date. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { expect, test } from 'vitest';
+import { areas } from './checks/index.ts';
+import { fidelity, modelled, observedOn } from './fidelity.ts';
+import type { Golden } from './golden.ts';
+
+const root = resolve(import.meta.dirname, '../..');
+const folder = join(root, 'test/golden/kvm');
+const files = readdirSync(folder).filter((name) => name.endsWith('.json'));
+const goldens = files.sort().map((name) => JSON.parse(readFileSync(join(folder, name), 'utf8')) as Golden);
+const checks = Object.values(areas).flatMap((area) => Object.values(area).flat());
+
+test('every observation it names is in a golden', () => {
+  expect(checks.filter((check) => observedOn(check, goldens)?.length === 0)).toEqual([]);
+});
+
+test('an errno it names is what a golden says, where the observation is an errno', () => {
+  const errno = /^E[A-Z0-9]+$/;
+  const wrong = checks.filter(([answer, , name, label]) => {
+    if (name === undefined || label === undefined || !errno.test(answer)) return false;
+    const facts = goldens.map(({ cases }) => cases[name]?.[label]).filter((fact) => typeof fact === 'string' && errno.test(fact));
+    return facts.length > 0 && !facts.includes(answer);
+  });
+  expect(wrong).toEqual([]);
+});
+
+test('every ioctl the simulator models has rows, and no other', () => {
+  const named = Object.values(areas).flatMap((area) => Object.keys(area).filter((subject) => subject.startsWith('KVM_')));
+  expect(named.sort()).toEqual([...modelled()].sort());
+  expect(checks.length).toBeGreaterThanOrEqual(150);
+});
+
+test('docs/fidelity.md is up to date (npm run fidelity)', () => {
+  expect(readFileSync(join(root, 'docs/fidelity.md'), 'utf8')).toBe(fidelity(goldens));
+});
