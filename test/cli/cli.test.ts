@@ -29,6 +29,12 @@ describe('kvio', () => {
     [['tour', 'twice'], /tour takes no arguments: 'twice'/],
     [['tour', '--colour'], /--colour/],
     [['toString'], /no command 'toString'/],
+    [['tour', '--out', 'x'], /tour has no option --out/],
+    [['conformance'], /conformance does not know 'nothing': one of record, compare/],
+    [['conformance', 'record', 'twice'], /takes no arguments: 'twice'/],
+    [['conformance', 'record', '--kernel', 'xen'], /--kernel must be one of 'native', 'ffi', 'sim', not 'xen'/],
+    [['conformance', 'compare'], /takes one file/],
+    [['conformance', 'compare', '/nowhere.json'], /\/nowhere.json cannot be read/],
   ])('refuses %j', (args, message) => {
     const { status, stdout, stderr } = kvio(args);
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' });

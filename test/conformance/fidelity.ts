@@ -13,10 +13,20 @@ export function modelled(): ReadonlySet<string> {
   return new Set(names);
 }
 
-/** The identities of the goldens that hold the observation a check names; undefined where it names none. */
-export function observedOn([, , name, label]: Check, goldens: readonly Golden[]): string[] | undefined {
+const errno = /^E[A-Z0-9]+$/;
+
+/**
+ * The identities of the goldens whose observation shows what a check says; undefined where it names none. A kernel that succeeded
+ * where the check names an errno, or failed otherwise, does not show it.
+ */
+export function observedOn([answer, , name, label]: Check, goldens: readonly Golden[]): string[] | undefined {
   if (name === undefined || label === undefined) return undefined;
-  return goldens.filter(({ cases }) => Object.hasOwn(cases[name] ?? {}, label)).map(({ identity }) => identity.split('+')[0]!);
+  return goldens.flatMap(({ identity, cases }) => {
+    const fact = cases[name]?.[label];
+    const other = fact === 0 || (typeof fact === 'string' && errno.test(fact)) ? String(fact) : answer;
+    const contradicts = (answer === '0' || errno.test(answer)) && other !== answer;
+    return fact === undefined || contradicts ? [] : [identity.split('+')[0]!];
+  });
 }
 
 /** Rows of KVM's three descriptors that no handler answers; the other families, a line each. */

@@ -123,6 +123,11 @@ export const vcpuChecks: Checks = {
     ],
     ['EFAULT', 'the entries cannot be written', 'kvm/faults-half-way', 'GET_CPUID2'],
   ],
+  'KVM_GET_SUPPORTED_HV_CPUID (vcpu)': [
+    ['EINVAL', 'a kernel without KVM_HYPERV', 'refusals/wrong-kind/vCPU', 'KVM_GET_SUPPORTED_HV_CPUID'],
+    ['EFAULT', 'the header cannot be read', 'refusals/wrong-kind/vCPU', 'KVM_GET_SUPPORTED_HV_CPUID'],
+    ['E2BIG', 'too little room'],
+  ],
   'KVM_GET_FPU (vcpu)': [pointer('kvm/fpu', 'GET, pointer 0')],
   'KVM_SET_FPU (vcpu)': [pointer('kvm/fpu', 'SET, pointer 0'), ['0', 'no validation', 'kvm/fpu', 'SET_FPU of all ones']],
   'KVM_GET_MP_STATE (vcpu)': [pointer('kvm/mp-state', 'GET, pointer 0')],
@@ -139,7 +144,10 @@ export const vcpuChecks: Checks = {
     ['EEXIST', 'with a split irqchip: one is pending'],
   ],
   'KVM_NMI (vcpu)': [['0', 'two at most are pending', interrupt, 'NMI, third: events']],
-  'KVM_SMI (vcpu)': [['ENOTTY', 'a kernel without SMM; otherwise 0', interrupt, 'SMI']],
+  'KVM_SMI (vcpu)': [
+    ['ENOTTY', 'a kernel without SMM', interrupt, 'SMI'],
+    ['0', 'a kernel with it', interrupt, 'SMI'],
+  ],
   'KVM_GET_VCPU_EVENTS (vcpu)': [pointer(events, 'GET, pointer 0')],
   'KVM_SET_VCPU_EVENTS (vcpu)': [
     pointer(events, 'SET, pointer 0'),
