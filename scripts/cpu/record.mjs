@@ -109,7 +109,13 @@ function record(mode) {
 
 const [real, protected32] = [record(0), record(1)];
 if (process.argv.includes('--write')) {
-  const golden = { recorded: `Linux ${/^[\d.]+/.exec(release())[0]} /dev/kvm`, script: 'scripts/cpu/record.mjs', seed, real, protected32 };
+  const golden = {
+    recorded: `Linux ${/^[\d.]+/.exec(release())[0]} /dev/kvm`,
+    script: 'scripts/cpu/record.mjs',
+    seed,
+    real,
+    protected32,
+  };
   writeFileSync(
     join(here, '../../test/golden/cpu-integer.json'),
     `${JSON.stringify(golden, null, 0).replaceAll('","', '",\n"')}\n`,

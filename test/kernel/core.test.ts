@@ -72,7 +72,9 @@ describe('descriptors', () => {
     expect(() => kernel.ioctl(-1, undefined as never)).toThrow(/request must be an integer, not undefined/);
     const detached = new Uint8Array(8);
     structuredClone(detached, { transfer: [detached.buffer] });
-    const shrunk = new ArrayBuffer(16, { maxByteLength: 16 } as never);
+    // Resizable buffers are newer than our lib setting, not than Node 20.
+    const Resizable = ArrayBuffer as unknown as new (length: number, options: { maxByteLength: number }) => ArrayBuffer;
+    const shrunk = new Resizable(16, { maxByteLength: 16 });
     const beyond = new Uint8Array(shrunk, 8, 8);
     (shrunk as unknown as { resize(length: number): void }).resize(4);
     for (const view of [detached, new DataView(new ArrayBuffer(8)), beyond]) {

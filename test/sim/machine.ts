@@ -18,13 +18,16 @@ export const plainMachine: Machine = {
   devices: {},
   kvm: {
     capabilities: {},
+    vmTypeCapabilities: {},
     cpuid: [],
     emulatedCpuid: [],
+    hvCpuid: [],
     msrs: [],
     featureMsrs: [],
     mceCap: 0n,
     tscKhz: 1_000_000,
     gpaBits: 52,
+    hvaBits: 47,
     vmTypes: 1,
   },
 };

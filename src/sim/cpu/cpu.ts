@@ -17,7 +17,7 @@ import { Core } from './core.ts';
 import { Decoder } from './decode.ts';
 import type { Insn } from './insn.ts';
 import { deliver, type Event, TRIPLE_FAULT } from './interrupts.ts';
-import { ABANDON, DB, Fault, GP, type PhysicalPage, STOP_BLOCK, STOP_EXIT } from './memory.ts';
+import { ABANDON, DB, Fault, GP, type PhysicalPage, STOP_BLOCK, STOP_EXIT, UD } from './memory.ts';
 import { CR0_PG, CS, IF, IP, RF, RSP, TF, VM } from './state.ts';
 
 /** The most one call of `run` executes. */
@@ -193,7 +193,8 @@ export class Cpu extends Core {
       if (!(e instanceof Fault)) throw e;
       if (this.fuel > 0) this.fuel--;
       this.shadow = 0;
-      if (this.emulated) this.queued(e);
+      // KVM remembers the exceptions it injects itself: all of them where it emulates, on hardware the #UD it intercepts.
+      if (this.emulated || e.vector === UD) this.queued(e);
       this.faulted = true;
       this.deliver({ vector: e.vector, errorCode: this.protectedMode ? e.errorCode : -1, soft: false, ip: this.ip0 });
       this.settle();
@@ -345,9 +346,10 @@ export class Cpu extends Core {
     this.settle();
     // A second STI or MOV SS in the shadow of the first does not prolong it.
     if (shadow !== 0 && this.skip === null) this.shadow = 0;
-    if (stepping && this.emulated && this.stop & STOP_EXIT) {
+    const halts = this.outcome?.kind === 'hlt';
+    if (stepping && this.stop & STOP_EXIT && (this.emulated || halts)) {
       // The emulator steps only what does not leave for userspace; HLT leaves afterwards, with the #DB still to be delivered.
-      if (this.outcome?.kind !== 'hlt') return;
+      if (!halts) return;
       this.dr[6] = this.dr[6]! | 0x4000n;
       Object.assign(this.events.exception, { pending: true, nr: DB, hasErrorCode: false, errorCode: 0, payload: 0n });
     } else if (stepping && !(this.shadow & 2)) {
