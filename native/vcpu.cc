@@ -268,7 +268,8 @@ int64_t run(Record* record, int fd, const RunOptions& options) {
     record->due = 0;
     bool again = result == -EINTR && record->reasons == pinged;
     record->reasons = result == -EINTR ? 0 : record->reasons & kicked;
-    if (record->armed && record->reasons == 0) {
+    // A kick that this run has not answered is armed again by the next one: between runs the page holds what the program wrote.
+    if (record->armed) {
       setExit(record, 0);
       record->armed = false;
     }

@@ -78,6 +78,12 @@ export abstract class File {
   readonly noexec: boolean = true;
   /** S_ISREG: can be truncated and allocated. */
   readonly regular: boolean = false;
+
+  /** f_pos. */
+  get position(): bigint {
+    return 0n;
+  }
+
   /** F_SETSIG. */
   ownerSignal = 0;
   /** FMODE_PREAD | FMODE_PWRITE; without it pread and pwrite are ESPIPE before anything else is asked. */

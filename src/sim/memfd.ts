@@ -103,6 +103,10 @@ export class MemfdFile extends File {
   protected readonly inode: MemfdInode;
   #position = 0n;
 
+  override get position(): bigint {
+    return this.#position;
+  }
+
   constructor(link: string, flags: number, inode: MemfdInode) {
     super(link, flags);
     this.inode = inode;

@@ -42,6 +42,14 @@ const handlers: ReadonlyMap<number, Handler> = new Map<number, Handler>([
       return p.mm.copyTo(arg, size) ? 0 : -EFAULT;
     },
   ],
+  [
+    0x541b, // FIONREAD: what is left of a regular file behind its position; other files answer it themselves
+    (p, _fd, file, arg) => {
+      if (!file.regular) return undefined;
+      const left = BigInt.asUintN(32, file.stat(p).size - file.position);
+      return p.mm.write32(arg, Number(left)) ? 0 : -EFAULT;
+    },
+  ],
   /** FIGETBSZ: the block size of the file system the inode is on. */
   [2, (p, _fd, _file, arg) => (p.mm.write32(arg, 4096) ? 0 : -EFAULT)],
   /** FIFREEZE, FITHAW, FS_IOC_FIEMAP: none of these file systems can. */

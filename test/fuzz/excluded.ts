@@ -12,6 +12,10 @@ export const excluded: ReadonlyMap<string, string> = new Map([
     'INT n',
     'of 0x80 and above in emulated real mode: KVM takes the vector as signed, reads below the table, and KVM_RUN never returns (6.18)',
   ],
+  [
+    'IDT base',
+    'at an address without memory: INT n in emulated real mode cannot read its vector, and KVM_RUN never returns (6.18)',
+  ],
   ['SGDT, SIDT', 'to an address without memory, in emulated real mode: KVM_RUN never returns (6.18)'],
   ['INTR', 'a rerun of RIP beyond 32 bits, and of segments no processor has: on PVM KVM_RUN may go on until a signal'],
 ]);

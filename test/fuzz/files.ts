@@ -96,7 +96,14 @@ export function* mapFile(
   const name = w.fresh('map');
   const answer = yield { do: 'mmap', fd: fd.name, ...options, as: name };
   if (!gotMemory(answer)) return undefined;
-  return w.addMemory({ name, length: options.length, view: hasBytes(answer), of: fd.file, offset: Number(options.offset) });
+  return w.addMemory({
+    name,
+    length: options.length,
+    view: hasBytes(answer),
+    plain: !options.view,
+    of: fd.file,
+    offset: Number(options.offset),
+  });
 }
 
 const map: Step = function* (c, w) {
@@ -226,11 +233,14 @@ export const fileSteps: readonly WeightedStep[] = [
         : { do: 'load', memory: memory.name, offset: (width / 8) * c.below(memory.length / 8), width };
     }),
   },
+  // Not of a vCPU: accessors of the simulator's ring page do not look at protections yet.
   {
     weight: 2,
     name: 'mprotect',
     step: aboutMemory((c, memory) =>
-      memory.view ? undefined : { do: 'mprotect', memory: memory.name, prot: c.pick([3, 1, 0, 2, 5]), ...part(c, memory) },
+      !memory.plain || memory.of?.vcpu !== undefined
+        ? undefined
+        : { do: 'mprotect', memory: memory.name, prot: c.pick([3, 1, 0, 2, 5]), ...part(c, memory) },
     ),
   },
   {

@@ -38,6 +38,8 @@ export interface MemoryState {
   readonly length: number;
   /** It has `bytes`. */
   readonly view: boolean;
+  /** It was asked for without `bytes`: only then may its protection change. */
+  readonly plain?: boolean;
   /** The file it maps; undefined for anonymous memory. */
   readonly of: FileState | undefined;
   readonly offset: number;

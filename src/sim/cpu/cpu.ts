@@ -264,6 +264,15 @@ export class Cpu extends Core {
     return this.excepted || this.events.interrupt.injected || this.events.nmi.injected;
   }
 
+  /** KVM makes a pending NMI an injected one before it knows whether it can enter the guest. */
+  acceptNmi(): void {
+    const { nmi } = this.events;
+    if (nmi.injected && !this.excepted) nmi.masked = true;
+    if (nmi.pending === 0 || nmi.masked || this.shadow !== 0 || this.eventInjected) return;
+    nmi.pending--;
+    nmi.injected = nmi.masked = true;
+  }
+
   /** Delivers what is injected, then accepts an NMI or an external interrupt if the guest can take one. */
   private takeEvents(): boolean {
     // The instruction that waited for data from outside comes to its end first.

@@ -4,7 +4,7 @@ import type { Insn } from './insn.ts';
 import { DOUBLE_FAULT, Fault, GP, NP } from './memory.ts';
 import { changeableFlags } from './ops/move.ts';
 import { codeDescriptor, type Descriptor, enterCode, farTarget, isReal, readDescriptor, selectorFault } from './segments.ts';
-import { AC, CS, IF, IP, IP_HI, NT, RF, SS, TF, VM } from './state.ts';
+import { AC, CS, IF, IP, IP_HI, NT, RF, RSP, SS, TF, VM } from './state.ts';
 
 /** Thrown when the machine has no way left to report a fault. */
 export const TRIPLE_FAULT: unique symbol = Symbol('triple fault');
@@ -35,16 +35,42 @@ function pushAll(c: Core, values: readonly number[], width: number): void {
 
 /** Real mode: FLAGS, CS, IP; the vector's far pointer from the table at IDTR, which KVM's emulator reads after it has pushed. No error code. */
 function deliverReal(c: Core, event: Event): void {
+  if (c.emulated && !event.soft) {
+    injectReal(c, event);
+    return;
+  }
   const at = event.vector * 4;
   if (!c.emulated && at + 3 > c.idt.limit) throw new Fault(GP, at * 2 + 2);
-  const read = (): number => c.linear32((Number(c.idt.base & 0xffffffffn) + at) | 0);
-  const before = c.emulated ? 0 : read();
+  const before = c.emulated ? 0 : realVector(c, event);
   const sp = c.sp;
   pushAll(c, [c.flags(), c.segments[CS]!.selector, event.ip], 2);
   // SP moves with the whole delivery.
   c.setSp(sp);
-  const pointer = c.emulated ? read() : before;
+  const pointer = c.emulated ? realVector(c, event) : before;
   c.setSp(sp - 6);
+  enterReal(c, pointer);
+}
+
+/**
+ * What KVM injects where it emulates real mode: the vector is read first, the words go to SS.base + SP (16 bits), and neither the limits nor
+ * the types of IDT and SS matter. What is not RAM is a triple fault; bytes before it are written.
+ */
+function injectReal(c: Core, event: Event): void {
+  const pointer = realVector(c, event);
+  let sp = c.r32[RSP]! & 0xffff;
+  for (const word of [c.flags(), c.segments[CS]!.selector, event.ip]) {
+    sp = (sp - 2) & 0xffff;
+    if (c.linearStore16((sp + c.segBase[SS]!) | 0, word)) continue;
+    c.stores.length = 0;
+    throw TRIPLE_FAULT;
+  }
+  c.r32[RSP] = sp;
+  enterReal(c, pointer);
+}
+
+const realVector = (c: Core, { vector }: Event): number => c.linear32((Number(c.idt.base & 0xffffffffn) + vector * 4) | 0);
+
+function enterReal(c: Core, pointer: number): void {
   c.fl &= ~(IF | TF | AC | RF);
   enterCode(c, pointer >>> 16, pointer & 0xffff, null);
   c.r32[IP_HI] = 0;

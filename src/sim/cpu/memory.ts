@@ -246,6 +246,12 @@ export abstract class Memory extends State {
     this.storeSlow(linear, 1, value, 0);
   }
 
+  /** A linear store outside any segment, of which none is to reach MMIO: false where one would. */
+  linearStore16(linear: number, value: number): boolean {
+    this.storeSlow(linear, 2, value, 0);
+    return this.stores.length === 0;
+  }
+
   /** Raises what a store of `size` bytes would raise. Read-modify-write instructions ask before they compute. */
   probeWrite(segment: number, offset: number, size: number): void {
     if (offset < this.segLow[segment]! || offset + size - 1 > this.segWriteTop[segment]!) throw this.segmentFault(segment);

@@ -107,7 +107,10 @@ function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   vcpu.rootLostAt = undefined;
   // Shadow paging needs pages of its own: none are allowed until the first memslot, or KVM_SET_NR_MMU_PAGES; deleting all slots leaves 64.
   const { memslots, mmuPagesSet } = vcpu.vm;
-  if (vcpu.backend.badHostPage === 'mmio' && memslots.generation === 0 && !mmuPagesSet) return -ENOSPC;
+  if (vcpu.backend.badHostPage === 'mmio' && memslots.generation === 0 && !mmuPagesSet) {
+    vcpu.cpu.acceptNmi();
+    return -ENOSPC;
+  }
   for (const [index, name] of PV_WRITERS) if ((vcpu.msrs.get(index) ?? 0n) & 1n) notModelled(`${name} switched on`);
   const { smi } = vcpu;
   if (smi.requested || smi.pending) notModelled('a system management interrupt');
@@ -136,7 +139,7 @@ function turns(vcpu: Vcpu, fuel: number, turn: number): Outcome {
     vcpu.turnExecuted += cpu.executed - before;
     if (vcpu.turnExecuted < turn) continue;
     vcpu.turnExecuted = 0;
-    if (cpu.interruptible) return { kind: 'irqWindow' };
+    if (cpu.interruptible && !vcpu.pagingDropped) return { kind: 'irqWindow' };
   }
   return { kind: 'fuel' };
 }
@@ -156,5 +159,5 @@ function leave(vcpu: Vcpu): void {
   view.setUint8(RUN.if_flag, Number((vcpu.cpu.flags() & IF) !== 0));
   view.setBigUint64(RUN.cr8, vcpu.cpu.cr8, true);
   view.setBigUint64(RUN.apic_base, vcpu.apicBase, true);
-  view.setUint8(RUN.ready_for_interrupt_injection, Number(vcpu.cpu.interruptible));
+  view.setUint8(RUN.ready_for_interrupt_injection, Number(vcpu.cpu.interruptible && !vcpu.pagingDropped));
 }

@@ -129,7 +129,8 @@ function loadCommon(vcpu: Vcpu, view: DataView, from: number): number {
     vcpu.segmentPadding[i] = view.getUint8(from + offset);
   });
   const longMode = (cpu.efer & EFER_LME) !== 0n;
-  if (backend.dropsLegacyPaging && !longMode && cpu.cr0 & 0x80000000) {
+  vcpu.pagingDropped = backend.dropsLegacyPaging && !longMode && (cpu.cr0 & 0x80000000) !== 0;
+  if (vcpu.pagingDropped) {
     cpu.cr0 = (cpu.cr0 & 0x7fffffff) >>> 0;
     cpu.refresh();
   }

@@ -10,9 +10,10 @@ import {
 } from 'kvio/uapi';
 import { type Case, define, nonZero, type Observer, result } from '../case.ts';
 import { play, startGuest } from '../guest.ts';
-import { addRam, getMsr, getRegs, mapRun, newVcpu, RUN_SIZE, setMsr, setRegion, setRegs } from '../machine.ts';
+import { addRam, getMsr, getRegs, mapRun, newVcpu, RUN_SIZE, type Sregs, setMsr, setRegion, setRegs } from '../machine.ts';
 
 const HLT = 0xf4;
+const FIONREAD = 0x541b;
 
 /** Vector n leads to a HLT at 0x600 + n. */
 const vectors: Record<number, number[]> = { 1536: new Array<number>(256).fill(HLT) };
@@ -100,6 +101,34 @@ export const fuzzedCases: Case[] = [
     const guest = startGuest(kernel, [0xcd, 0x01, HLT], { data: { ...vectors, 4098: [HLT] }, regs: { rsp: 8n } });
     see.call('INT 1 whose pushes overwrite its own vector', () => result(kernel.run(guest.vcpu)));
     see.note('regs', nonZero(getRegs(kernel, guest.vcpu)));
+  }),
+  define('kvm/fuzzed/injected-vector-under-the-stack', 'KVM_EXIT_HLT', (kernel, see) => {
+    const guest = startGuest(kernel, [0x0f, 0x0b, HLT], { data: vectors, regs: { rsp: 0x20n } });
+    see.call('#UD whose pushes overwrite its own vector', () => result(kernel.run(guest.vcpu)));
+    see.note('regs', nonZero(getRegs(kernel, guest.vcpu)));
+  }),
+  define('kvm/fuzzed/injection-and-the-stack-segment', 'KVM_EXIT_HLT', (kernel, see) => {
+    const options = {
+      data: vectors,
+      regs: { rsp: 0x8000n },
+      sregs: (sregs: Sregs): void => void Object.assign(sregs.ss, { limit: 0x101 }),
+    };
+    const guest = startGuest(kernel, [0x0f, 0x0b, HLT], options);
+    see.call('#UD, SP above the limit of SS', () => result(kernel.run(guest.vcpu)));
+    see.note('regs', nonZero(getRegs(kernel, guest.vcpu)));
+  }),
+  define('kvm/fuzzed/nmi-without-memslots', 'Events', (kernel, see) => {
+    const { vcpu } = newVcpu(kernel);
+    kernel.ioctl(vcpu, KVM_NMI);
+    see.call('run', () => result(kernel.run(vcpu)));
+    noteEvents(kernel, vcpu, see, 'events');
+  }),
+  define('kvm/fuzzed/fionread-of-a-memfd', 'Files', (kernel, see) => {
+    const fd = kernel.memfd('fionread');
+    kernel.ftruncate(fd, 0x3000);
+    const bytes = new Uint8Array(4);
+    see.call('FIONREAD', () => kernel.ioctl(fd, FIONREAD, bytes, { unsafe: true }));
+    see.note('bytes', bytes);
   }),
   define('kvm/fuzzed/enter-with-nesting', 'KVM_EXIT_INTERNAL_ERROR', (kernel, see) => {
     play(startGuest(kernel, [0xc8, 4, 0, 1, HLT], { data: vectors }), see);

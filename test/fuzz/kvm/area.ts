@@ -86,7 +86,7 @@ const foreignRequest: Step = function* (c, w) {
 };
 
 /** Requests the VFS answers for any file, before the file is asked; and a terminal's. */
-const VFS = [0x5450, 0x5451, 0x5401, 0x5413, 0x5460, 2, 0x80044501];
+const VFS = [0x541b, 0x5450, 0x5451, 0x5401, 0x5413, 0x5460, 2, 0x80044501];
 
 /** A request with another size, direction or type; or none of KVM's. */
 const unknownRequest: Step = function* (c, w) {

@@ -84,7 +84,7 @@ const roundTrip: Step = function* (c, w) {
 
 /** Members of segments and control registers that real mode gets along with, whatever they are. */
 const USUAL = [
-  ...['cr2', 'cr3', 'cr8', 'apic_base', 'interrupt_bitmap', 'gdt.base', 'gdt.limit', 'idt.base', 'idt.limit'],
+  ...['cr2', 'cr3', 'cr8', 'apic_base', 'interrupt_bitmap', 'gdt.base', 'gdt.limit', 'idt.limit'],
   ...['ds', 'es', 'fs', 'gs', 'ss'].flatMap((segment) => ['base', 'selector'].map((member) => `${segment}.${member}`)),
 ];
 
@@ -194,8 +194,7 @@ const run: Step = function* (c, w) {
   if (vcpu === undefined) return;
   const state = vcpu.file.vcpu!;
   const page = w.runPage(state);
-  // Without memslots shadow paging refuses before or after it has looked at events: not modelled.
-  if (state.odd || state.vm.slots.size === 0) {
+  if (state.odd) {
     if (page === undefined) return;
     yield { do: 'store', memory: page.name, offset: kvm_run.offsetOf('immediate_exit'), bytes: Uint8Array.of(1) };
     yield { do: 'run', vcpu: vcpu.name, page: page.name, look: [] };
@@ -235,10 +234,7 @@ const kick: Step = function* (c, w) {
   const vcpu = someVcpu(c, w);
   if (vcpu === undefined) return;
   const page = w.runPage(vcpu.file.vcpu!);
-  if (vcpu.file.vcpu!.odd || vcpu.file.vcpu!.vm.slots.size === 0 || page === undefined) return;
-  // A run that is refused does not answer the kick, and what of the kick it leaves in the page is ours, no kernel's.
-  yield { do: 'store', memory: page.name, offset: kvm_run.offsetOf('kvm_valid_regs'), bytes: new Uint8Array(16) };
-  yield { do: 'store', memory: page.name, offset: kvm_run.offsetOf('cr8'), bytes: new Uint8Array(8) };
+  if (vcpu.file.vcpu!.odd || page === undefined) return;
   yield { do: 'kick', vcpu: vcpu.name };
   yield { do: 'run', vcpu: vcpu.name, page: page.name, look: [] };
 };

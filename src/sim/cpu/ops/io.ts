@@ -64,13 +64,17 @@ export const ins: Exec = (c, i) => {
   const at = offsetOf(c, i, RDI);
   c.probeWrite(ES, at, i.width);
   const data = input(c, c.r16[RDX * 2]!, i.width, count);
+  let done = count;
   if (c.fl & DF) {
-    for (let k = 0; k < count; k++)
-      c.storeBytes(ES, ((at - k * i.width) & i.mask) >>> 0, data.subarray(k * i.width, (k + 1) * i.width));
+    for (done = 0; done < count; done++) {
+      // KVM's emulator goes down element by element, and forgets what it has read ahead when one is MMIO.
+      if (c.emulated && c.stores.length > 0) break;
+      c.storeBytes(ES, ((at - done * i.width) & i.mask) >>> 0, data.subarray(done * i.width, (done + 1) * i.width));
+    }
   } else c.storeBytes(ES, at, data);
-  advance(c, i, RDI, count);
+  advance(c, i, RDI, done);
   if (i.rep !== 0) {
-    setCount(c, i, left - count);
+    setCount(c, i, left - done);
     c.again(true);
   }
 };

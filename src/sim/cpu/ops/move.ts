@@ -136,7 +136,11 @@ export const leave: Exec = (c, i) => {
 export const lahf: Exec = (c) => {
   c.r8[1] = (c.arith() & 0xff) | 2;
 };
-export const sahf: Exec = (c) => c.setArith((c.arith() & OF) | (c.r8[1]! & 0xd5));
+/** Replaces the low byte: bits 3 and 5, which SET_REGS may have left set, go too. */
+export const sahf: Exec = (c) => {
+  c.fl &= ~0x28;
+  c.setArith((c.arith() & OF) | (c.r8[1]! & 0xd5));
+};
 export const clc: Exec = (c) => c.setCarryOverflow(0, c.of());
 export const stc: Exec = (c) => c.setCarryOverflow(1, c.of());
 export const cmc: Exec = (c) => c.setCarryOverflow(c.cf() ^ 1, c.of());
