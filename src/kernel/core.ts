@@ -149,7 +149,7 @@ export class KernelCore implements Kernel {
     }
     const rule = file.rules.get(request) ?? this.#rule(file, request);
     if (file.running) throw new VcpuBusy(fd, rule.row?.name ?? 'ioctl');
-    if (arg === 0) {
+    if (arg === 0 || arg === 0n) {
       if (rule.run) return this.backend.run(fd, 0);
       const result = this.backend.ioctl(fd, request, 0);
       return rule.row?.returns === undefined || result < 0 ? result : this.#made(rule.row, result, file);
@@ -180,7 +180,8 @@ export class KernelCore implements Kernel {
     if (result < 0 || row === undefined) return result;
     if (rule.remembered) {
       const bytes = this.#argumentBytes(given, row, file.holder);
-      if (bytes !== undefined) this.#remember(row, bytes, file);
+      // An unsafe call may have passed fewer bytes than the kernel read; what lay behind them is not ours to look at.
+      if (bytes !== undefined && bytes.byteLength >= row.size) this.#remember(row, bytes, file);
     }
     return row.returns === undefined ? result : this.#made(row, result, file);
   }

@@ -192,6 +192,7 @@ describe('the guard', () => {
     ram.close();
     expect(() => kernel.ioctl(vm, KVM_SET_USER_MEMORY_REGION, region(1, ram, 4096n))).toThrow(RangeError);
     expect(kernel.ioctl(vm, KVM_SET_USER_MEMORY_REGION, region(1, ram, 4096n), { unsafe: true })).toBe(0);
+    expect(kernel.ioctl(vm, KVM_SET_USER_MEMORY_REGION, new Uint8Array(8), { unsafe: true })).toBe(0);
   });
 
   it('takes an integer as the address of a struct only inside Memory, or where nothing can be mapped', () => {
@@ -253,8 +254,9 @@ describe('vCPUs', () => {
   it('a plain KVM_RUN goes the way of run()', () => {
     const { vm, vcpu } = machine();
     kernel.ioctl(vcpu, KVM_RUN);
+    kernel.ioctl(vcpu, KVM_RUN, 0n);
     kernel.run(vcpu, { budget: 5 });
-    expect(backend.log.slice(-2)).toEqual([`run ${vcpu} 0`, `run ${vcpu} 5`]);
+    expect(backend.log.slice(-3)).toEqual([`run ${vcpu} 0`, `run ${vcpu} 0`, `run ${vcpu} 5`]);
     expect(() => kernel.run(vm)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
   });
 
