@@ -1,15 +1,13 @@
 /** The fidelity table says what is so: its observations exist, everything modelled has rows, and the file is up to date. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { expect, test } from 'vitest';
 import { areas } from './checks/index.ts';
 import { fidelity, modelled, observedOn } from './fidelity.ts';
-import type { Golden } from './golden.ts';
+import { readGoldens } from './golden-files.ts';
 
 const root = resolve(import.meta.dirname, '../..');
-const folder = join(root, 'test/golden/kvm');
-const files = readdirSync(folder).filter((name) => name.endsWith('.json'));
-const goldens = files.sort().map((name) => JSON.parse(readFileSync(join(folder, name), 'utf8')) as Golden);
+const goldens = readGoldens(join(root, 'test/golden'));
 const checks = Object.values(areas).flatMap((area) => Object.values(area).flat());
 
 test('every observation it names is in a golden, and shows the errno it names', () => {

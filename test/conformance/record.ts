@@ -11,10 +11,13 @@ import type { Report, Result } from './run-cases.ts';
 import type { Message } from './worker.ts';
 
 export { compare, countObservations, formatGolden, showDifference } from './golden.ts';
+export { writeGolden } from './golden-files.ts';
 
 export interface RecordOptions {
   /** Milliseconds a case may take. */
   readonly limit?: number;
+  /** Only cases with this in their name. */
+  readonly only?: string;
   /** Told before each case: its name, how many there are, which one this is. */
   readonly progress?: (name: string, of: number, at: number) => void;
 }
@@ -29,15 +32,19 @@ export interface Recording {
 /** Low enough for the cases that fill the descriptor table, where the host's hard limit allows. */
 const NOFILE = 1024;
 
-/** Runs all cases; rejects only where there is no such kernel here. */
-export async function record(kind: HostKernel, { limit = 30_000, progress }: RecordOptions = {}): Promise<Recording> {
+/** The names of all cases, in their order. */
+export const caseNames: readonly string[] = cases.map(({ name }) => name);
+
+/** Runs the cases; rejects only where there is no such kernel here. */
+export async function record(kind: HostKernel, { limit = 30_000, only = '', progress }: RecordOptions = {}): Promise<Recording> {
   const results = new Map<string, Result>();
   let about: { release: string; identity: string | undefined } | undefined;
   for (let next = 0; next < cases.length; ) {
     let running: number | undefined;
-    const ending = await attend(start(kind, next), limit, (message) => {
+    const ending = await attend(start(kind, next, only), limit, (message) => {
       if ('missing' in message) throw new Error(message.missing);
       if ('release' in message) about = message;
+      else if ('done' in message) next = cases.length;
       else if ('begins' in message) {
         running = message.begins;
         progress?.(cases[running]!.name, cases.length, running + 1);
@@ -64,10 +71,10 @@ export async function record(kind: HostKernel, { limit = 30_000, progress }: Rec
   return { report, golden: toGolden(replace((how) => ({ notRun: `failed: ${how}` }))), failed };
 }
 
-function start(kind: HostKernel, first: number): ChildProcess {
+function start(kind: HostKernel, first: number, only: string): ChildProcess {
   const worker = fileURLToPath(new URL('worker.js', import.meta.url));
   const command = `ulimit -n ${NOFILE} 2>/dev/null; exec "$@"`;
-  return spawn('sh', ['-c', command, 'sh', process.execPath, worker, kind, String(first)], {
+  return spawn('sh', ['-c', command, 'sh', process.execPath, worker, kind, String(first), only], {
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
 }

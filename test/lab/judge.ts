@@ -1,16 +1,17 @@
 /** What a lab machine answered, compared with the goldens, or recorded as one. Used by scripts/lab/test.mjs, compiled, outside the lab. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { cases } from '../conformance/cases/index.ts';
 import {
   type Comparison,
   compare,
   countObservations,
   formatGolden,
   type Golden,
-  type KnownDifference,
   showDifference,
   toGolden,
 } from '../conformance/golden.ts';
+import { readDifferences, readGolden, writeGolden } from '../conformance/golden-files.ts';
 import type { Report, Result } from '../conformance/run-cases.ts';
 import type { Line, Suite } from './run.ts';
 
@@ -59,9 +60,15 @@ export function readAnswers(file: string): Answers | undefined {
   };
 }
 
-/** The golden of a suite: KVM's does not depend on the machine's devices, the lab's own does. */
-function goldenPath(goldens: string, suite: Suite, { identity, machine }: Answers): string {
-  return suite === 'kvm' ? join(goldens, 'kvm', `${identity}.json`) : join(goldens, 'lab', `${identity}@${machine}.json`);
+/** The golden of what only a lab machine can answer: it depends on the machine's devices; KVM's does not. */
+function labPath(goldens: string, { identity, machine }: Answers): string {
+  return join(goldens, 'lab', `${identity}@${machine}.json`);
+}
+
+function goldenOf(goldens: string, suite: Suite, answers: Answers): Golden | undefined {
+  if (suite === 'kvm') return readGolden(goldens, answers.identity);
+  const path = labPath(goldens, answers);
+  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Golden) : undefined;
 }
 
 export interface Verdict {
@@ -74,16 +81,14 @@ export interface Verdict {
 
 /** Judges one machine's answers. */
 export function judge(goldens: string, answers: Answers): Verdict {
-  const differences = join(goldens, 'differences.json');
-  const known = existsSync(differences) ? (JSON.parse(readFileSync(differences, 'utf8')) as readonly KnownDifference[]) : [];
+  const known = readDifferences(goldens);
   const lines: string[] = [];
   const skipped = new Map<string, string[]>();
   let passed = 0;
   let failed = 0;
   const skip = (reason: string, name: string): void => void skipped.set(reason, [...(skipped.get(reason) ?? []), name]);
   for (const [suite, report] of answers.suites) {
-    const path = goldenPath(goldens, suite, answers);
-    const golden = existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Golden) : undefined;
+    const golden = goldenOf(goldens, suite, answers);
     const comparison = compare(golden ?? unrecorded(answers), report, known);
     for (const { case: name, reason } of comparison.notRun) {
       skip(golden === undefined && ran(report, name) ? `no golden of ${answers.identity} (--record makes one)` : reason, name);
@@ -123,17 +128,32 @@ function byCase({ differences }: Comparison): ReadonlyMap<string, readonly strin
   return found;
 }
 
-/** Writes the goldens of these answers; returns a line for each. Throws when a case failed: nothing is recorded then. */
-export function record(goldens: string, answers: Answers): readonly string[] {
+/**
+ * Writes the goldens of these answers; returns lines for the reader. Throws when a case failed: nothing is recorded then. With `partial`,
+ * cases that were not asked keep what is there.
+ */
+export function record(goldens: string, answers: Answers, partial = false): readonly string[] {
   if (answers.unfinished !== undefined) throw new Error(`${answers.unfinished} did not end: nothing is recorded`);
-  return [...answers.suites].map(([suite, report]) => {
+  return [...answers.suites].flatMap(([suite, report]) => {
+    if (report.results.size === 0) return [];
     const golden = toGolden(report);
-    const path = goldenPath(goldens, suite, answers);
-    const text = formatGolden(golden);
-    const before = existsSync(path) ? readFileSync(path, 'utf8') : undefined;
-    mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(path, text);
-    const news = before === undefined ? 'new' : before === text ? 'unchanged' : 'CHANGED';
-    return `${path}: ${countObservations(golden)} observations in ${Object.keys(golden.cases).length} cases, ${news}`;
+    if (suite === 'kvm') {
+      const names = cases.map(({ name }) => name);
+      return writeGolden(goldens, golden, names, partial);
+    }
+    return writeLab(labPath(goldens, answers), partial ? over(goldenOf(goldens, suite, answers), golden) : golden);
   });
+}
+
+function over(old: Golden | undefined, golden: Golden): Golden {
+  return { ...golden, cases: { ...old?.cases, ...golden.cases }, notRun: { ...old?.notRun, ...golden.notRun } };
+}
+
+function writeLab(path: string, golden: Golden): string[] {
+  const text = formatGolden(golden);
+  const before = existsSync(path) ? readFileSync(path, 'utf8') : undefined;
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, text);
+  const news = before === undefined ? 'new' : before === text ? 'unchanged' : 'CHANGED';
+  return [`${path}: ${countObservations(golden)} observations in ${Object.keys(golden.cases).length} cases, ${news}`];
 }
