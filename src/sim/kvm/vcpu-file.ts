@@ -5,6 +5,7 @@ import { AnonFile, type Backing, type FileMap } from '../file.ts';
 import type { Process } from '../process.ts';
 import type { Pending, Slice, VcpuLike } from '../vcpu-like.ts';
 import { getDebugregs, getXcrs, setDebugregs, setXcrs } from './debugregs.ts';
+import { enableVcpuCap } from './enable-cap.ts';
 import { getEvents, interrupt, nmi, setEvents } from './events.ts';
 import { getVcpuHvCpuid } from './hyperv.ts';
 import { capability, IoctlTable, NOT_MODELLED } from './ioctl-table.ts';
@@ -103,7 +104,7 @@ export const vcpuIoctls: IoctlTable<VcpuFile> = new IoctlTable<VcpuFile>('vcpu',
   KVM_SET_GUEST_DEBUG: NOT_MODELLED,
   KVM_X86_SETUP_MCE: NOT_MODELLED,
   KVM_X86_SET_MCE: NOT_MODELLED,
-  KVM_ENABLE_CAP: NOT_MODELLED,
+  KVM_ENABLE_CAP: on(enableVcpuCap),
   KVM_GET_XSAVE: NOT_MODELLED,
   KVM_SET_XSAVE: NOT_MODELLED,
   KVM_GET_XSAVE2: NOT_MODELLED,

@@ -8,6 +8,7 @@ import { type Backend, backendOf } from './backends.ts';
 import { VcpuBus } from './bus.ts';
 import { type CpuidRuntime, GuestCpuid } from './cpuid.ts';
 import type { Completion } from './exits.ts';
+import { notModelled } from './ioctl-table.ts';
 import { resetFpu } from './regs.ts';
 import { RunPages } from './run-page.ts';
 import { askedKhz, rateWorks } from './tsc.ts';
@@ -61,6 +62,7 @@ export class Vcpu {
     this.id = id;
     this.system = system;
     this.backend = backendOf(vm.machine);
+    if (vm.irqchip.inKernel) notModelled('a vCPU with an in-kernel local APIC');
     this.cpuid = new GuestCpuid(vm.machine);
     this.run = new RunPages(vm.ring);
     this.bus = new VcpuBus(this);

@@ -6,7 +6,9 @@ import type { Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
 import type { System } from '../system.ts';
 import { checkExtension, vmCapability } from './caps.ts';
+import { enableVmCap } from './enable-cap.ts';
 import { capability, IoctlTable, NOT_MODELLED } from './ioctl-table.ts';
+import { createIrqchip, Irqchip } from './irqchip.ts';
 import { decodeRegion, Memslots, type SlotLimits } from './memslots.ts';
 import type { RunPages } from './run-page.ts';
 import { askedKhz } from './tsc.ts';
@@ -29,6 +31,7 @@ export class Vm {
   readonly mm: AddressSpace;
   readonly memslots: Memslots;
   readonly vcpus: Map<number, Vcpu> = new Map();
+  readonly irqchip: Irqchip = new Irqchip();
   bootId = 0;
   /** One above the highest vCPU id; 0 until the first vCPU, or KVM_CAP_MAX_VCPU_ID, fixes it. */
   maxVcpuIds = 0;
@@ -59,6 +62,7 @@ export class Vm {
 
   /** KVM_CHECK_EXTENSION on its descriptor. */
   capability(cap: number): number {
+    if (cap === kvm.KVM_CAP_X2APIC_API && this.irqchip.mode === 'split') return capability(this.machine, cap);
     return vmCapability(this.machine, cap, this.type);
   }
 
@@ -196,7 +200,7 @@ export const vmIoctls: IoctlTable<Vm> = new IoctlTable<Vm>('vm', ENOTTY, {
   KVM_GET_DIRTY_LOG: NOT_MODELLED,
   KVM_CLEAR_DIRTY_LOG: NOT_MODELLED,
   KVM_RESET_DIRTY_RINGS: NOT_MODELLED,
-  KVM_CREATE_IRQCHIP: NOT_MODELLED,
+  KVM_CREATE_IRQCHIP: createIrqchip,
   KVM_IRQ_LINE: NOT_MODELLED,
   KVM_IRQ_LINE_STATUS: NOT_MODELLED,
   KVM_GET_IRQCHIP: NOT_MODELLED,
@@ -216,7 +220,7 @@ export const vmIoctls: IoctlTable<Vm> = new IoctlTable<Vm>('vm', ENOTTY, {
   KVM_SIGNAL_MSI: NOT_MODELLED,
   KVM_SET_CLOCK: NOT_MODELLED,
   KVM_GET_CLOCK: NOT_MODELLED,
-  KVM_ENABLE_CAP: NOT_MODELLED,
+  KVM_ENABLE_CAP: enableVmCap,
   KVM_SET_PMU_EVENT_FILTER: NOT_MODELLED,
   KVM_X86_SET_MSR_FILTER: NOT_MODELLED,
   KVM_GET_STATS_FD: NOT_MODELLED,
