@@ -1,6 +1,7 @@
 /** The fidelity table's data, by area. */
 import type { Checks } from './check.ts';
 import { fileChecks } from './files.ts';
+import { lapicChecks } from './lapic.ts';
 import { systemChecks } from './system.ts';
 import { notItsOwn, vcpuChecks } from './vcpu.ts';
 import { vmChecks } from './vm.ts';
@@ -9,6 +10,7 @@ export const areas: Readonly<Record<string, Checks>> = {
   'System descriptor': systemChecks,
   'VM descriptor': vmChecks,
   'vCPU descriptor': vcpuChecks,
+  'Local APIC': lapicChecks,
   'All descriptors': notItsOwn,
   'File operations': fileChecks,
 };
