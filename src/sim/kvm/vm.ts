@@ -7,6 +7,7 @@ import type { Process } from '../process.ts';
 import type { System } from '../system.ts';
 import { checkExtension, vmCapability } from './caps.ts';
 import { enableVmCap } from './enable-cap.ts';
+import { IoBus } from './io-bus.ts';
 import { capability, IoctlTable, NOT_MODELLED } from './ioctl-table.ts';
 import { createIrqchip, Irqchip } from './irqchip.ts';
 import { decodeRegion, Memslots, type SlotLimits } from './memslots.ts';
@@ -32,6 +33,9 @@ export class Vm {
   readonly memslots: Memslots;
   readonly vcpus: Map<number, Vcpu> = new Map();
   readonly irqchip: Irqchip = new Irqchip();
+  /** What KVM serves by itself of guest-physical addresses without memory, and of ports. */
+  readonly mmioBus: IoBus = new IoBus();
+  readonly pioBus: IoBus = new IoBus();
   bootId = 0;
   /** One above the highest vCPU id; 0 until the first vCPU, or KVM_CAP_MAX_VCPU_ID, fixes it. */
   maxVcpuIds = 0;
