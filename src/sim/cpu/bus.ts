@@ -31,14 +31,49 @@ export interface CpuBus {
   /** Dirty logging: called before the first store to a page since `generation` last changed, maybe more often. */
   written?(gpaPage: number): void;
   cpuid(leaf: number, subleaf: number): CpuidResult;
-  /** The MSR's value, as two 32-bit halves; null makes the guest take #GP(0). */
-  rdmsr(index: number): { lo: number; hi: number } | null;
+  /** The MSR's value, as two 32-bit halves; null makes the guest take #GP(0); an `MsrExit` asks userspace. */
+  rdmsr(index: number): { lo: number; hi: number } | null | MsrExit;
   /** False makes the guest take #GP(0). EFER and the bases are the CPU's own state: set `cpu.efer`, `cpu.setSegmentBase`. */
-  wrmsr(index: number, lo: number, hi: number): boolean;
+  wrmsr(index: number, lo: number, hi: number): boolean | MsrExit;
   /** The guest's time-stamp counter, now. */
   tsc(): bigint;
   /** Interrupt acknowledge: the vector to deliver, or −1 for none after all. Asked when `cpu.intr` is set and the guest can take it. */
   acknowledge?(): number;
+  /**
+   * VMCALL or VMMCALL, whichever the processor has. What RAX becomes; undefined makes a 'hypercall' outcome, whose answer is brought by
+   * `completeHypercall`. Absent: the guest takes #UD.
+   */
+  hypercall?(call: Hypercall): bigint | undefined;
+  /** KVM_X86_QUIRK_FIX_HYPERCALL_INSN is off: the other vendor's hypercall instruction is #UD. Default: it is patched. */
+  readonly fixHypercall?: boolean;
+  /** MONITOR and MWAIT are #UD: KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS is off and the guest's CPUID does not have them. */
+  mwaitIsUd?(): boolean;
+  /** WBINVD, INVD: what a guest's cache hides from DMA has reached memory. */
+  wbinvd?(): void;
+}
+
+/** A hypercall as KVM reads it: 64-bit registers in 64-bit mode, else their low halves. */
+export interface Hypercall {
+  readonly nr: bigint;
+  readonly args: readonly bigint[];
+  readonly cpl: number;
+  readonly longMode: boolean;
+}
+
+/** KVM_CAP_X86_USER_SPACE_MSR: this access goes to userspace, for this KVM_MSR_EXIT_REASON. */
+export interface MsrExit {
+  readonly exit: number;
+}
+
+/** KVM_SET_GUEST_DEBUG, as the processor has to know it. */
+export interface GuestDebug {
+  /** KVM_GUESTDBG_* bits; 0: off. */
+  control: number;
+  /** With KVM_GUESTDBG_USE_HW_BP: the host's breakpoints, and its DR7. */
+  readonly db: BigUint64Array;
+  dr7: bigint;
+  /** Linear address RIP had when stepping was asked for; a SET_REGS that puts RIP elsewhere ends the stepping (SVM). */
+  steppedFrom: bigint;
 }
 
 /** Why `run` returned. A fresh object each time. */
@@ -60,6 +95,14 @@ export type Outcome =
   | { readonly kind: 'hlt' }
   /** `cpu.windowRequested` and the guest can take an interrupt now. */
   | { readonly kind: 'irqWindow' }
+  /** KVM_EXIT_DEBUG. `pc` is linear; the KVM_EXIT_DEBUG of a breakpoint instruction tells no dr6 and dr7, that of the emulator no dr7. */
+  | { readonly kind: 'debug'; readonly exception: number; readonly pc: bigint; readonly dr6?: bigint; readonly dr7?: bigint }
+  /** KVM_EXIT_HYPERCALL: answer with `completeHypercall`. */
+  | { readonly kind: 'hypercall'; readonly call: Hypercall }
+  /** KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR: answer with `completeMsr`. `data` is 0 for a read. */
+  | { readonly kind: 'msr'; readonly isWrite: boolean; readonly index: number; readonly reason: number; readonly data: bigint }
+  /** The state save area of system management mode cannot be written: KVM gives the VM up (every call EIO). */
+  | { readonly kind: 'dead' }
   /** Triple fault. Registers are those of the instruction that faulted. */
   | { readonly kind: 'shutdown' }
   /**
@@ -83,10 +126,24 @@ export interface CpuOptions {
    * false: VMX and SVM. RIP is at the OUT; the next `run` skips it if linear RIP is unchanged.
    */
   emulated?: boolean;
+  /** The processor's hypercall instruction is VMCALL (VMX); default VMMCALL (SVM). */
+  vmcall?: boolean;
 }
 
 /** Kernel wording of what is injected: `interrupt` an external vector, `soft` INT n, `exception` a fault, `nmi`. */
 export type InjectKind = 'interrupt' | 'soft' | 'exception' | 'nmi';
+
+/** System management mode. While `active`, the bus answers `page` from the second address space. */
+export interface Smi {
+  active: boolean;
+  /** KVM_SMI: becomes `pending` when someone looks. */
+  requested: boolean;
+  pending: boolean;
+  /** NMIs were masked when it was entered: RSM does not open the way for them. */
+  insideNmi: boolean;
+  /** MSR_IA32_SMBASE. */
+  base: number;
+}
 
 /** Events on their way in, in the terms of `struct kvm_vcpu_events`. Injected ones are delivered on the next `run`, whatever IF says. */
 export interface CpuEvents {

@@ -1,8 +1,11 @@
 /** What instructions are written in: operands, stack, arithmetic with flags, control transfer. */
-import type { CpuBus, CpuEvents, CpuOptions } from './bus.ts';
+import type { CpuBus, CpuEvents, CpuOptions, GuestDebug, Smi } from './bus.ts';
 import { type Insn, K_IMM, K_M8, K_M16, K_M32, K_M64, K_R8, K_R16, K_R32, K_R64 } from './insn.ts';
 import { Fault, GP, Memory, STOP_BLOCK } from './memory.ts';
 import { CS, IP, RF, RSP, SS } from './state.ts';
+
+/** Where system management RAM begins at reset. */
+const SMBASE = 0x30000;
 
 export abstract class Core extends Memory {
   /** Interrupt shadow: 1 of STI, 2 of MOV SS and POP SS. It lasts for one instruction. */
@@ -14,15 +17,20 @@ export abstract class Core extends Memory {
   /** RF outlives the instruction that has just been executed. */
   keepRf = false;
   readonly emulated: boolean;
+  /** The processor's hypercall instruction is VMCALL; otherwise VMMCALL. */
+  readonly vmcall: boolean;
   readonly events: CpuEvents = {
     exception: { injected: false, pending: false, nr: 0, hasErrorCode: false, errorCode: 0, payload: 0n },
     interrupt: { injected: false, nr: 0, soft: false },
     nmi: { injected: false, pending: 0, masked: false },
   };
+  readonly guestDebug: GuestDebug = { control: 0, db: new BigUint64Array(4), dr7: 0x400n, steppedFrom: -1n };
+  readonly smi: Smi = { active: false, requested: false, pending: false, insideNmi: false, base: SMBASE };
 
   constructor(bus: CpuBus, options: CpuOptions = {}) {
     super(bus);
     this.emulated = options.emulated ?? true;
+    this.vmcall = options.vmcall ?? false;
   }
 
   /** The linear address of the instruction being executed. */

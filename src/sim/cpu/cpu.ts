@@ -8,20 +8,36 @@
  * After an 'io' in or an 'mmio' read outcome the next `run` needs `completeIo` or `completeMmio` first; `run(0)` does what is pending and no
  * more (KVM_RUN with immediate_exit).
  */
-export type { CpuBus, CpuEvents, CpuidResult, CpuOptions, InjectKind, Outcome, PageAccess, RamPage } from './bus.ts';
+export type {
+  CpuBus,
+  CpuEvents,
+  CpuidResult,
+  CpuOptions,
+  GuestDebug,
+  Hypercall,
+  InjectKind,
+  MsrExit,
+  Outcome,
+  PageAccess,
+  RamPage,
+} from './bus.ts';
 export type { Segment } from './state.ts';
 
 import { Block, CodePage, MAX_BLOCK } from './blocks.ts';
 import type { InjectKind, Outcome } from './bus.ts';
 import { Core } from './core.ts';
+import { setTrace, stepping } from './debug.ts';
 import { Decoder } from './decode.ts';
 import type { Insn } from './insn.ts';
 import { deliver, type Event, TRIPLE_FAULT } from './interrupts.ts';
 import { ABANDON, DB, Fault, GP, type PhysicalPage, STOP_BLOCK, STOP_EXIT, UD } from './memory.ts';
-import { CR0_PG, CS, IF, IP, RF, RSP, TF, VM } from './state.ts';
+import { CR0_PG, CS, IF, IP, RDX, RF, RSP, TF, VM } from './state.ts';
 
 /** The most one call of `run` executes. */
 const MAX_FUEL = 2 ** 30;
+const CD_NW = 0x6000_0000;
+/** Offset in `struct kvm_regs`. */
+const RFLAGS = 136;
 const FUEL: Outcome = { kind: 'fuel' };
 
 export class Cpu extends Core {
@@ -79,6 +95,62 @@ export class Cpu extends Core {
     this.supply(data, 'mmio ');
   }
 
+  /** Answers a 'hypercall' outcome: what RAX becomes. */
+  completeHypercall(ret: bigint): void {
+    const data = new Uint8Array(8);
+    new DataView(data.buffer).setBigUint64(0, BigInt.asUintN(64, ret), true);
+    this.supply(data, 'hypercall');
+  }
+
+  /** Answers an 'msr' outcome: `error` makes the guest take #GP(0); `data` is what was read. */
+  completeMsr(error: boolean, data = 0n): void {
+    const answer = new Uint8Array(9);
+    answer[0] = Number(error);
+    new DataView(answer.buffer).setBigUint64(1, BigInt.asUintN(64, data), true);
+    this.supply(answer, 'msr');
+  }
+
+  /** INIT: registers as at reset, what was on its way in is lost. CR0.CD and NW, CR8, SMBASE stay; RDX is the `signature` CPUID gives. */
+  init(signature: number): void {
+    const { cr8 } = this;
+    const kept = this.cr0 & CD_NW;
+    this.reset();
+    this.cr8 = cr8;
+    this.cr0 = ((this.cr0 & ~CD_NW) | kept) >>> 0;
+    this.setReg(RDX, BigInt(signature >>> 0));
+    const { exception, interrupt, nmi } = this.events;
+    exception.injected = exception.pending = interrupt.injected = nmi.injected = nmi.masked = false;
+    nmi.pending = 0;
+    Object.assign(this.smi, { requested: false, pending: false, insideNmi: false });
+    this.setSmm(false);
+    this.shadow = 0;
+    this.abandonPending();
+  }
+
+  /** SIPI: CS:IP = vector × 256:0. */
+  startup(vector: number): void {
+    Object.assign(this.segments[CS]!, { selector: vector << 8, base: BigInt(vector << 12) });
+    this.refreshSegment(CS);
+    this.rip = 0n;
+  }
+
+  /** System management mode sees other memory: nothing of what is remembered of pages stays. */
+  setSmm(active: boolean): void {
+    if (this.smi.active === active) return;
+    this.smi.active = active;
+    this.forgetPages();
+  }
+
+  override storeRegs(view: DataView, at: number): void {
+    super.storeRegs(view, at);
+    if (stepping(this)) view.setInt32(at + RFLAGS, view.getInt32(at + RFLAGS, true) & ~TF, true);
+  }
+
+  override loadRegs(view: DataView, at: number): void {
+    super.loadRegs(view, at);
+    if (stepping(this)) setTrace(this, (this.fl & TF) !== 0);
+  }
+
   private supply(data: Uint8Array, prefix: string): void {
     if (this.wanted === null || !this.wanted.startsWith(prefix)) throw new Error('the CPU does not wait for this data');
     if (data.length < this.wantedLength) throw new RangeError(`the CPU waits for ${this.wantedLength} bytes, not ${data.length}`);
@@ -127,12 +199,17 @@ export class Cpu extends Core {
     this.stop = 0;
     if (this.generation !== this.bus.generation) {
       this.generation = this.bus.generation;
-      this.pages.clear();
-      this.codePages.clear();
-      this.flushTlb();
+      this.forgetPages();
     }
     // Data obtained from outside is used even if the address has become RAM meanwhile: nothing may bypass the replay.
     if (this.replay.length > 0) this.flushTlb();
+  }
+
+  private forgetPages(): void {
+    this.pages.clear();
+    this.codePages.clear();
+    this.codeLinear = -1;
+    this.flushTlb();
   }
 
   private finishSkip(): void {

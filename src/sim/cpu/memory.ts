@@ -24,6 +24,7 @@ export const ABANDON: unique symbol = Symbol('abandon');
 
 export const DE = 0;
 export const DB = 1;
+export const BP = 3;
 export const UD = 6;
 export const NM = 7;
 export const DOUBLE_FAULT = 8;

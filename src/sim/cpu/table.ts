@@ -20,6 +20,7 @@ import * as io from './ops/io.ts';
 import * as move from './ops/move.ts';
 import * as shift from './ops/shift.ts';
 import * as system from './ops/system.ts';
+import * as virt from './ops/virt.ts';
 import { AF, CF, OF, PF, SF, ZF } from './state.ts';
 
 interface Options {
@@ -202,15 +203,18 @@ export const ROWS: readonly Row[] = [
   ['lmsw', system.lmsw, '0f.01/6 Ew', ENDS],
   ['invlpg', system.privilegedNop, '0f.01/7m Mb'],
   ['clts', system.clts, '0f.06'],
-  ['invd', system.privilegedNop, '0f.08'],
-  ['wbinvd', system.privilegedNop, '0f.09'],
+  ['vmcall', virt.group0, '0f.01/0r Rd', ENDS],
+  ['monitor', virt.group1, '0f.01/1r Rd', ENDS],
+  ['vmmcall', virt.group3, '0f.01/3r Rd', ENDS],
+  ['invd', virt.wbinvd, '0f.08'],
+  ['wbinvd', virt.wbinvd, '0f.09'],
   ['mov', system.movFromControl, '0f.20 Rd,Cd'],
   ['mov', system.movFromDebug, '0f.21 Rd,Dd'],
   ['mov', system.movToControl, '0f.22 Cd,Rd', ENDS],
   ['mov', system.movToDebug, '0f.23 Dd,Rd', ENDS],
-  ['wrmsr', system.wrmsr, '0f.30', ENDS],
+  ['wrmsr', virt.wrmsr, '0f.30', ENDS],
   ['rdtsc', system.rdtsc, '0f.31'],
-  ['rdmsr', system.rdmsr, '0f.32', ENDS],
+  ['rdmsr', virt.rdmsr, '0f.32', ENDS],
   ['cpuid', system.cpuid, '0f.a2'],
   ['bound', system.bound, '62/m Gv,Mv'],
   ['cli', system.cli, 'fa'],

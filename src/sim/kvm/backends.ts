@@ -8,6 +8,8 @@ import type { Machine } from '../machine.ts';
 export interface Backend {
   /** Guest code goes through KVM's instruction emulator (see CpuOptions). */
   readonly emulated: boolean;
+  /** The hypercall instruction is VMCALL, else VMMCALL. */
+  readonly vmcall: boolean;
   /** An access to a slot whose host page cannot be used: an MMIO exit (emulator), or −EFAULT with exit reason 0 (hardware paging). */
   readonly badHostPage: 'mmio' | 'efault';
   /** Instructions the emulator executes before it looks at anything else; undefined: the guest runs on hardware. */
@@ -59,6 +61,7 @@ const NPF_FETCH = 0x1_0000_0014n;
 
 const hardware = {
   emulated: false,
+  vmcall: false,
   badHostPage: 'efault',
   turn: undefined,
   udAfterFailure: true,
@@ -81,6 +84,7 @@ const hardware = {
 const backends: Readonly<Record<Machine['backend'], Backend>> = {
   pvm: {
     emulated: true,
+    vmcall: true,
     badHostPage: 'mmio',
     turn: 1024,
     udAfterFailure: false,
@@ -105,6 +109,7 @@ const backends: Readonly<Record<Machine['backend'], Backend>> = {
   },
   vmx: {
     ...hardware,
+    vmcall: true,
     resetTypes: { cs: 11, ss: 3, tr: 11 },
     eferBits: 0xd01n,
     ucodeRev: 0x1_0000_0000n,

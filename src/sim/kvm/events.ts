@@ -29,7 +29,7 @@ function pendingNmis(count: number, masked: boolean): number {
 /** KVM_GET_VCPU_EVENTS: what is on its way in. Every field but these is 0. */
 export function storeEvents(vcpu: Vcpu, view: DataView, from: number): void {
   const { exception, interrupt, nmi } = vcpu.cpu.events;
-  const { smi } = vcpu;
+  const { smi } = vcpu.cpu;
   if (smi.requested) Object.assign(smi, { requested: false, pending: true });
   const put = (path: string, value: boolean | number): void => view.setUint8(from + at(path), Number(value));
   new Uint8Array(view.buffer, view.byteOffset + from, kvm_vcpu_events.size).fill(0);
@@ -84,7 +84,7 @@ export function loadEvents(vcpu: Vcpu, view: DataView, from: number): number {
     const smi = [0, 1, 2].some((i) => view.getUint8(from + SMI + i) !== 0);
     if (smi && capability(vcpu.vm.machine, KVM_CAP_X86_SMM) === 0) return -EINVAL;
     if (get('smi.smm') !== 0) notModelled('KVM_SET_VCPU_EVENTS with system management mode');
-    vcpu.smi.pending = get('smi.pending') !== 0;
+    vcpu.cpu.smi.pending = get('smi.pending') !== 0;
   }
   if (flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT) return -EINVAL;
   return 0;

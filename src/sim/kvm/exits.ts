@@ -1,11 +1,16 @@
 import { NotModelled } from '../../kernel/errors.ts';
 import {
+  KVM_EXIT_DEBUG,
   KVM_EXIT_HLT,
+  KVM_EXIT_HYPERCALL,
+  KVM_EXIT_HYPERCALL_LONG_MODE,
   KVM_EXIT_INTERNAL_ERROR,
   KVM_EXIT_IO,
   KVM_EXIT_IRQ_WINDOW_OPEN,
   KVM_EXIT_MMIO,
   KVM_EXIT_SHUTDOWN,
+  KVM_EXIT_X86_RDMSR,
+  KVM_EXIT_X86_WRMSR,
   KVM_INTERNAL_ERROR_DELIVERY_EV,
   KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
   kvm_regs,
@@ -19,7 +24,7 @@ import type { Vcpu } from './vcpu.ts';
 
 /** Which bytes of the run pages the CPU takes when KVM_RUN is called again. */
 export interface Completion {
-  readonly kind: 'io' | 'mmio';
+  readonly kind: 'io' | 'mmio' | 'hypercall' | 'msr';
   readonly length: number;
   /** `struct kvm_regs` at the exit, where SET_REGS has replaced them since. */
   regsAtExit?: DataView;
@@ -44,6 +49,20 @@ const IO = {
   data_offset: at('io.data_offset'),
 };
 const MMIO = { phys_addr: at('mmio.phys_addr'), data: at('mmio.data'), len: at('mmio.len'), is_write: at('mmio.is_write') };
+const DEBUG = {
+  exception: at('debug.arch.exception'),
+  pc: at('debug.arch.pc'),
+  dr6: at('debug.arch.dr6'),
+  dr7: at('debug.arch.dr7'),
+};
+const HYPERCALL = { nr: at('hypercall.nr'), args: at('hypercall.args'), ret: at('hypercall.ret'), flags: at('hypercall.flags') };
+const MSR = {
+  error: at('msr.error'),
+  pad: at('msr.pad'),
+  reason: at('msr.reason'),
+  index: at('msr.index'),
+  data: at('msr.data'),
+};
 const FAILURE = {
   suberror: at('emulation_failure.suberror'),
   ndata: at('emulation_failure.ndata'),
@@ -61,7 +80,7 @@ const UD = 6;
  * left.
  */
 const writers: {
-  readonly [K in Exclude<Outcome['kind'], 'fuel' | 'notModelled'>]: (vcpu: Vcpu, outcome: OutcomeOf<K>) => number;
+  readonly [K in Exclude<Outcome['kind'], 'fuel' | 'notModelled' | 'dead'>]: (vcpu: Vcpu, outcome: OutcomeOf<K>) => number;
 } = {
   io(vcpu, { direction, size, port, count, data }) {
     const { view, pio } = vcpu.run;
@@ -83,6 +102,35 @@ const writers: {
     if (isWrite) u8.set(data, MMIO.data);
     else vcpu.completion = { kind: 'mmio', length: len };
     return KVM_EXIT_MMIO;
+  },
+  debug({ run: { view } }, { exception, pc, dr6, dr7 }) {
+    if (dr6 !== undefined) view.setBigUint64(DEBUG.dr6, dr6, true);
+    if (dr7 !== undefined) view.setBigUint64(DEBUG.dr7, dr7, true);
+    view.setBigUint64(DEBUG.pc, pc, true);
+    view.setUint32(DEBUG.exception, exception, true);
+    return KVM_EXIT_DEBUG;
+  },
+  hypercall(vcpu, { call: { nr, args, longMode } }) {
+    const { view } = vcpu.run;
+    view.setBigUint64(HYPERCALL.nr, nr, true);
+    // KVM_HC_MAP_GPA_RANGE, the only one that leaves, has three arguments.
+    args.slice(0, 3).forEach((value, i) => {
+      view.setBigUint64(HYPERCALL.args + i * 8, value, true);
+    });
+    view.setBigUint64(HYPERCALL.ret, 0n, true);
+    view.setBigUint64(HYPERCALL.flags, longMode ? BigInt(KVM_EXIT_HYPERCALL_LONG_MODE) : 0n, true);
+    vcpu.completion = { kind: 'hypercall', length: 8 };
+    return KVM_EXIT_HYPERCALL;
+  },
+  msr(vcpu, { isWrite, index, reason, data }) {
+    const { view, u8 } = vcpu.run;
+    view.setUint8(MSR.error, 0);
+    u8.fill(0, MSR.pad, MSR.pad + 7);
+    view.setUint32(MSR.reason, reason, true);
+    view.setUint32(MSR.index, index, true);
+    view.setBigUint64(MSR.data, data, true);
+    vcpu.completion = { kind: 'msr', length: 9 };
+    return isWrite ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR;
   },
   hlt: () => KVM_EXIT_HLT,
   irqWindow: () => KVM_EXIT_IRQ_WINDOW_OPEN,
@@ -128,7 +176,7 @@ const writers: {
 };
 
 /** Fills kvm_run for what the CPU came out with. */
-export function writeExit(vcpu: Vcpu, outcome: Exclude<Outcome, { kind: 'fuel' }>): void {
+export function writeExit(vcpu: Vcpu, outcome: Exclude<Outcome, { kind: 'fuel' | 'dead' }>): void {
   if (outcome.kind === 'notModelled') throw notModelledInstruction(vcpu, outcome);
   const write = writers[outcome.kind] as (vcpu: Vcpu, outcome: Outcome) => number;
   vcpu.run.view.setUint32(RUN.exit_reason, write(vcpu, outcome), true);
@@ -157,11 +205,14 @@ export function complete(vcpu: Vcpu): Outcome {
     cpu.abandonPending();
     return { kind: 'fuel' };
   }
+  const { view } = run;
   const supply = (): void => {
-    if (kind === 'io') cpu.completeIo(run.pio.slice(0, length));
+    if (kind === 'hypercall') cpu.completeHypercall(view.getBigUint64(HYPERCALL.ret, true));
+    else if (kind === 'msr') cpu.completeMsr(view.getUint8(MSR.error) !== 0, view.getBigUint64(MSR.data, true));
+    else if (kind === 'io') cpu.completeIo(run.pio.slice(0, length));
     else cpu.completeMmio(run.u8.slice(MMIO.data, MMIO.data + length));
   };
-  if (before === undefined) {
+  if (before === undefined || kind === 'hypercall' || kind === 'msr') {
     supply();
     return cpu.run(0);
   }

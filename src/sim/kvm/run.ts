@@ -6,7 +6,7 @@ import {
   KVM_SYNC_X86_REGS,
   KVM_SYNC_X86_SREGS,
 } from '../../uapi/kvm.ts';
-import { EFAULT, EINTR, EINVAL, ENOSPC } from '../../uapi/sys.ts';
+import { EFAULT, EINTR, EINVAL, EIO, ENOSPC } from '../../uapi/sys.ts';
 import type { Outcome } from '../cpu/bus.ts';
 import { IF } from '../cpu/state.ts';
 import type { Pending, Slice } from '../vcpu-like.ts';
@@ -115,7 +115,7 @@ function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
     return -ENOSPC;
   }
   for (const [index, name] of PV_WRITERS) if ((vcpu.msrs.get(index) ?? 0n) & 1n) notModelled(`${name} switched on`);
-  const { smi } = vcpu;
+  const { smi } = vcpu.cpu;
   if (smi.requested || smi.pending) notModelled('a system management interrupt');
   vcpu.entered = true;
   if (!vcpu.backend.emulated) vcpu.rflagsHigh = 0;
@@ -158,8 +158,12 @@ function turns(vcpu: Vcpu, fuel: number, turn: number): Outcome {
 }
 
 /** 0 when the outcome is an exit to userspace, which is then in kvm_run. */
-function exitOf(vcpu: Vcpu, outcome: Outcome): 0 | 'fuel' {
+function exitOf(vcpu: Vcpu, outcome: Outcome): number | 'fuel' {
   if (outcome.kind === 'fuel') return 'fuel';
+  if (outcome.kind === 'dead') {
+    vcpu.vm.dead = true;
+    return -EIO;
+  }
   writeExit(vcpu, outcome);
   return 0;
 }

@@ -33,7 +33,7 @@ export class VcpuFile extends AnonFile implements VcpuLike {
   }
 
   override ioctl(p: Process, request: number, arg: bigint): number {
-    if (p.mm !== this.vcpu.vm.mm) return -EIO;
+    if (p.mm !== this.vcpu.vm.mm || this.vcpu.vm.dead) return -EIO;
     if (_IOC_TYPE(request) !== KVMIO) return -EINVAL;
     return vcpuIoctls.dispatch(this, p, request, arg);
   }
@@ -61,7 +61,7 @@ const on =
 /** KVM_SMI: known without CONFIG_KVM_SMM too, and refused there. */
 function smi({ vcpu }: VcpuFile, p: Process): number {
   if (capability(p.system.machine, kvm.KVM_CAP_X86_SMM) === 0) return -ENOTTY;
-  vcpu.smi.requested = true;
+  vcpu.cpu.smi.requested = true;
   return 0;
 }
 

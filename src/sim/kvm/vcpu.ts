@@ -20,6 +20,9 @@ const MSR_IA32_APICBASE_BSP = 1n << 8n;
 const MSR_IA32_APICBASE_ENABLE = 1n << 11n;
 const APIC_DEFAULT_PHYS_BASE = 0xfee00000n;
 
+/** KVM_SYSTEM_TIME old and new, ASYNC_PF_EN, STEAL_TIME, PV_EOI_EN, ASYNC_PF_INT: INIT clears them. */
+const PARAVIRTUAL = [0x12, 0x4b564d01, 0x4b564d02, 0x4b564d03, 0x4b564d04, 0x4b564d06];
+
 /** `struct kvm_vcpu`. It lives as long as its VM, whatever happens to its descriptor. */
 export class Vcpu {
   readonly vm: Vm;
@@ -46,8 +49,6 @@ export class Vcpu {
   completion: Completion | undefined = undefined;
   /** Instructions of the emulator's turn under way. */
   turnExecuted = 0;
-  /** KVM_SMI: what is asked for becomes pending when someone looks. */
-  readonly smi: { requested: boolean; pending: boolean } = { requested: false, pending: false };
   /** `memslots.roots` when a SHUTDOWN took the root of the nested page tables (see Backend.resetOnShutdown). */
   rootLostAt: number | undefined = undefined;
   /** The guest address an event's delivery failed at. The lab's KVM then spins over the same event: it has made the page known as MMIO. */
@@ -66,7 +67,7 @@ export class Vcpu {
     this.cpuid = new GuestCpuid(vm.machine);
     this.run = new RunPages(vm.ring);
     this.bus = new VcpuBus(this);
-    this.cpu = new Cpu(this.bus, { emulated: this.backend.emulated });
+    this.cpu = new Cpu(this.bus, { emulated: this.backend.emulated, vmcall: this.backend.vmcall });
     this.apicBase = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE | (id === vm.bootId ? MSR_IA32_APICBASE_BSP : 0n);
     this.tscKhz = vm.tscKhz;
     if (!this.backend.hostTsc) this.tscOffset = BigInt.asUintN(64, -(vm.vcpus.size === 0 ? this.hostTsc() : vm.tscStart));
@@ -82,15 +83,13 @@ export class Vcpu {
     this.cpu.refresh();
   }
 
-  /** INIT, as SVM does it on a triple fault: registers as at reset, RDX from CPUID; CD and NW, FPU and MSRs stay. */
+  /** INIT: what a LAPIC's INIT does, and SVM on a triple fault. FPU, XCR0 and most MSRs stay; KVM's paravirtual ones are switched off. */
   init(): void {
-    const kept = this.cpu.cr0 & 0x6000_0000;
-    this.cpu.reset();
-    this.cpu.cr0 = ((this.cpu.cr0 & ~0x6000_0000) | kept) >>> 0;
+    this.cpu.init(this.cpuid.register(1, 0, 'eax') || 0x600);
     this.resetSegmentTypes();
-    this.cpu.setReg(2, BigInt(this.cpuid.register(1, 0, 'eax') || 0x600));
     this.rflagsHigh = 0;
-    this.smi.pending = false;
+    this.completion = undefined;
+    for (const index of PARAVIRTUAL) this.msrs.delete(index);
   }
 
   /** The host's TSC: simulated time, what this vCPU executed since the last slice included. */

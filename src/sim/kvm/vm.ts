@@ -45,6 +45,8 @@ export class Vm {
   wallClock = 0n;
   /** KVM_SET_NR_MMU_PAGES was accepted. */
   mmuPagesSet = false;
+  /** KVM has given it up: every call on its descriptors is EIO. */
+  dead = false;
   /** The host's TSC when the first vCPU was made. */
   tscStart = 0n;
   /** Pages of the first vCPU, whose third is the VM's coalesced MMIO ring. */
@@ -104,7 +106,7 @@ export class VmFile extends AnonFile {
   }
 
   override ioctl(p: Process, request: number, arg: bigint): number {
-    if (p.mm !== this.vm.mm) return -EIO;
+    if (p.mm !== this.vm.mm || this.vm.dead) return -EIO;
     return vmIoctls.dispatch(this.vm, p, request, arg);
   }
 }

@@ -199,20 +199,6 @@ export const rdtsc: Exec = (c) => {
   putPair(c, Number(now & 0xffffffffn) | 0, Number((now >> 32n) & 0xffffffffn) | 0);
 };
 
-export const rdmsr: Exec = (c) => {
-  c.privileged();
-  const value = c.bus.rdmsr(c.r32[RCX]! >>> 0);
-  if (value === null) throw new Fault(GP, 0);
-  putPair(c, value.lo, value.hi);
-};
-
-export const wrmsr: Exec = (c) => {
-  c.privileged();
-  if (!c.bus.wrmsr(c.r32[RCX]! >>> 0, c.r32[RAX]! >>> 0, c.r32[RDX]! >>> 0)) throw new Fault(GP, 0);
-  c.refresh();
-  c.endBlock();
-};
-
 export const privilegedNop: Exec = (c) => c.privileged();
 
 /** BOUND: #BR (5) when the index lies outside the pair of bounds in memory. KVM's emulator does not have it. */

@@ -1,0 +1,121 @@
+/** What leaves for the hypervisor: hypercalls, MSRs that userspace answers, caches, idle states. */
+import type { Core } from '../core.ts';
+import type { Exec, Insn } from '../insn.ts';
+import { Fault, GP, UD } from '../memory.ts';
+import { AC, CS, IP, RAX, RBX, RCX, RDX, RSI } from '../state.ts';
+
+/** In 64-bit mode hypercalls take whole registers. */
+const isLong = (c: Core): boolean => c.longMode && c.segments[CS]!.l === 1;
+
+const VMCALL: readonly number[] = [0x0f, 0x01, 0xc1];
+const VMMCALL: readonly number[] = [0x0f, 0x01, 0xd9];
+
+/**
+ * VMCALL or VMMCALL. The processor has one of them; the other is #UD there, and KVM writes the right one over it (KVM_X86_QUIRK_FIX_HYPERCALL_INSN)
+ * at the linear address RIP, without the base of CS, and has it executed again.
+ */
+const hypercall = (c: Core, own: boolean): void => {
+  const { bus } = c;
+  if (bus.hypercall === undefined) throw new Fault(UD);
+  if (!own) {
+    if (bus.fixHypercall === false) throw new Fault(UD);
+    const right = c.vmcall ? VMCALL : VMMCALL;
+    right.forEach((byte, k) => {
+      c.linearStore8((c.ip0 + k) | 0, byte);
+    });
+    c.r32[IP] = c.ip0;
+    c.endBlock();
+    return;
+  }
+  const longMode = isLong(c);
+  const register = (n: number): bigint => (longMode ? c.reg(n) : c.reg(n) & 0xffffffffn);
+  const answer = c.answer('hypercall');
+  let result: bigint | undefined;
+  if (answer !== null) result = new DataView(answer.buffer, answer.byteOffset).getBigUint64(0, true);
+  else {
+    const call = { nr: register(RAX), args: [RBX, RCX, RDX, RSI].map(register), cpl: c.cpl, longMode };
+    result = bus.hypercall(call);
+    if (result === undefined) throw c.ask('hypercall', 8, { kind: 'hypercall', call });
+  }
+  c.setReg(RAX, longMode ? BigInt.asUintN(64, result) : result & 0xffffffffn);
+};
+
+const unmodelled = (c: Core, i: Insn): never => {
+  throw c.notModelled(`instruction ${i.form.name} ${i.an}`);
+};
+
+/** 0F 01 C0 … C7. */
+export const group0: Exec = (c, i) => {
+  if (i.an === 1) hypercall(c, c.vmcall);
+  else unmodelled(c, i);
+};
+
+/** 0F 01 C8 … CF: MONITOR, MWAIT, CLAC, STAC. */
+export const group1: Exec = (c, i) => {
+  if (i.an === 0) monitor(c);
+  else if (i.an === 1) monitor(c);
+  else if (i.an === 2 || i.an === 3) {
+    if (c.cpl !== 0) throw new Fault(UD);
+    c.fl = i.an === 3 ? c.fl | AC : c.fl & ~AC;
+  } else unmodelled(c, i);
+};
+
+/** 0F 01 D8 … DF: without nested virtualisation SVM's instructions are #UD, but for VMMCALL. */
+export const group3: Exec = (c, i) => {
+  if (i.an === 1) hypercall(c, !c.vmcall);
+  else throw new Fault(UD);
+};
+
+/** MONITOR and MWAIT: KVM lets them pass as NOPs (KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS); its emulator does not have them. */
+const monitor = (c: Core): void => {
+  if (c.emulated) throw c.emulationFailure();
+  if (c.bus.mwaitIsUd?.()) throw new Fault(UD);
+};
+
+const putPair = (c: Core, lo: number, hi: number): void => {
+  c.putReg(RAX, 4, lo);
+  c.putReg(RDX, 4, hi);
+};
+
+/** What userspace answered of an MSR: its value, after #GP(0) if it said error. */
+const answeredMsr = (c: Core): DataView | null => {
+  const answer = c.answer('msr');
+  if (answer === null) return null;
+  if (answer[0] !== 0) throw new Fault(GP, 0);
+  return new DataView(answer.buffer, answer.byteOffset);
+};
+
+export const rdmsr: Exec = (c) => {
+  c.privileged();
+  const answered = answeredMsr(c);
+  if (answered !== null) {
+    putPair(c, answered.getInt32(1, true), answered.getInt32(5, true));
+    return;
+  }
+  const index = c.r32[RCX]! >>> 0;
+  const value = c.bus.rdmsr(index);
+  if (value === null) throw new Fault(GP, 0);
+  if ('exit' in value) throw c.ask('msr', 9, { kind: 'msr', isWrite: false, index, reason: value.exit, data: 0n });
+  putPair(c, value.lo, value.hi);
+};
+
+export const wrmsr: Exec = (c) => {
+  c.privileged();
+  if (answeredMsr(c) === null) {
+    const [index, lo, hi] = [RCX, RAX, RDX].map((n) => c.r32[n]! >>> 0) as [number, number, number];
+    const done = c.bus.wrmsr(index, lo, hi);
+    if (done === false) throw new Fault(GP, 0);
+    if (done !== true) {
+      const data = (BigInt(hi) << 32n) | BigInt(lo);
+      throw c.ask('msr', 9, { kind: 'msr', isWrite: true, index, reason: done.exit, data });
+    }
+  }
+  c.refresh();
+  c.endBlock();
+};
+
+/** WBINVD and INVD, which KVM makes the same. */
+export const wbinvd: Exec = (c) => {
+  c.privileged();
+  c.bus.wbinvd?.();
+};
