@@ -28,8 +28,23 @@ export interface CpuBus {
   page(gpaPage: number, access: PageAccess): RamPage | null;
   /** Changes whenever an answer of `page` may have changed (memslots) or dirty bits were taken (see `written`). */
   readonly generation: number;
-  /** Dirty logging: called before the first store to a page since `generation` last changed, maybe more often. */
+  /**
+   * Dirty logging where every store is told apart: while `tellsStores`, called before each store of an instruction to a page. What needs to know
+   * only the first one since `generation` changed hears of it by `page(…, 'write')`.
+   */
   written?(gpaPage: number): void;
+  readonly tellsStores?: boolean;
+  /**
+   * A store to an address that is not RAM: true where the kernel itself takes it (LAPIC, IOAPIC, ioeventfd, coalesced zone), and the
+   * guest goes on. At most 8 bytes, inside one page.
+   */
+  mmioWrite?(gpa: number, data: Uint8Array): boolean;
+  /** A load from an address that is not RAM: the kernel's own answer, or null for an exit. */
+  mmioRead?(gpa: number, length: number): Uint8Array | null;
+  /** OUT, or one element of OUTS: true where the kernel itself takes it. */
+  pioWrite?(port: number, data: Uint8Array): boolean;
+  /** IN, or a batch of INS: size × count bytes of the kernel's own, or null for an exit. */
+  pioRead?(port: number, size: number, count: number): Uint8Array | null;
   cpuid(leaf: number, subleaf: number): CpuidResult;
   /** The MSR's value, as two 32-bit halves; null makes the guest take #GP(0); an `MsrExit` asks userspace. */
   rdmsr(index: number): { lo: number; hi: number } | null | MsrExit;

@@ -415,7 +415,10 @@ export class Cpu extends Core {
       r[IP] = at + insn.length;
       insn.exec(this, insn);
       this.fuel--;
-      if (this.stop !== 0) return;
+      if (this.stop !== 0) {
+        this.settle();
+        return;
+      }
     }
   }
 

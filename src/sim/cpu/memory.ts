@@ -125,7 +125,6 @@ export abstract class Memory extends State {
     if (page.write === undefined) {
       const ram = this.bus.page(page.number, 'write');
       page.write = ram && new DataView(ram.view.buffer, ram.view.byteOffset + ram.offset, 4096);
-      if (ram) this.bus.written?.(page.number);
     }
     return page.write;
   }
@@ -198,15 +197,25 @@ export abstract class Memory extends State {
     if (data === null) {
       const page = this.physical(Math.floor(gpa / 4096));
       if (page.read === null && this.vectoring) throw this.vectoringFailure(gpa, false);
-      if (page.read === null)
-        throw this.ask(key, length, { kind: 'mmio', gpa, len: length, isWrite: false, data: new Uint8Array(length) });
-      const slot = (linear >>> 12) & (TLB_SIZE - 1);
-      if (this.tlbWrite[slot] !== linear >>> 12) this.tlbWrite[slot] = -1;
-      this.tlbRead[slot] = linear >>> 12;
-      this.tlbView[slot] = page.read;
-      data = new Uint8Array(page.read.buffer, page.read.byteOffset + (gpa & 0xfff), length);
+      if (page.read === null) data = this.deviceRead(key, gpa, length);
+      else {
+        const slot = (linear >>> 12) & (TLB_SIZE - 1);
+        if (this.tlbWrite[slot] !== linear >>> 12) this.tlbWrite[slot] = -1;
+        this.tlbRead[slot] = linear >>> 12;
+        this.tlbView[slot] = page.read;
+        data = new Uint8Array(page.read.buffer, page.read.byteOffset + (gpa & 0xfff), length);
+      }
     }
     for (let i = 0; i < length; i++) this.scratch.setUint8(at + i, data[i]!);
+  }
+
+  /** What the kernel's own devices answer is kept: should the instruction be abandoned later, it must not be asked of them again. */
+  private deviceRead(key: string, gpa: number, length: number): Uint8Array {
+    const data = this.bus.mmioRead?.(gpa, length) ?? null;
+    if (data === null)
+      throw this.ask(key, length, { kind: 'mmio', gpa, len: length, isWrite: false, data: new Uint8Array(length) });
+    this.answered(key, data);
+    return data;
   }
 
   // Stores.
@@ -273,18 +282,22 @@ export abstract class Memory extends State {
     if (first < size) this.writePiece((linear + first) | 0, gpa2, size - first, first);
   }
 
-  private writePiece(linear: number, gpa: number, length: number, at: number): void {
+  /** `told`: an earlier piece of the same store has told of the page. */
+  private writePiece(linear: number, gpa: number, length: number, at: number, told = false): void {
     const data = new Uint8Array(this.scratch.buffer, at, length);
     const page = this.physical(Math.floor(gpa / 4096));
     const view = this.writable(page);
     if (view === null && this.vectoring) throw this.vectoringFailure(gpa, true);
     if (view === null) {
+      if (this.bus.mmioWrite?.(gpa, data.slice())) return;
       this.stores.push({ kind: 'mmio', gpa, len: length, isWrite: true, data: data.slice() });
       this.stop |= STOP_EXIT;
       return;
     }
     const start = gpa & 0xfff;
     for (let i = 0; i < length; i++) view.setUint8(start + i, data[i]!);
+    const tells = this.bus.tellsStores === true;
+    if (tells && !told) this.bus.written?.(page.number);
     if (page.code !== null) {
       // The page stays out of the write TLB while it holds decoded code, so every store to it passes here.
       for (let i = start; i < start + length; i++) {
@@ -295,7 +308,7 @@ export abstract class Memory extends State {
         }
       }
     }
-    if (page.code === null && page.read !== null) {
+    if (page.code === null && page.read !== null && !tells) {
       const slot = (linear >>> 12) & (TLB_SIZE - 1);
       this.tlbRead[slot] = this.tlbWrite[slot] = linear >>> 12;
       this.tlbView[slot] = view;
@@ -310,7 +323,7 @@ export abstract class Memory extends State {
       const length = Math.min(8, data.length - i, 0x1000 - (linear & 0xfff));
       const gpa = this.translate(linear, true);
       for (let k = 0; k < length; k++) this.scratch.setUint8(k, data[i + k]!);
-      this.writePiece(linear, gpa, length, 0);
+      this.writePiece(linear, gpa, length, 0, i > 0 && (linear & 0xfff) !== 0);
       i += length;
       linear = (linear + length) | 0;
     }
@@ -324,6 +337,13 @@ export abstract class Memory extends State {
     if (next?.key !== key) return null;
     this.replayed++;
     return next.data;
+  }
+
+  /** The kernel has answered at once: what an execution from the start would be told again. */
+  answered(key: string, data: Uint8Array): void {
+    this.replay.push({ key, data });
+    this.replayed++;
+    this.stop |= STOP_BLOCK;
   }
 
   /** What was obtained has been used up by a completed instruction or iteration. */

@@ -60,6 +60,30 @@ export class VcpuBus implements CpuBus {
     return null;
   }
 
+  mmioWrite(gpa: number, data: Uint8Array): boolean {
+    return this.#vcpu.vm.bus('mmio').write(this.#vcpu, gpa, data);
+  }
+
+  mmioRead(gpa: number, length: number): Uint8Array | null {
+    return this.#vcpu.vm.bus('mmio').read(this.#vcpu, gpa, length) ?? null;
+  }
+
+  pioWrite(port: number, data: Uint8Array): boolean {
+    return this.#vcpu.vm.bus('pio').write(this.#vcpu, port, data);
+  }
+
+  /** Whether the kernel answers is decided by the first element; should it not answer a later one, the rest reads as zeros. */
+  pioRead(port: number, size: number, count: number): Uint8Array | null {
+    const bus = this.#vcpu.vm.bus('pio');
+    const all = new Uint8Array(size * count);
+    for (let at = 0; at < all.length; at += size) {
+      const data = bus.read(this.#vcpu, port, size);
+      if (data === undefined) return at === 0 ? null : all;
+      all.set(data, at);
+    }
+    return all;
+  }
+
   cpuid(leaf: number, subleaf: number): CpuidResult {
     return this.#vcpu.cpuid.execute(leaf, subleaf, this.#vcpu.cpuidRuntime);
   }

@@ -46,15 +46,20 @@ export const RUN: Readonly<Record<RunField, number>> = {
 /**
  * What the vCPU descriptor maps. Any other page is SIGBUS on touch. Page 2 belongs to the VM: every vCPU's mapping shows the same one. The
  * pages live in one piece so that a mapping has `bytes`; only the first vCPU's piece can hold the VM's ring itself, so that in the
- * `bytes` of another vCPU's three-page mapping the third page is a page of its own (its accessors reach the ring).
+ * `bytes` of another vCPU's three-page mapping the third page is a copy. `syncRing` brings copies and ring together, at every
+ * entry of the kernel where it matters; the accessors reach the ring itself.
  */
 export class RunPages implements Backing {
   readonly notifiers: Set<() => void> = new Set();
   view: DataView;
   u8: Uint8Array;
+  readonly ringOffset: number = KVM_COALESCED_MMIO_PAGE_OFFSET * PAGE_SIZE;
   #buffer: SharedArrayBuffer;
   readonly #ring: RunPages;
   #views = 0;
+  /** Of the ring's holder: pages of other vCPUs whose views show a copy, and what all of them showed when they last agreed. */
+  readonly #copies: Set<RunPages> = new Set();
+  #agreed: Uint8Array | undefined;
 
   /** `ring`: the pages of the VM's first vCPU; none for that one itself. */
   constructor(ring: RunPages | undefined) {
@@ -69,16 +74,41 @@ export class RunPages implements Backing {
     return this.u8.subarray(PAGE_SIZE, 2 * PAGE_SIZE);
   }
 
+  /** The third page of the piece: of the first vCPU the ring, of others its copy. */
+  get #third(): Uint8Array {
+    return this.u8.subarray(this.ringOffset, this.ringOffset + PAGE_SIZE);
+  }
+
+  /** What userspace has stored into copies of the ring goes into the ring, and what the ring then is into all copies. */
+  syncRing(): void {
+    const holder = this.#ring;
+    if (holder.#copies.size === 0) return;
+    const ring = holder.#third;
+    const agreed = (holder.#agreed ??= ring.slice());
+    const copies = [...holder.#copies].map((pages) => pages.#third);
+    if (copies.every((copy) => same(copy, agreed)) && same(ring, agreed)) return;
+    for (const copy of copies) for (let at = 0; at < PAGE_SIZE; at++) if (copy[at] !== agreed[at]) ring[at] = copy[at]!;
+    agreed.set(ring);
+    for (const copy of copies) copy.set(ring);
+  }
+
   page(index: number, _write: boolean): PageRef | null {
     if (index >= VCPU_MMAP_PAGES) return null;
-    const pages = index === KVM_COALESCED_MMIO_PAGE_OFFSET ? this.#ring : this;
-    return pages.#ref(index);
+    if (index !== KVM_COALESCED_MMIO_PAGE_OFFSET) return this.#ref(index);
+    this.syncRing();
+    return this.#ring.#ref(index);
   }
 
   openView(index: number, count: number): PageRef | undefined {
     if (index + count > VCPU_MMAP_PAGES) return undefined;
     if (index === KVM_COALESCED_MMIO_PAGE_OFFSET) return this.#ring.#open(index);
     const apart = this.#ring !== this && index + count > KVM_COALESCED_MMIO_PAGE_OFFSET;
+    if (apart && !this.#ring.#copies.has(this)) {
+      this.#ring.syncRing();
+      this.#third.set(this.#ring.#third);
+      this.#ring.#copies.add(this);
+      this.#ring.#agreed = this.#ring.#third.slice();
+    }
     return { ...this.#open(index), apart };
   }
 
@@ -99,6 +129,8 @@ export class RunPages implements Backing {
   /** With the last view the pages move: KVM goes on using them, and what is left behind reads zeros. */
   #close(): void {
     if (--this.#views > 0) return;
+    this.syncRing();
+    this.#ring.#copies.delete(this);
     const old = this.u8;
     this.#buffer = new SharedArrayBuffer(VCPU_MMAP_PAGES * PAGE_SIZE);
     this.u8 = new Uint8Array(this.#buffer);
@@ -107,4 +139,8 @@ export class RunPages implements Backing {
     old.fill(0);
     for (const notifier of this.notifiers) notifier();
   }
+}
+
+function same(one: Uint8Array, other: Uint8Array): boolean {
+  return Buffer.compare(one, other) === 0;
 }

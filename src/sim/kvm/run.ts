@@ -50,6 +50,7 @@ const PV_WRITERS = [
 export function runSlice(vcpu: Vcpu, fuel: number, first: boolean, pending: Pending): Slice {
   let result: Slice;
   vcpu.bus.beginSlice();
+  vcpu.run.syncRing();
   try {
     result = (first ? enter(vcpu, pending) : undefined) ?? guest(vcpu, fuel, pending);
   } catch (error) {
@@ -57,6 +58,7 @@ export function runSlice(vcpu: Vcpu, fuel: number, first: boolean, pending: Pend
     result = -EFAULT;
   } finally {
     vcpu.bus.endSlice();
+    vcpu.run.syncRing();
   }
   if (typeof result === 'number') leave(vcpu);
   return result;

@@ -6,6 +6,7 @@ import type { Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
 import type { System } from '../system.ts';
 import { checkExtension, vmCapability } from './caps.ts';
+import { type CoalescedZone, registerCoalescedMmio, unregisterCoalescedMmio } from './coalesced.ts';
 import { enableVmCap } from './enable-cap.ts';
 import { IoBus } from './io-bus.ts';
 import { capability, IoctlTable, NOT_MODELLED } from './ioctl-table.ts';
@@ -51,6 +52,8 @@ export class Vm {
   tscStart = 0n;
   /** Pages of the first vCPU, whose third is the VM's coalesced MMIO ring. */
   ring: RunPages | undefined = undefined;
+  readonly coalescedZones: Set<CoalescedZone> = new Set();
+  readonly #buses: Readonly<Record<'mmio' | 'pio', IoBus>> = { mmio: new IoBus(), pio: new IoBus() };
   readonly #runner: System['runner'];
   /** Simulated time when it was made. */
   readonly #born: number;
@@ -75,6 +78,11 @@ export class Vm {
   /** KVM's clock: time since it was made. */
   nanoseconds(): bigint {
     return (BigInt(this.#runner.ticks - this.#born) * 1_000_000n) / BigInt(this.machine.instructionsPerMs);
+  }
+
+  /** KVM_MMIO_BUS, KVM_PIO_BUS: what in the kernel answers for guest addresses. */
+  bus(kind: 'mmio' | 'pio'): IoBus {
+    return this.#buses[kind];
   }
 
   get alive(): boolean {
@@ -202,6 +210,8 @@ export const vmIoctls: IoctlTable<Vm> = new IoctlTable<Vm>('vm', ENOTTY, {
   KVM_SET_NR_MMU_PAGES: setNrMmuPages,
   KVM_SET_TSC_KHZ: setVmTscKhz,
   KVM_GET_TSC_KHZ: (vm) => vm.tscKhz,
+  KVM_REGISTER_COALESCED_MMIO: { needs: kvm.KVM_CAP_COALESCED_MMIO, handler: registerCoalescedMmio },
+  KVM_UNREGISTER_COALESCED_MMIO: { needs: kvm.KVM_CAP_COALESCED_MMIO, handler: unregisterCoalescedMmio },
   KVM_MEMORY_ENCRYPT_OP: () => -ENOTTY,
   KVM_GET_DIRTY_LOG: NOT_MODELLED,
   KVM_CLEAR_DIRTY_LOG: NOT_MODELLED,
@@ -218,8 +228,6 @@ export const vmIoctls: IoctlTable<Vm> = new IoctlTable<Vm>('vm', ENOTTY, {
   KVM_GET_PIT2: NOT_MODELLED,
   KVM_SET_PIT2: NOT_MODELLED,
   KVM_REINJECT_CONTROL: NOT_MODELLED,
-  KVM_REGISTER_COALESCED_MMIO: NOT_MODELLED,
-  KVM_UNREGISTER_COALESCED_MMIO: NOT_MODELLED,
   KVM_SET_GSI_ROUTING: NOT_MODELLED,
   KVM_IRQFD: NOT_MODELLED,
   KVM_IOEVENTFD: NOT_MODELLED,

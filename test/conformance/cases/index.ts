@@ -1,5 +1,6 @@
 /** All cases, in the order in which the interface is explained. */
 import type { Case } from '../case.ts';
+import { coalescedCases } from './coalesced.ts';
 import { eventfdMemfdCases } from './eventfd-memfd.ts';
 import { fileCases } from './files.ts';
 import { fuzzedCases } from './fuzzed.ts';
@@ -41,5 +42,6 @@ export const cases: readonly Case[] = [
   ...x86(memoryCases),
   ...eventfdMemfdCases,
   ...x86(refusalCases),
+  ...x86(coalescedCases),
   ...x86(fuzzedCases),
 ];

@@ -20,13 +20,22 @@ const input = (c: Core, port: number, size: number, count: number): Uint8Array =
   const key = `in ${port} ${size} ${count}`;
   const data = c.answer(key);
   if (data !== null) return data;
+  const given = c.bus.pioRead?.(port, size, count) ?? null;
+  if (given !== null) {
+    c.answered(key, given);
+    return given;
+  }
   const length = size * count;
   throw c.ask(key, length, { kind: 'io', direction: 'in', size: size as Size, port, count, data: new Uint8Array(length) });
 };
 
-const output = (c: Core, port: number, size: number, value: number): void => {
-  c.outcome = { kind: 'io', direction: 'out', size: size as Size, port, count: 1, data: bytesOf(value, size) };
+/** False where the kernel itself takes it: no exit. */
+const output = (c: Core, port: number, size: number, value: number): boolean => {
+  const data = bytesOf(value, size);
+  if (c.bus.pioWrite?.(port, data)) return false;
+  c.outcome = { kind: 'io', direction: 'out', size: size as Size, port, count: 1, data };
   c.stop |= STOP_EXIT;
+  return true;
 };
 
 /** The port is DX or an immediate byte; it is always operand B of IN and operand A of OUT. */
@@ -43,8 +52,7 @@ export const inPort: Exec = (c, i) => {
 export const outPort: Exec = (c, i) => {
   allowed(c);
   const port = portOf(c, i, i.form.operands[0]);
-  output(c, port, i.width, c.accumulator(i.width));
-  c.outExits(port);
+  if (output(c, port, i.width, c.accumulator(i.width))) c.outExits(port);
 };
 
 /**
