@@ -36,7 +36,7 @@ export interface CpuBus {
   readonly tellsStores?: boolean;
   /**
    * A store to an address that is not RAM: true where the kernel itself takes it (LAPIC, IOAPIC, ioeventfd, coalesced zone), and the
-   * guest goes on. At most 8 bytes, inside one page.
+   * guest goes on, after another look at `intr` and the events. At most 8 bytes, inside one page.
    */
   mmioWrite?(gpa: number, data: Uint8Array): boolean;
   /** A load from an address that is not RAM: the kernel's own answer, or null for an exit. */

@@ -289,7 +289,10 @@ export abstract class Memory extends State {
     const view = this.writable(page);
     if (view === null && this.vectoring) throw this.vectoringFailure(gpa, true);
     if (view === null) {
-      if (this.bus.mmioWrite?.(gpa, data.slice())) return;
+      if (this.bus.mmioWrite?.(gpa, data.slice())) {
+        this.stop |= STOP_BLOCK;
+        return;
+      }
       this.stores.push({ kind: 'mmio', gpa, len: length, isWrite: true, data: data.slice() });
       this.stop |= STOP_EXIT;
       return;

@@ -61,27 +61,26 @@ export class VcpuBus implements CpuBus {
   }
 
   mmioWrite(gpa: number, data: Uint8Array): boolean {
-    return this.#vcpu.vm.bus('mmio').write(this.#vcpu, gpa, data);
+    return this.#vcpu.vm.mmioBus.write(this.#vcpu, gpa, data);
   }
 
   mmioRead(gpa: number, length: number): Uint8Array | null {
-    return this.#vcpu.vm.bus('mmio').read(this.#vcpu, gpa, length) ?? null;
+    const data = new Uint8Array(length);
+    return this.#vcpu.vm.mmioBus.read(this.#vcpu, gpa, data) ? data : null;
   }
 
   pioWrite(port: number, data: Uint8Array): boolean {
-    return this.#vcpu.vm.bus('pio').write(this.#vcpu, port, data);
+    return this.#vcpu.vm.pioBus.write(this.#vcpu, port, data);
   }
 
-  /** Whether the kernel answers is decided by the first element; should it not answer a later one, the rest reads as zeros. */
+  /** The first element decides; where a later one finds no device, the rest is 0. */
   pioRead(port: number, size: number, count: number): Uint8Array | null {
-    const bus = this.#vcpu.vm.bus('pio');
-    const all = new Uint8Array(size * count);
-    for (let at = 0; at < all.length; at += size) {
-      const data = bus.read(this.#vcpu, port, size);
-      if (data === undefined) return at === 0 ? null : all;
-      all.set(data, at);
+    const data = new Uint8Array(size * count);
+    for (let at = 0; at < data.length; at += size) {
+      if (this.#vcpu.vm.pioBus.read(this.#vcpu, port, data.subarray(at, at + size))) continue;
+      return at === 0 ? null : data.fill(0, at);
     }
-    return all;
+    return data;
   }
 
   cpuid(leaf: number, subleaf: number): CpuidResult {

@@ -2,7 +2,7 @@ import { kvm_coalesced_mmio, kvm_coalesced_mmio_ring, kvm_coalesced_mmio_zone } 
 import { EFAULT, EINVAL } from '../../uapi/sys.ts';
 import { PAGE_SIZE } from '../pages.ts';
 import type { Process } from '../process.ts';
-import type { IoDevice } from './io-bus.ts';
+import type { IoBus, IoDevice } from './io-bus.ts';
 import type { Vcpu } from './vcpu.ts';
 import type { Vm } from './vm.ts';
 
@@ -36,8 +36,8 @@ export class CoalescedZone implements IoDevice {
   }
 
   /** Into the ring, unless it is full or userspace has put `last` out of its range. */
-  write({ vm }: Vcpu, address: bigint, data: Uint8Array): boolean {
-    if (!this.holds(address, data.length)) return false;
+  write({ vm }: Vcpu, address: number, data: Uint8Array): boolean {
+    if (!this.holds(BigInt(address), data.length)) return false;
     const pages = vm.ring!;
     pages.syncRing();
     const { view, u8 } = pages;
@@ -45,7 +45,7 @@ export class CoalescedZone implements IoDevice {
     const last = view.getUint32(page + LAST, true);
     if (last >= ENTRIES || (last + 1) % ENTRIES === view.getUint32(page + FIRST, true)) return false;
     const entry = page + HEADER + last * ENTRY;
-    view.setBigUint64(entry + FIELD.phys_addr, address, true);
+    view.setBigUint64(entry + FIELD.phys_addr, BigInt(address), true);
     view.setUint32(entry + FIELD.len, data.length, true);
     u8.set(data, entry + FIELD.data);
     view.setUint32(entry + FIELD.pio, this.pio, true);
@@ -53,6 +53,8 @@ export class CoalescedZone implements IoDevice {
     return true;
   }
 }
+
+const busOf = (vm: Vm, { pio }: kvm_coalesced_mmio_zone): IoBus => (pio === 1 ? vm.pioBus : vm.mmioBus);
 
 function readZone(p: Process, arg: bigint): kvm_coalesced_mmio_zone | number {
   const bytes = p.mm.copyFrom(arg, kvm_coalesced_mmio_zone.size);
@@ -66,7 +68,7 @@ export function registerCoalescedMmio(vm: Vm, p: Process, arg: bigint): number {
   const zone = readZone(p, arg);
   if (typeof zone === 'number') return zone;
   const device = new CoalescedZone(zone);
-  const error = vm.bus(zone.pio === 1 ? 'pio' : 'mmio').register(zone.addr, zone.size, device);
+  const error = busOf(vm, zone).register(zone.addr, zone.size, device);
   if (error < 0) return error;
   vm.coalescedZones.add(device);
   return 0;
@@ -78,7 +80,7 @@ export function unregisterCoalescedMmio(vm: Vm, p: Process, arg: bigint): number
   if (typeof zone === 'number') return zone;
   for (const device of vm.coalescedZones) {
     if (device.pio !== zone.pio || !device.holds(zone.addr, zone.size | 0)) continue;
-    vm.bus(zone.pio === 1 ? 'pio' : 'mmio').unregister(device);
+    busOf(vm, zone).unregister(device);
     vm.coalescedZones.delete(device);
   }
   return 0;

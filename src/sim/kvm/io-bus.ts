@@ -1,5 +1,4 @@
 import { ENOSPC } from '../../uapi/sys.ts';
-import type { Outcome } from '../cpu/bus.ts';
 import type { Vcpu } from './vcpu.ts';
 
 /** Devices of a bus, ioeventfds not counted. */
@@ -16,16 +15,22 @@ export interface IoDevice {
 
 interface Range {
   readonly address: number;
-  /** 0: an access of any width that begins here. */
+  /** A C int. 0: an access of any width that begins here. */
   readonly length: number;
   readonly device: IoDevice;
   readonly ioeventfd: boolean;
 }
 
+/** Ends wrap as a u64's: a negative length leads to the other end of it. */
+function end({ address, length }: { address: number; length: number }): number {
+  const sum = address + length;
+  return sum < 0 ? sum + 2 ** 64 : sum >= 2 ** 64 ? sum - 2 ** 64 : sum;
+}
+
 /** kvm_io_bus_cmp: 0 where access or range `a` lies in `b`. */
 function compare(a: { address: number; length: number }, b: Range): number {
   if (a.address < b.address) return -1;
-  const [endA, endB] = b.length === 0 ? [a.address, b.address] : [a.address + a.length, b.address + b.length];
+  const [endA, endB] = b.length === 0 ? [a.address, b.address] : [end(a), end(b)];
   return endA > endB ? 1 : 0;
 }
 
@@ -37,7 +42,7 @@ export class IoBus {
   /** 0 or −ENOSPC. */
   register(address: bigint, length: number, device: IoDevice, ioeventfd = false): number {
     if (this.#ranges.length - this.#ioeventfds > NR_IOBUS_DEVS - 1) return -ENOSPC;
-    const range = { address: Number(address), length, device, ioeventfd };
+    const range = { address: Number(address), length: length | 0, device, ioeventfd };
     const at = this.#ranges.findIndex((other) => compare(other, range) > 0);
     this.#ranges.splice(at < 0 ? this.#ranges.length : at, 0, range);
     if (ioeventfd) this.#ioeventfds++;
@@ -59,14 +64,16 @@ export class IoBus {
     return this.#matching(address, data.length).some((device) => device.write?.(vcpu, address, data));
   }
 
-  /** Devices whose range has the whole access, in order. */
+  /**
+   * Devices whose range has the whole access, in order. Ranges may overlap, so that they have no order of their own: the search is the kernel's,
+   * step for step, and finds what that finds.
+   */
   #matching(address: number, length: number): IoDevice[] {
     const ranges = this.#ranges;
     const access = { address, length };
-    let low = 0;
-    let high = ranges.length - 1;
-    while (low <= high) {
-      const middle = (low + high) >>> 1;
+    let base = 0;
+    for (let count = ranges.length; count > 0; count >>= 1) {
+      const middle = base + (count >> 1);
       const order = compare(access, ranges[middle]!);
       if (order === 0) {
         let first = middle;
@@ -75,35 +82,11 @@ export class IoBus {
         while (first < ranges.length && compare(access, ranges[first]!) === 0) found.push(ranges[first++]!.device);
         return found;
       }
-      if (order < 0) high = middle - 1;
-      else low = middle + 1;
+      if (order > 0) {
+        base = middle + 1;
+        count--;
+      }
     }
     return [];
   }
-}
-
-/** Serves an access in the kernel; false: it leaves for userspace. What an IN or a read asked for has then been handed to the CPU. */
-export function servedInKernel(vcpu: Vcpu, outcome: Outcome): boolean {
-  if (outcome.kind === 'io') return servedPort(vcpu, outcome);
-  if (outcome.kind !== 'mmio') return false;
-  const { gpa, isWrite, data } = outcome;
-  const { mmioBus } = vcpu.vm;
-  if (isWrite) return mmioBus.write(vcpu, gpa, data);
-  if (!mmioBus.read(vcpu, gpa, data)) return false;
-  vcpu.cpu.completeMmio(data);
-  return true;
-}
-
-/** The first element decides; where a later one finds no device, INs read 0 from there on and OUTs are dropped. */
-function servedPort(vcpu: Vcpu, { direction, size, port, count, data }: Extract<Outcome, { kind: 'io' }>): boolean {
-  const { pioBus } = vcpu.vm;
-  for (let i = 0; i < count; i++) {
-    const element = data.subarray(i * size, (i + 1) * size);
-    if (direction === 'in' ? pioBus.read(vcpu, port, element) : pioBus.write(vcpu, port, element)) continue;
-    if (i === 0) return false;
-    if (direction === 'in') data.fill(0, i * size);
-    break;
-  }
-  if (direction === 'in') vcpu.cpu.completeIo(data);
-  return true;
 }

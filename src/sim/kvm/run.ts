@@ -13,7 +13,6 @@ import type { Pending, Slice } from '../vcpu-like.ts';
 import { HostPageFault } from './bus.ts';
 import { loadEvents, storeEvents } from './events.ts';
 import { complete, writeExit } from './exits.ts';
-import { servedInKernel } from './io-bus.ts';
 import { notModelled } from './ioctl-table.ts';
 import { loadRegs, storeRegs } from './regs.ts';
 import { RUN } from './run-page.ts';
@@ -79,9 +78,7 @@ function enter(vcpu: Vcpu, pending: Pending): Slice | undefined {
   if (cr8 > 15n) return -EINVAL;
   vcpu.cpu.cr8 = cr8;
   if (vcpu.completion !== undefined || vcpu.cpu.pending) {
-    let outcome = complete(vcpu);
-    while (servedInKernel(vcpu, outcome)) outcome = vcpu.cpu.run(0);
-    const exit = exitOf(vcpu, outcome);
+    const exit = exitOf(vcpu, complete(vcpu));
     if (exit !== 'fuel') return exit;
   }
   if (immediateExit) return -EINTR;
@@ -125,7 +122,7 @@ function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   vcpu.cpu.windowRequested = windowRequested && vcpu.backend.turn === undefined;
   const turn = windowRequested ? vcpu.backend.turn : undefined;
   const failedAt = vcpu.undeliverable;
-  const outcome = turn === undefined ? run(vcpu, fuel) : turns(vcpu, fuel, turn);
+  const outcome = turn === undefined ? vcpu.cpu.run(fuel) : turns(vcpu, fuel, turn);
   if (outcome.kind === 'internalError' && outcome.gpa !== undefined && outcome.gpa === failedAt) {
     return exitOf(vcpu, vcpu.cpu.spin(fuel));
   }
@@ -133,22 +130,12 @@ function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   return exitOf(vcpu, outcome);
 }
 
-/** The CPU, until something leaves the kernel. */
-function run(vcpu: Vcpu, fuel: number): Outcome {
-  const { cpu } = vcpu;
-  const end = cpu.executed + fuel;
-  for (;;) {
-    const outcome = cpu.run(Math.max(0, end - cpu.executed));
-    if (!servedInKernel(vcpu, outcome)) return outcome;
-  }
-}
-
 /** A backend that emulates in turns of so many instructions looks for an interrupt window only between two of them. */
 function turns(vcpu: Vcpu, fuel: number, turn: number): Outcome {
   const { cpu } = vcpu;
   for (let left = fuel; left > 0; ) {
     const before = cpu.executed;
-    const outcome = run(vcpu, Math.min(left, turn - vcpu.turnExecuted));
+    const outcome = cpu.run(Math.min(left, turn - vcpu.turnExecuted));
     if (outcome.kind !== 'fuel') return outcome;
     left -= cpu.executed - before;
     vcpu.turnExecuted += cpu.executed - before;

@@ -53,7 +53,6 @@ export class Vm {
   /** Pages of the first vCPU, whose third is the VM's coalesced MMIO ring. */
   ring: RunPages | undefined = undefined;
   readonly coalescedZones: Set<CoalescedZone> = new Set();
-  readonly #buses: Readonly<Record<'mmio' | 'pio', IoBus>> = { mmio: new IoBus(), pio: new IoBus() };
   readonly #runner: System['runner'];
   /** Simulated time when it was made. */
   readonly #born: number;
@@ -78,11 +77,6 @@ export class Vm {
   /** KVM's clock: time since it was made. */
   nanoseconds(): bigint {
     return (BigInt(this.#runner.ticks - this.#born) * 1_000_000n) / BigInt(this.machine.instructionsPerMs);
-  }
-
-  /** KVM_MMIO_BUS, KVM_PIO_BUS: what in the kernel answers for guest addresses. */
-  bus(kind: 'mmio' | 'pio'): IoBus {
-    return this.#buses[kind];
   }
 
   get alive(): boolean {

@@ -1,7 +1,7 @@
 /** IN, OUT, INS, OUTS. */
 import type { Core } from '../core.ts';
 import type { Exec, Insn } from '../insn.ts';
-import { STOP_EXIT } from '../memory.ts';
+import { STOP_BLOCK, STOP_EXIT } from '../memory.ts';
 import { DF, ES, IOPL, RCX, RDI, RDX, RSI, VM } from '../state.ts';
 import { advance, loadAt, offsetOf, setCount } from './move.ts';
 
@@ -32,7 +32,10 @@ const input = (c: Core, port: number, size: number, count: number): Uint8Array =
 /** False where the kernel itself takes it: no exit. */
 const output = (c: Core, port: number, size: number, value: number): boolean => {
   const data = bytesOf(value, size);
-  if (c.bus.pioWrite?.(port, data)) return false;
+  if (c.bus.pioWrite?.(port, data)) {
+    c.stop |= STOP_BLOCK;
+    return false;
+  }
   c.outcome = { kind: 'io', direction: 'out', size: size as Size, port, count: 1, data };
   c.stop |= STOP_EXIT;
   return true;
