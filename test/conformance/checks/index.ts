@@ -2,6 +2,7 @@
 import type { Checks } from './check.ts';
 import { fileChecks } from './files.ts';
 import { lapicChecks } from './lapic.ts';
+import { memoryChecks } from './memory.ts';
 import { systemChecks } from './system.ts';
 import { notItsOwn, vcpuChecks } from './vcpu.ts';
 import { vmChecks } from './vm.ts';
@@ -9,6 +10,7 @@ import { vmChecks } from './vm.ts';
 export const areas: Readonly<Record<string, Checks>> = {
   'System descriptor': systemChecks,
   'VM descriptor': vmChecks,
+  'Tracked and coalesced memory': memoryChecks,
   'vCPU descriptor': vcpuChecks,
   'Local APIC': lapicChecks,
   'All descriptors': notItsOwn,
