@@ -189,13 +189,24 @@ test('a read-only page: loads see memory, stores are MMIO', () => {
   expect(ram[0x3000]).toBe(5);
 });
 
-test('dirty logging is told of a page once per generation, and of none that is only read', () => {
+test('a page is asked for writing once per generation, and never one that is only read', () => {
   const { cpu, bus } = guest([0xa3, 0x00, 0x30, 0xa3, 0x02, 0x30, 0xa1, 0x00, 0x40, 0xeb, 0xf5]);
   cpu.run(30);
-  expect(bus.written).toEqual([3]);
+  expect(bus.writable).toEqual([3]);
   bus.generation++;
   cpu.run(30);
-  expect(bus.written).toEqual([3, 3]);
+  expect(bus.writable).toEqual([3, 3]);
+  expect(bus.written).toEqual([]);
+});
+
+test('where every store is told, each is, once for each page it touches', () => {
+  // mov [0x3000],ax; mov [0x3fff],ax; inc byte [0x3000]; cmp [0x3000],ax; rep stosw
+  const { cpu, bus } = guest([0xa3, 0, 0x30, 0xa3, 0xff, 0x3f, 0xfe, 6, 0, 0x30, 0x39, 6, 0, 0x30, 0xf3, 0xab, 0xf4]);
+  bus.tellsStores = true;
+  cpu.setReg(1, 2n);
+  cpu.setReg(7, 0x5000n);
+  cpu.run(30);
+  expect(bus.written).toEqual([3, 3, 4, 3, 5, 5]);
 });
 
 test('code fetch from a page that is not RAM: INTERNAL_ERROR with the bytes before it, again and again', () => {

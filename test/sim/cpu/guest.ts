@@ -6,7 +6,10 @@ export interface Guest {
   readonly ram: Uint8Array;
   readonly bus: {
     generation: number;
+    /** Stores the bus was told of, and pages it was asked for writing. */
     readonly written: number[];
+    readonly writable: number[];
+    tellsStores: boolean;
     readOnly: number;
     pages: number;
     msrs: Map<number, { lo: number; hi: number }>;
@@ -20,13 +23,27 @@ export function guest(code: readonly number[], { pages = 16, options = {} as Cpu
   for (let n = 0; n < 256; n++) view.setUint32(n * 4, 0x600 + n, true);
   ram.fill(0xf4, 0x600, 0x700);
   ram.set(code, 0x1000);
-  const state: Guest['bus'] = { generation: 0, written: [], readOnly: -1, pages, msrs: new Map() };
+  const state: Guest['bus'] = {
+    generation: 0,
+    written: [],
+    writable: [],
+    tellsStores: false,
+    readOnly: -1,
+    pages,
+    msrs: new Map(),
+  };
   const bus: CpuBus = {
     get generation() {
       return state.generation;
     },
-    page: (n, access) =>
-      n < state.pages && !(access === 'write' && n === state.readOnly) ? { view, u8: ram, offset: n * 4096 } : null,
+    page: (n, access) => {
+      if (n >= state.pages || (access === 'write' && n === state.readOnly)) return null;
+      if (access === 'write') state.writable.push(n);
+      return { view, u8: ram, offset: n * 4096 };
+    },
+    get tellsStores() {
+      return state.tellsStores;
+    },
     written: (n) => state.written.push(n),
     cpuid: (leaf, subleaf) => ({ eax: leaf + 1, ebx: subleaf + 2, ecx: 3, edx: 4 }),
     rdmsr: (index) => state.msrs.get(index) ?? null,
