@@ -37,7 +37,7 @@ export interface Backend {
   readonly checksEfer: boolean;
   /** EFER bits KVM_SET_MSRS lets through (LMA is dropped, not refused). */
   readonly eferBits: bigint;
-  /** SET_SREGS with paging but without long mode drops CR0.PG: pvm runs such guests as if unpaged. */
+  /** SET_SREGS with paging but without long mode drops CR0.PG and requests a triple fault: pvm has no such paging. */
   readonly dropsLegacyPaging: boolean;
   /** GET_SREGS gives back the padding byte of each segment. */
   readonly echoesSegmentPadding: boolean;

@@ -100,6 +100,10 @@ function loadDirty(vcpu: Vcpu): number {
 
 /** The run loop. A signal is looked at before the guest executes anything; an exit beats it. */
 function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
+  if (vcpu.tripleFault && vcpu.mpState !== KVM_MP_STATE_UNINITIALIZED) {
+    vcpu.tripleFault = false;
+    return exitOf(vcpu, { kind: 'shutdown' });
+  }
   if (pending !== 'none') {
     vcpu.run.view.setUint32(RUN.exit_reason, KVM_EXIT_INTR, true);
     return -EINTR;
@@ -141,7 +145,7 @@ function turns(vcpu: Vcpu, fuel: number, turn: number): Outcome {
     vcpu.turnExecuted += cpu.executed - before;
     if (vcpu.turnExecuted < turn) continue;
     vcpu.turnExecuted = 0;
-    if (cpu.interruptible && !vcpu.pagingDropped) return { kind: 'irqWindow' };
+    if (cpu.interruptible) return { kind: 'irqWindow' };
   }
   return { kind: 'fuel' };
 }
@@ -165,5 +169,5 @@ function leave(vcpu: Vcpu): void {
   view.setUint8(RUN.if_flag, Number((vcpu.cpu.flags() & IF) !== 0));
   view.setBigUint64(RUN.cr8, vcpu.cpu.cr8, true);
   view.setBigUint64(RUN.apic_base, vcpu.apicBase, true);
-  view.setUint8(RUN.ready_for_interrupt_injection, Number(vcpu.cpu.interruptible && !vcpu.pagingDropped));
+  view.setUint8(RUN.ready_for_interrupt_injection, Number(vcpu.cpu.interruptible && !vcpu.tripleFault));
 }

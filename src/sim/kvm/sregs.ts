@@ -129,10 +129,10 @@ function loadCommon(vcpu: Vcpu, view: DataView, from: number): number {
     vcpu.segmentPadding[i] = view.getUint8(from + offset);
   });
   const longMode = (cpu.efer & EFER_LME) !== 0n;
-  vcpu.pagingDropped = backend.dropsLegacyPaging && !longMode && (cpu.cr0 & 0x80000000) !== 0;
-  if (vcpu.pagingDropped) {
+  if (backend.dropsLegacyPaging && !longMode && cpu.cr0 & 0x80000000) {
     cpu.cr0 = (cpu.cr0 & 0x7fffffff) >>> 0;
     cpu.refresh();
+    vcpu.tripleFault = true;
   }
   return 0;
 }

@@ -53,8 +53,8 @@ export class Vcpu {
   rootLostAt: number | undefined = undefined;
   /** The guest address an event's delivery failed at. The lab's KVM then spins over the same event: it has made the page known as MMIO. */
   undeliverable: number | undefined = undefined;
-  /** SET_SREGS asked for paging without long mode (see Backend.dropsLegacyPaging): until it asks for less, no interrupt window is told. */
-  pagingDropped = false;
+  /** KVM_REQ_TRIPLE_FAULT: the next KVM_RUN leaves with SHUTDOWN before anything else. Until then it counts as an exception on its way in. */
+  tripleFault = false;
   /** The guest has been entered once: its CPUID and feature MSRs are frozen. */
   entered = false;
 
