@@ -8,10 +8,12 @@ import { CS, IP, RF, RSP, SS } from './state.ts';
 const SMBASE = 0x30000;
 
 export abstract class Core extends Memory {
-  /** Interrupt shadow: 1 of STI, 2 of MOV SS and POP SS. It lasts for one instruction. */
+  /** Interrupt shadow: KVM_X86_SHADOW_INT_MOV_SS (1) or KVM_X86_SHADOW_INT_STI (2). It lasts for one instruction. */
   shadow = 0;
   /** Instructions and REP iterations left in this `run`, the current one included. */
   fuel = 0;
+  /** `executed` when the emulator's turn under way began: with KVM_RUN, the end of the last one, or a fault of the guest. */
+  turnBegan = 0;
   /** An OUT that has exited with IP still on it: skipped by the next `run`. */
   skip: { linear: number; length: number } | null = null;
   /** RF outlives the instruction that has just been executed. */

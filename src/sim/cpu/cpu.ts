@@ -45,6 +45,9 @@ export class Cpu extends Core {
   intr = false;
   /** Ask for an 'irqWindow' outcome as soon as an external interrupt could be taken. */
   windowRequested = false;
+  /** NMIs and interrupts are looked for between any two instructions; in turns (see `beginTurn`) once, as a turn begins. */
+  private toLook = true;
+  private inTurns = false;
 
   private epoch = 0;
   private readonly decoder = new Decoder();
@@ -74,6 +77,12 @@ export class Cpu extends Core {
   get interruptible(): boolean {
     const { interrupt, nmi } = this.events;
     return (this.fl & IF) !== 0 && this.shadow === 0 && !this.excepted && !interrupt.injected && !nmi.injected;
+  }
+
+  /** KVM's emulator begins another turn of instructions: NMIs and interrupts that wait are looked at now, and then not until the next one. */
+  beginTurn(): void {
+    this.turnBegan = this.executed;
+    this.inTurns = this.toLook = true;
   }
 
   /** Queues an event to be delivered by the next `run`, whatever IF and the shadow say; replaces one of its kind. */
@@ -288,6 +297,7 @@ export class Cpu extends Core {
 
   /** KVM's emulator hands its faults to KVM, which tells the last one for ever (KVM_GET_VCPU_EVENTS). */
   private queued({ vector, errorCode }: Pick<Fault, 'vector' | 'errorCode'>): void {
+    this.turnBegan = this.executed;
     const hasErrorCode = this.protectedMode && errorCode >= 0;
     Object.assign(this.events.exception, { nr: vector, hasErrorCode, errorCode: Math.max(errorCode, 0), payload: 0n });
   }
@@ -355,11 +365,13 @@ export class Cpu extends Core {
     // The instruction that waited for data from outside comes to its end first.
     if (this.replay.length > 0) return false;
     const { exception, interrupt, nmi } = this.events;
-    const ready = this.shadow === 0;
-    if (ready && nmi.pending > 0 && !nmi.masked && !this.eventInjected) {
+    // What finds something on its way in already waits; in turns, for the next one.
+    const ready = this.toLook && this.shadow === 0 && !this.eventInjected;
+    if (this.inTurns && !this.longMode) this.toLook = false;
+    if (ready && nmi.pending > 0 && !nmi.masked) {
       nmi.pending--;
       nmi.injected = true;
-    } else if (this.intr && ready && this.fl & IF && !this.eventInjected) {
+    } else if (this.intr && ready && this.fl & IF) {
       const vector = this.bus.acknowledge?.() ?? -1;
       if (vector >= 0) Object.assign(interrupt, { injected: true, nr: vector, soft: false });
     }
@@ -441,7 +453,7 @@ export class Cpu extends Core {
       if (!halts) return;
       this.dr[6] = this.dr[6]! | 0x4000n;
       Object.assign(this.events.exception, { pending: true, nr: DB, hasErrorCode: false, errorCode: 0, payload: 0n });
-    } else if (stepping && !(this.shadow & 2)) {
+    } else if (stepping && !(this.shadow & 1)) {
       this.dr[6] = this.dr[6]! | 0x4000n;
       if (this.emulated) this.queued({ vector: DB, errorCode: -1 });
       this.ip0 = this.r32[IP]!;

@@ -12,7 +12,7 @@ export interface Backend {
   readonly vmcall: boolean;
   /** An access to a slot whose host page cannot be used: an MMIO exit (emulator), or −EFAULT with exit reason 0 (hardware paging). */
   readonly badHostPage: 'mmio' | 'efault';
-  /** Instructions the emulator executes before it looks at anything else; undefined: the guest runs on hardware. */
+  /** Instructions the emulator executes before it looks for NMIs, interrupts and windows; undefined: the guest runs on hardware. */
   readonly turn: number | undefined;
   /** The five words of exit information in an INTERNAL_ERROR of the emulator, which could not fetch from this guest address. */
   readonly emulationExitInfo: (gpa: bigint) => readonly bigint[];

@@ -233,5 +233,6 @@ export function complete(vcpu: Vcpu): Outcome {
     set.setBigUint64(at, BigInt.asUintN(64, set.getBigUint64(at, true) + moved), true);
   }
   cpu.loadRegs(set, 0);
+  vcpu.rflagsHigh = before.getUint32(REG.rflags + 4, true);
   return outcome;
 }

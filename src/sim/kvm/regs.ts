@@ -24,7 +24,7 @@ export function loadRegs(vcpu: Vcpu, view: DataView, at: number): void {
   const { completion } = vcpu;
   if (completion !== undefined && completion.regsAtExit === undefined) {
     completion.regsAtExit = new DataView(new ArrayBuffer(kvm_regs.size));
-    cpu.storeRegs(completion.regsAtExit, 0);
+    storeRegs(vcpu, completion.regsAtExit, 0);
   }
   cpu.loadRegs(regs, 0);
   vcpu.rflagsHigh = Number(rflags >> 32n);

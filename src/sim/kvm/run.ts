@@ -83,7 +83,7 @@ function enter(vcpu: Vcpu, pending: Pending): Slice | undefined {
   }
   if (immediateExit) return -EINTR;
   view.setUint32(RUN.exit_reason, KVM_EXIT_UNKNOWN, true);
-  vcpu.turnExecuted = 0;
+  if (vcpu.backend.turn !== undefined) vcpu.cpu.beginTurn();
   return undefined;
 }
 
@@ -124,9 +124,9 @@ function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   if (!vcpu.backend.emulated) vcpu.rflagsHigh = 0;
   const windowRequested = vcpu.run.view.getUint8(RUN.request_interrupt_window) !== 0;
   vcpu.cpu.windowRequested = windowRequested && vcpu.backend.turn === undefined;
-  const turn = windowRequested ? vcpu.backend.turn : undefined;
+  const turn = vcpu.cpu.longMode ? undefined : vcpu.backend.turn;
   const failedAt = vcpu.undeliverable;
-  const outcome = turn === undefined ? vcpu.cpu.run(fuel) : turns(vcpu, fuel, turn);
+  const outcome = turn === undefined ? vcpu.cpu.run(fuel) : turns(vcpu, fuel, turn, windowRequested);
   if (outcome.kind === 'internalError' && outcome.gpa !== undefined && outcome.gpa === failedAt) {
     return exitOf(vcpu, vcpu.cpu.spin(fuel));
   }
@@ -134,18 +134,19 @@ function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   return exitOf(vcpu, outcome);
 }
 
-/** A backend that emulates in turns of so many instructions looks for an interrupt window only between two of them. */
-function turns(vcpu: Vcpu, fuel: number, turn: number): Outcome {
+/**
+ * A backend that emulates in turns of so many instructions takes NMIs and interrupts only as a turn begins, and looks for an interrupt window only
+ * between two of them. A fault of the guest begins another turn.
+ */
+function turns(vcpu: Vcpu, fuel: number, turn: number, windowRequested: boolean): Outcome {
   const { cpu } = vcpu;
-  for (let left = fuel; left > 0; ) {
-    const before = cpu.executed;
-    const outcome = cpu.run(Math.min(left, turn - vcpu.turnExecuted));
+  const end = cpu.executed + fuel;
+  while (cpu.executed < end) {
+    const outcome = cpu.run(Math.min(end, cpu.turnBegan + turn) - cpu.executed);
     if (outcome.kind !== 'fuel') return outcome;
-    left -= cpu.executed - before;
-    vcpu.turnExecuted += cpu.executed - before;
-    if (vcpu.turnExecuted < turn) continue;
-    vcpu.turnExecuted = 0;
-    if (cpu.interruptible) return { kind: 'irqWindow' };
+    if (cpu.executed < cpu.turnBegan + turn) continue;
+    cpu.beginTurn();
+    if (windowRequested && cpu.interruptible) return { kind: 'irqWindow' };
   }
   return { kind: 'fuel' };
 }

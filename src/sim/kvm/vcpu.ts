@@ -47,8 +47,6 @@ export class Vcpu {
   tscOffset = 0n;
   /** What the exit under way waits for; kvm.md calls it complete_userspace_io. */
   completion: Completion | undefined = undefined;
-  /** Instructions of the emulator's turn under way. */
-  turnExecuted = 0;
   /** `memslots.roots` when a SHUTDOWN took the root of the nested page tables (see Backend.resetOnShutdown). */
   rootLostAt: number | undefined = undefined;
   /** The guest address an event's delivery failed at. The lab's KVM then spins over the same event: it has made the page known as MMIO. */

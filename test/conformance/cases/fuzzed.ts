@@ -1,4 +1,5 @@
 /** What fuzzing found: rules no other case had asked for, each in the fewest calls that show it. */
+import type { Kernel } from 'kvio';
 import {
   KVM_CREATE_VCPU,
   KVM_GET_VCPU_EVENTS,
@@ -10,7 +11,19 @@ import {
 } from 'kvio/uapi';
 import { type Case, define, nonZero, type Observer, result } from '../case.ts';
 import { play, startGuest } from '../guest.ts';
-import { addRam, getMsr, getRegs, mapRun, newVcpu, RUN_SIZE, type Sregs, setMsr, setRegion, setRegs } from '../machine.ts';
+import {
+  addRam,
+  getMsr,
+  getRegs,
+  mapRun,
+  newVcpu,
+  RUN_SIZE,
+  type Sregs,
+  setMsr,
+  setRegion,
+  setRegs,
+  setSregs,
+} from '../machine.ts';
 
 const HLT = 0xf4;
 const FIONREAD = 0x541b;
@@ -19,10 +32,18 @@ const FIONREAD = 0x541b;
 const vectors: Record<number, number[]> = { 1536: new Array<number>(256).fill(HLT) };
 for (let n = 0; n < 256; n++) vectors[n * 4] = [n, 6, 0, 0];
 
-function noteEvents(kernel: Parameters<typeof getRegs>[0], vcpu: number, see: Observer, label: string): void {
+function noteEvents(kernel: Kernel, vcpu: number, see: Observer, label: string): void {
   const bytes = kvm_vcpu_events.alloc();
   kernel.ioctl(vcpu, KVM_GET_VCPU_EVENTS, bytes);
   see.note(label, nonZero(kvm_vcpu_events.decode(bytes)));
+}
+
+function injectEvents(kernel: Kernel, vcpu: number, edit: (events: ReturnType<typeof kvm_vcpu_events.decode>) => void): void {
+  const bytes = kvm_vcpu_events.alloc();
+  kernel.ioctl(vcpu, KVM_GET_VCPU_EVENTS, bytes);
+  const events = kvm_vcpu_events.decode(bytes);
+  edit(events);
+  kernel.ioctl(vcpu, KVM_SET_VCPU_EVENTS, kvm_vcpu_events.encode(events));
 }
 
 export const fuzzedCases: Case[] = [
@@ -135,6 +156,47 @@ export const fuzzedCases: Case[] = [
   }),
   define('kvm/fuzzed/bound', 'KVM_EXIT_INTERNAL_ERROR', (kernel, see) => {
     play(startGuest(kernel, [0x62, 0x06, 0x00, 0x20, HLT], { data: vectors }), see);
+  }),
+  define('kvm/fuzzed/paging-without-long-mode', 'KVM_EXIT_SHUTDOWN', (kernel, see) => {
+    const guest = startGuest(kernel, [0xe6, 0x10, HLT], { regs: { rflags: 0x202n }, data: vectors });
+    const { run, vcpu } = guest;
+    const ready = (label: string): void => {
+      run.set('immediate_exit', 1);
+      see.call(`${label}: run with immediate_exit`, () => result(kernel.run(vcpu)));
+      see.note(`${label}: ready_for_interrupt_injection`, run.get('ready_for_interrupt_injection'));
+      run.set('immediate_exit', 0);
+    };
+    ready('before');
+    see.call('CR0.PG and PE', () => setSregs(kernel, vcpu, (sregs) => Object.assign(sregs, { cr0: 0x8000_0011n })));
+    ready('after');
+    see.call('real mode again', () => setSregs(kernel, vcpu, (sregs) => Object.assign(sregs, { cr0: 0x10n })));
+    ready('then');
+    see.call('run', () => result(kernel.run(vcpu)));
+    see.note('exit_reason', run.get('exit_reason'));
+  }),
+  define('kvm/fuzzed/nmi-behind-an-exception', 'Events', (kernel, see) => {
+    const guest = startGuest(kernel, [HLT], { data: vectors });
+    injectEvents(kernel, guest.vcpu, (events) => {
+      Object.assign(events.exception, { injected: 1, nr: 4 });
+      events.nmi.pending = 1;
+    });
+    for (const at of [1, 2, 3]) {
+      see.call(`run ${at}`, () => result(kernel.run(guest.vcpu)));
+      see.note(`run ${at}: rip`, getRegs(kernel, guest.vcpu).rip);
+      noteEvents(kernel, guest.vcpu, see, `run ${at}: events`);
+    }
+  }),
+  define('kvm/fuzzed/sti-where-if-is-set', 'Events', (kernel, see) => {
+    const guest = startGuest(kernel, [0xfb], { ram: 0x2000, entry: 0x1fff, regs: { rflags: 0x202n }, data: { 0: vectors[0]! } });
+    see.call('run to the fetch that fails', () => result(kernel.run(guest.vcpu)));
+    noteEvents(kernel, guest.vcpu, see, 'events after STI');
+  }),
+  define('kvm/fuzzed/set-regs-before-a-port-is-read', 'Completing I/O', (kernel, see) => {
+    const guest = startGuest(kernel, [0xe4, 0x10, HLT], { data: vectors });
+    see.call('run to the IN', () => result(kernel.run(guest.vcpu)));
+    see.call('SET_REGS', () => setRegs(kernel, guest.vcpu, { rip: 0x1000n, rflags: 0xeecd_1d5b_0000_0046n, rcx: 5n }));
+    see.call('run', () => result(kernel.run(guest.vcpu)));
+    see.note('regs', nonZero(getRegs(kernel, guest.vcpu)));
   }),
   define('kvm/fuzzed/madvise-remove-of-a-vcpu', 'The vCPU mapping', (kernel, see) => {
     const { vcpu } = newVcpu(kernel);

@@ -66,7 +66,7 @@ describe('events', () => {
     const { cpu, ram } = guest([0x8e, 0xd0, 0xbc, 0x00, 0x70, 0xf4]);
     cpu.setFlags(0x202);
     cpu.run(1);
-    expect([cpu.shadow, cpu.interruptible]).toEqual([2, false]);
+    expect([cpu.shadow, cpu.interruptible]).toEqual([1, false]);
     cpu.intr = true;
     cpu.run(1);
     expect(cpu.rip).toBe(0x1005n);

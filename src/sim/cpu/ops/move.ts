@@ -183,6 +183,9 @@ const storeAt = (c: Core, i: Insn, value: number): void => {
   else c.store8(ES, at, value);
 };
 
+/** KVM's emulator goes on with a REP until so many low bits of the count are 0; to find the count 0 takes another of its turn's instructions. */
+const REP_AT_ONCE = 0x3ff;
+
 /**
  * Repeats `step` under a REP prefix. Each iteration is complete in itself; the instruction retires when it finds the count 0, or, for
  * CMPS and SCAS, when ZF differs from the prefix. Where an exit or the end of the fuel comes first, IP stays on the instruction.
@@ -200,9 +203,11 @@ export const repeat =
       if (done > 0) {
         if (c.stop !== 0 || c.fuel <= 1 || c.fl & TF) {
           c.again(c.emulated || (c.stop & STOP_EXIT) !== 0);
+          if (c.stop === 0) c.turnBegan++;
           return;
         }
         c.fuel--;
+        if (left & REP_AT_ONCE) c.turnBegan++;
       }
       if (compares) {
         // A fault in the middle leaves the flags of before, though earlier iterations have moved the registers.
@@ -220,6 +225,7 @@ export const repeat =
     }
     // Retired only when the count is found 0: an exit of the last iteration comes before that.
     if (c.stop & STOP_EXIT) c.again(true);
+    else c.turnBegan--;
   };
 
 export const movs: Exec = repeat((c, i) => {

@@ -12,7 +12,7 @@ export const movFromSegment: Exec = (c, i) => c.writeA(i, c.segments[i.bn]!.sele
 
 /** MOV SS and POP SS hold interrupts off for one instruction. */
 const afterSegment = (c: Core, n: number): void => {
-  if (n === SS) c.shadow = 2;
+  if (n === SS) c.shadow = 1;
   c.endBlock();
 };
 
@@ -164,10 +164,10 @@ export const cli: Exec = (c) => {
   c.fl &= ~IF;
 };
 
-/** STI that sets IF holds interrupts off until the next instruction is done. */
+/** STI holds interrupts off until the next instruction is done; in KVM's emulator and on QEMU's processor also where IF was set already. */
 export const sti: Exec = (c) => {
   ioPrivileged(c);
-  if (!(c.fl & IF)) c.shadow = 1;
+  c.shadow = 2;
   c.fl |= IF;
   c.endBlock();
 };
