@@ -1,5 +1,13 @@
 /** What a kernel writes that is not the same twice on one machine: hidden before two kernels are compared, each with its reason. */
-import { KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO, KVM_EXIT_MMIO, kvm_fpu, kvm_regs, kvm_run } from 'kvio/uapi';
+import {
+  KVM_EXIT_INTERNAL_ERROR,
+  KVM_EXIT_IO,
+  KVM_EXIT_MMIO,
+  KVM_INTERNAL_ERROR_DELIVERY_EV,
+  kvm_fpu,
+  kvm_regs,
+  kvm_run,
+} from 'kvio/uapi';
 
 type Mask = (bytes: DataView) => void;
 
@@ -77,7 +85,11 @@ const members: Readonly<Record<number, (view: DataView) => readonly (readonly [f
       [MMIO_DATA + 8, MMIO_DATA + 13],
     ];
   },
-  [KVM_EXIT_INTERNAL_ERROR]: (view) => [[UNION, UNION + 8 + 8 * Math.min(16, view.getUint32(UNION + 4, true))]],
+  [KVM_EXIT_INTERNAL_ERROR]: (view) => {
+    // DELIVERY_EV ends in the number of the host's CPU.
+    const words = view.getUint32(UNION + 4, true) - Number(view.getUint32(UNION, true) === KVM_INTERNAL_ERROR_DELIVERY_EV);
+    return [[UNION, UNION + 8 + 8 * Math.min(16, words)]];
+  },
 };
 
 /** Zeroes in place what a mapping of kvm_run shows of the union but the exit at hand; all of it where KVM_RUN failed. */

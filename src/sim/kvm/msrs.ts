@@ -38,15 +38,19 @@ const readOnly: Setter = () => undefined;
 const zeroOnly: Setter = (value) => (value === 0n ? 0n : undefined);
 /** Accepted and forgotten. */
 const ignored = Symbol('ignored');
-const canonical: Setter = (value) => (signExtend48(value) === value ? value : undefined);
+const canonical: Setter = (value, { vcpu }) => (canonicalised(vcpu, value) === value ? value : undefined);
 const maskedTo =
   (bits: bigint): Setter =>
   (value) =>
     value & ~bits ? undefined : value;
 
-function signExtend48(value: bigint): bigint {
-  return BigInt.asUintN(64, BigInt.asIntN(48, value));
+/** Sign-extended from as many bits as linear addresses have on the host: 57 with LA57, whatever the guest has. */
+function canonicalised({ vm }: Vcpu, value: bigint): bigint {
+  const la57 = vm.machine.kvm.cpuid.some(({ function: leaf, index, ecx }) => leaf === 7 && index === 0 && (ecx & LA57) !== 0);
+  return BigInt.asUintN(64, BigInt.asIntN(la57 ? 57 : 48, value));
 }
+
+const LA57 = 1 << 16;
 
 function memoryType(byte: bigint, legal: number): boolean {
   return byte < 8n && ((legal >>> Number(byte)) & 1) === 1;
@@ -111,6 +115,29 @@ const setTscAux: Setter = (value, { vcpu }) => {
 };
 
 const setTscRatio: Setter = (value) => (value === 0n || value === 1n << 32n ? 1n << 32n : undefined);
+
+/** MISC_FEATURES_ENABLES: CPUID faulting, where PLATFORM_INFO has it. */
+const setMiscFeatures: Setter = (value, { vcpu }) => {
+  const faulting = (getMsr(vcpu, 0xce, true) ?? 0n) & (1n << 31n);
+  return value & ~1n || (value && !faulting) ? undefined : value;
+};
+
+const VM_CR_LOCK_AND_DISABLE = 0x18n;
+const VM_CR_DISABLE = 0x10n;
+
+/** VM_CR: once SVM is disabled, LOCK and SVM_DISABLE stay as they are; it is not disabled while EFER.SVME is set. */
+const setVmCr: Setter = (value, { vcpu, index }) => {
+  if (value & ~0x1fn) return undefined;
+  const old = vcpu.msrs.get(index) ?? 0n;
+  const kept = old & VM_CR_DISABLE ? VM_CR_LOCK_AND_DISABLE : 0n;
+  const made = (old & kept) | (value & ~kept);
+  return made & VM_CR_DISABLE && vcpu.cpu.efer & 0x1000n ? undefined : made;
+};
+
+/** What the host's own feature MSR has. */
+function hostFeature(vcpu: Vcpu, index: number): bigint {
+  return vcpu.vm.machine.kvm.featureMsrs.find(([feature]) => feature === index)?.[1] ?? 0n;
+}
 
 function hasSmm(vcpu: Vcpu): boolean {
   return capability(vcpu.vm.machine, KVM_CAP_X86_SMM) !== 0;
@@ -193,10 +220,9 @@ const common: readonly MsrRow[] = rows([
   [0x10a, withCpuid(7, 'edx', 29), feature(needsCpuid(7, 'edx', 29, hostOnly))], // ARCH_CAPABILITIES
   [0x10b, undefined, ignored], // FLUSH_CMD
   [0x11e, 0xbe70_2111n, ignored], // BBL_CR_CTL3
-  [0x122, 0n, ignored], // TSX_CTRL
   [0x140, 0n, any], // MISC_FEATURES_ENABLES
   [0x174, 0n, any], // SYSENTER_CS
-  [[0x175, 0x176], 0n, (value) => signExtend48(value)], // SYSENTER_ESP, EIP
+  [[0x175, 0x176], 0n, (value, { vcpu }) => canonicalised(vcpu, value)], // SYSENTER_ESP, EIP
   [0x179, 0x20n, readOnly], // MCG_CAP
   [0x17a, 0n, any], // MCG_STATUS
   [0x17b, 0n, zeroOnly], // MCG_CTL (MCG_CAP has no MCG_CTL_P)
@@ -281,6 +307,7 @@ const common: readonly MsrRow[] = rows([
 /** MSRs of the vendor modules. */
 const vendor: Readonly<Record<Machine['backend'], readonly MsrRow[]>> = {
   pvm: rows([
+    [0x122, 0n, ignored], // TSX_CTRL
     [0x4b564d10, 0x400n, readOnly],
     [0x4b564d11, 0x4d_5650n, readOnly],
     [0x4b564d12, 0x1ffn, readOnly],
@@ -289,10 +316,22 @@ const vendor: Readonly<Record<Machine['backend'], readonly MsrRow[]>> = {
     [0xc001011f, 0n, ignored], // VIRT_SPEC_CTRL
   ]),
   svm: rows([
+    [0x48, 0n, any], // SPEC_CTRL
+    // The lab's processor has neither IBPB nor L1D_FLUSH.
+    [0x49, undefined, zeroOnly], // PRED_CMD
+    [0x10b, undefined, readOnly], // FLUSH_CMD
+    [0x140, 0n, setMiscFeatures],
     [0xc0000104, 1n << 32n, setTscRatio],
-    [0xc001011f, 0n, ignored],
+    [0xc0010114, 0n, setVmCr],
+    [0xc0010115, undefined, ignored], // VM_IGNNE
+    [0xc0010117, 0n, (value) => value & ~0xfffn], // VM_HSAVE_PA
+    [0xc001011f, 0n, maskedTo(4n)], // VIRT_SPEC_CTRL: SSBD
+    [0xc0011029, 0n, feature((value, { vcpu, index }) => (value & ~hostFeature(vcpu, index) ? undefined : value))], // DE_CFG
   ]),
-  vmx: rows([[0x3a, 0n, any]]), // FEAT_CTL
+  vmx: rows([
+    [0x3a, 0n, any], // FEAT_CTL
+    [0x122, 0n, ignored], // TSX_CTRL
+  ]),
 };
 
 const tables: Map<Machine['backend'], Map<number, MsrRow>> = new Map();

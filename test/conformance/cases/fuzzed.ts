@@ -198,6 +198,21 @@ export const fuzzedCases: Case[] = [
     see.call('run', () => result(kernel.run(guest.vcpu)));
     see.note('regs', nonZero(getRegs(kernel, guest.vcpu)));
   }),
+  define('kvm/fuzzed/msrs-of-the-vendor-modules', 'MSRs', (kernel, see) => {
+    const { vcpu } = newVcpu(kernel);
+    for (const index of [
+      ...[0x48, 0x49, 0x10b, 0x122, 0x140, 0x175, 0xc0000082],
+      ...[0xc0010114, 0xc0010115, 0xc0010117, 0xc001011f, 0xc0011029],
+    ]) {
+      const read = (): unknown => getMsr(kernel, vcpu, index) ?? 'refused';
+      see.note(`MSR ${index.toString(16)}`, read());
+      for (const value of [0n, 1n, 4n, 0x10n, 9n, 0x0606_0606_0606_0606n, 1n << 48n]) {
+        const label = `MSR ${index.toString(16)} = ${value.toString(16)}`;
+        see.call(label, () => setMsr(kernel, vcpu, index, value));
+        see.note(`${label}: reads`, read());
+      }
+    }
+  }),
   define('kvm/fuzzed/madvise-remove-of-a-vcpu', 'The vCPU mapping', (kernel, see) => {
     const { vcpu } = newVcpu(kernel);
     see.call('shared', () => kernel.madvise(mapRun(kernel, vcpu), MADV_REMOVE));
