@@ -50,6 +50,11 @@ export interface CpuBus {
   rdmsr(index: number): { lo: number; hi: number } | null | MsrExit;
   /** False makes the guest take #GP(0). EFER and the bases are the CPU's own state: set `cpu.efer`, `cpu.setSegmentBase`. */
   wrmsr(index: number, lo: number, hi: number): boolean | MsrExit;
+  /** CR4 bits MOV to CR4 may set; without it, those every processor of today has. */
+  readonly cr4Bits?: bigint;
+  /** XCR0, and a write of it by the guest: false makes it take #GP(0). */
+  readonly xcr0?: bigint;
+  setXcr0?(value: bigint): boolean;
   /** The guest's time-stamp counter, now. */
   tsc(): bigint;
   /** Interrupt acknowledge: the vector to deliver, or −1 for none after all. Asked when `cpu.intr` is set and the guest can take it. */
@@ -143,6 +148,10 @@ export interface CpuOptions {
   emulated?: boolean;
   /** The processor's hypercall instruction is VMCALL (VMX); default VMMCALL (SVM). */
   vmcall?: boolean;
+  /** PAE paging goes by the PDPTRs loaded with CR0, CR3 or CR4 (Intel). Default false: by what memory has now (AMD). */
+  cachesPdptrs?: boolean;
+  /** SYSENTER, SYSCALL and SYSRET as Intel's processors have them; default: AMD's. */
+  intel?: boolean;
 }
 
 /** Kernel wording of what is injected: `interrupt` an external vector, `soft` INT n, `exception` a fault, `nmi`. */

@@ -1,8 +1,8 @@
 /** What instructions are written in: operands, stack, arithmetic with flags, control transfer. */
 import type { CpuBus, CpuEvents, CpuOptions, GuestDebug, Smi } from './bus.ts';
-import { type Insn, K_IMM, K_M8, K_M16, K_M32, K_M64, K_R8, K_R16, K_R32, K_R64 } from './insn.ts';
+import { type Insn, K_IMM, K_IMM64, K_M8, K_M16, K_M32, K_M64, K_R8, K_R16, K_R32, K_R64 } from './insn.ts';
 import { Fault, GP, Memory, STOP_BLOCK } from './memory.ts';
-import { CS, IP, RF, RSP, SS } from './state.ts';
+import { CANONICAL_LOW, CS, IP, IP_HI, NONE, RF, RSP, SS } from './state.ts';
 
 /** Where system management RAM begins at reset. */
 const SMBASE = 0x30000;
@@ -18,7 +18,6 @@ export abstract class Core extends Memory {
   skip: { linear: number; length: number } | null = null;
   /** RF outlives the instruction that has just been executed. */
   keepRf = false;
-  readonly emulated: boolean;
   /** The processor's hypercall instruction is VMCALL; otherwise VMMCALL. */
   readonly vmcall: boolean;
   readonly events: CpuEvents = {
@@ -30,14 +29,8 @@ export abstract class Core extends Memory {
   readonly smi: Smi = { active: false, requested: false, pending: false, insideNmi: false, base: SMBASE };
 
   constructor(bus: CpuBus, options: CpuOptions = {}) {
-    super(bus);
-    this.emulated = options.emulated ?? true;
+    super(bus, options);
     this.vmcall = options.vmcall ?? false;
-  }
-
-  /** The linear address of the instruction being executed. */
-  get linear0(): number {
-    return (this.ip0 + this.segBase[CS]!) | 0;
   }
 
   /**
@@ -45,17 +38,28 @@ export abstract class Core extends Memory {
    * hardware, string I/O and what leaves for userspace.
    */
   again(emulated: boolean): void {
-    this.r32[IP] = this.ip0;
+    this.rewind();
     this.stop |= STOP_BLOCK;
     this.keepRf = true;
     if (emulated) this.fl |= RF;
   }
 
+  /** The instruction executes on silicon, not in KVM's emulator: always on VMX and SVM; on the paravirtual KVM at CPL 3 of long mode. */
+  get native(): boolean {
+    return !this.emulated || (this.cpl === 3 && this.longMode);
+  }
+
+  /** RIP back on the instruction being executed. */
+  rewind(): void {
+    this.r32[IP] = this.ip0;
+    this.r32[IP_HI] = this.ip0High;
+  }
+
   /** A non-string OUT has made its exit. KVM_X86_QUIRK_OUT_7E_INC_RIP: one to port 0x7e is behind it already. */
   outExits(port: number): void {
     if (this.emulated || port === 0x7e) return;
-    this.skip = { linear: this.linear0, length: this.r32[IP]! - this.ip0 };
-    this.r32[IP] = this.ip0;
+    this.skip = { linear: this.linear0, length: (this.r32[IP]! - this.ip0) | 0 };
+    this.rewind();
   }
 
   /** IRET opens the way for the next NMI. */
@@ -68,7 +72,30 @@ export abstract class Core extends Memory {
   /** Offset of the memory operand in its segment. */
   ea(i: Insn): number {
     const r = this.r32;
+    if (i.asize === 8) {
+      const lo = this.ea64(i);
+      return this.hi * 0x1_0000_0000 + (lo >>> 0);
+    }
     return ((i.disp + r[i.base]! + (r[i.index]! << i.scale)) & i.mask) >>> 0;
+  }
+
+  /** An offset moved on within the address size. */
+  moved(i: Insn, offset: number, by: number): number {
+    return i.asize === 8 ? offset + by : ((offset + by) & i.mask) >>> 0;
+  }
+
+  /** `ea` with 64-bit addressing, modulo 2^64: low half, the high one in `hi`. */
+  ea64(i: Insn): number {
+    const r = this.r32;
+    let lo = (i.disp >>> 0) + (r[i.base]! >>> 0);
+    let hi = i.dispHigh + r[i.base + 16]!;
+    if (i.index !== NONE) {
+      const x = r[i.index]!;
+      lo += (x << i.scale) >>> 0;
+      hi += (r[i.index + 16]! << i.scale) | ((x >>> 1) >>> (31 - i.scale));
+    }
+    this.hi = (hi + (lo > 0x1_ffff_ffff ? 2 : lo > 0xffff_ffff ? 1 : 0)) | 0;
+    return lo | 0;
   }
 
   read(i: Insn, kind: number, n: number): number {
@@ -92,6 +119,9 @@ export abstract class Core extends Memory {
         return this.r32[n]!;
       case K_M64:
         return this.load64(i.seg, this.ea(i));
+      case K_IMM64:
+        this.hi = i.imm2;
+        return i.imm;
       default:
         throw new Error(`operand kind ${kind} of ${i.form.name} cannot be read`);
     }
@@ -123,9 +153,12 @@ export abstract class Core extends Memory {
         this.r32[n] = value;
         this.r32[n + 16] = this.hi;
         break;
-      case K_M64:
-        this.store64(i.seg, this.ea(i), value, this.hi);
+      case K_M64: {
+        // Computing the address uses `hi` too.
+        const hi = this.hi;
+        this.store64(i.seg, this.ea(i), value, hi);
         break;
+      }
       default:
         throw new Error(`operand kind ${kind} of ${i.form.name} cannot be written`);
     }
@@ -151,16 +184,25 @@ export abstract class Core extends Memory {
 
   /** The accumulator as wide as the operand. */
   accumulator(width: number): number {
+    if (width === 8) return this.getReg(0, 8);
     return width === 4 ? this.r32[0]! : width === 2 ? this.r16[0]! : this.r8[0]!;
   }
 
   /** Register n, `width` bytes of it; 1 means its low byte. */
   getReg(n: number, width: number): number {
+    if (width === 8) {
+      this.hi = this.r32[n + 16]!;
+      return this.r32[n]!;
+    }
     return width === 4 ? this.r32[n]! : width === 2 ? this.r16[n * 2]! : this.r8[n * 4]!;
   }
 
+  /** With 8 bytes the high half is taken from `hi`. */
   putReg(n: number, width: number, value: number): void {
-    if (width === 4) {
+    if (width === 8) {
+      this.r32[n] = value;
+      this.r32[n + 16] = this.hi;
+    } else if (width === 4) {
       this.r32[n] = value;
       this.r32[n + 16] = 0;
     } else if (width === 2) this.r16[n * 2] = value;
@@ -195,33 +237,91 @@ export abstract class Core extends Memory {
     return result;
   }
 
+  // The same for 64 bits: halves as operands, the low half of the result returned, the high one in `hi`.
+
+  add64(a: number, ah: number, b: number, bh: number, carry: number): number {
+    const lo = (a + b + carry) | 0;
+    const hi = (ah + bh + (((a & b) | ((a | b) & ~lo)) >>> 31)) | 0;
+    this.fz = lo | hi;
+    this.fs = hi;
+    this.fp = lo;
+    this.fa = a ^ b ^ lo;
+    this.fc = (ah & bh) | ((ah | bh) & ~hi);
+    this.hi = hi;
+    return lo;
+  }
+
+  sub64(a: number, ah: number, b: number, bh: number, borrow: number): number {
+    const lo = (a - b - borrow) | 0;
+    const hi = (ah - bh - (((~a & b) | (~(a ^ b) & lo)) >>> 31)) | 0;
+    this.fz = lo | hi;
+    this.fs = hi;
+    this.fp = lo;
+    this.fa = a ^ b ^ lo;
+    this.fc = (~ah & bh) | (~(ah ^ bh) & hi);
+    this.hi = hi;
+    return lo;
+  }
+
+  logic64(lo: number, hi: number): number {
+    this.fz = lo | hi;
+    this.fs = hi;
+    this.fp = lo;
+    this.fa = 0;
+    this.fc = 0;
+    this.hi = hi;
+    return lo;
+  }
+
+  /** Adds a small signed number to register n, 64 bits. */
+  addWide(n: number, value: number): void {
+    const r = this.r32;
+    const sum = (r[n]! >>> 0) + value;
+    r[n] = sum;
+    if (sum < 0) r[n + 16]!--;
+    else if (sum > 0xffff_ffff) r[n + 16]!++;
+  }
+
   // Stack.
 
   get sp(): number {
+    if (this.long) return this.wide(RSP);
     return (this.r32[RSP]! & this.stackMask) >>> 0;
   }
 
   setSp(value: number): void {
-    if (this.stackMask === -1) this.r32[RSP] = value;
+    if (this.long) this.setWide(RSP, value);
+    else if (this.stackMask === -1) this.r32[RSP] = value;
     else this.r16[RSP * 2] = value;
   }
 
   /** Where a push `size` bytes below `sp` lands. */
   below(sp: number, size: number): number {
+    if (this.long) return sp - size;
     return ((sp - size) & this.stackMask) >>> 0;
   }
 
+  /** With 8 bytes the high half is taken from `hi`. */
   push(value: number, width: number): void {
+    const { hi } = this;
     const sp = this.below(this.sp, width);
-    if (width === 4) this.store32(SS, sp, value);
-    else this.store16(SS, sp, value);
+    this.storeStack(sp, width, value, hi);
     this.setSp(sp);
+  }
+
+  storeStack(at: number, width: number, value: number, hi: number): void {
+    if (width === 8) this.store64(SS, at, value, hi);
+    else if (width === 4) this.store32(SS, at, value);
+    else this.store16(SS, at, value);
+  }
+
+  loadStack(at: number, width: number): number {
+    return width === 8 ? this.load64(SS, at) : width === 4 ? this.load32(SS, at) : this.load16(SS, at);
   }
 
   /** What a pop reads `depth` bytes above the top; the pointer does not move. */
   top(depth: number, width: number): number {
-    const at = ((this.sp + depth) & this.stackMask) >>> 0;
-    return width === 4 ? this.load32(SS, at) : this.load16(SS, at);
+    return this.loadStack(this.long ? this.sp + depth : ((this.sp + depth) & this.stackMask) >>> 0, width);
   }
 
   drop(size: number): void {
@@ -232,13 +332,36 @@ export abstract class Core extends Memory {
 
   /** Where a near branch of this operand size to `target` goes; #GP(0) beyond the code segment. */
   near(target: number, osize: number): number {
-    const offset = osize === 2 ? target & 0xffff : target >>> 0;
-    if (offset > this.codeTop) throw new Fault(GP, 0);
+    const offset = osize === 2 ? target & 0xffff : osize === 4 ? target >>> 0 : target;
+    if (offset > this.codeTop || offset < CANONICAL_LOW) throw new Fault(GP, 0);
     return offset;
   }
 
   jump(target: number, osize: number): void {
-    this.r32[IP] = this.near(target, osize);
+    this.setIp(this.near(target, osize));
+  }
+
+  /** RIP, of a checked offset. Outside 64-bit mode the high half is nobody's business. */
+  setIp(offset: number): void {
+    this.r32[IP] = offset;
+    if (this.long) this.r32[IP_HI] = Math.floor(offset / 0x1_0000_0000);
+  }
+
+  /** RIP, behind the instruction being executed. */
+  get ip(): number {
+    return this.long ? this.wide(IP) : this.r32[IP]!;
+  }
+
+  /** A near branch in 64-bit mode, `by` bytes from the next instruction. */
+  jumpLong(by: number): void {
+    const r = this.r32;
+    const sum = (r[IP]! >>> 0) + by;
+    if (sum < 0 || sum > 0xffff_ffff) {
+      const hi = r[IP_HI]! + (sum < 0 ? -1 : 1);
+      if (hi < -0x8000 || hi > 0x7fff) throw new Fault(GP, 0);
+      r[IP_HI] = hi;
+    }
+    r[IP] = sum;
   }
 
   /** Leaves the block: something it was decoded under has changed. */
@@ -251,8 +374,9 @@ export abstract class Core extends Memory {
     if (this.cpl !== 0) throw new Fault(GP, 0);
   }
 
-  /** The code segment's default operand and address size in bytes. */
+  /** The code segment's default operand and address size in bytes; 8: 64-bit mode. */
   get codeSize(): number {
+    if (this.long) return 8;
     return this.segments[CS]!.db ? 4 : 2;
   }
 }

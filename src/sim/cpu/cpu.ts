@@ -31,7 +31,8 @@ import { Decoder } from './decode.ts';
 import type { Insn } from './insn.ts';
 import { deliver, type Event, TRIPLE_FAULT } from './interrupts.ts';
 import { ABANDON, DB, Fault, GP, type PhysicalPage, STOP_BLOCK, STOP_EXIT, UD } from './memory.ts';
-import { CR0_PG, CS, IF, IP, RDX, RF, RSP, TF, VM } from './state.ts';
+import { FETCH } from './paging.ts';
+import { CANONICAL_LOW, CANONICAL_TOP, CS, IF, IP, IP_HI, RDX, RF, RSP, TF, VM } from './state.ts';
 
 /** The most one call of `run` executes. */
 const MAX_FUEL = 2 ** 30;
@@ -54,6 +55,7 @@ export class Cpu extends Core {
   private readonly codePages = new Map<number, CodePage>();
   /** The page last executed from: its linear number and its blocks. */
   private codeLinear = -1;
+  private codeHigh = 0;
   private codePage: CodePage | null = null;
   private codeBlocks: (Block | undefined)[] = [];
   /** The instruction being executed; while it waits for data from outside, the one that will be finished, whatever its bytes are by then. */
@@ -206,32 +208,23 @@ export class Cpu extends Core {
     this.codeLinear = -1;
     this.outcome = null;
     this.stop = 0;
-    if (this.generation !== this.bus.generation) {
-      this.generation = this.bus.generation;
-      this.forgetPages();
-    }
+    this.sync();
     // Data obtained from outside is used even if the address has become RAM meanwhile: nothing may bypass the replay.
     if (this.replay.length > 0) this.flushTlb();
-  }
-
-  private forgetPages(): void {
-    this.pages.clear();
-    this.codePages.clear();
-    this.codeLinear = -1;
-    this.flushTlb();
   }
 
   private finishSkip(): void {
     const skip = this.skip;
     this.skip = null;
-    if (!skip || ((this.r32[IP]! + this.segBase[CS]!) | 0) !== skip.linear) return;
-    this.r32[IP] = this.r32[IP]! + skip.length;
+    this.ip0 = this.r32[IP]!;
+    this.ip0High = this.r32[IP_HI]!;
+    if (!skip || this.linear0 !== skip.linear) return;
+    this.pass(skip.length);
     this.shadow = 0;
   }
 
   private unsupported(): string | null {
-    if (this.cr0 & CR0_PG) return 'paging';
-    if (this.longMode) return 'long mode';
+    if (this.paging.levels === 5) return 'five-level paging';
     if (this.fl & VM) return 'virtual-8086 mode';
     return null;
   }
@@ -267,7 +260,7 @@ export class Cpu extends Core {
 
   /** An instruction did not come to its end: restores IP and delivers a fault. Returns the exit that ends the run, if any. */
   private recover(e: unknown): Outcome | null {
-    this.r32[IP] = this.ip0;
+    this.rewind();
     this.stores.length = 0;
     try {
       if (e === ABANDON) {
@@ -289,7 +282,7 @@ export class Cpu extends Core {
     } catch (e2) {
       if (e2 === TRIPLE_FAULT) return this.shutDown();
       if (e2 !== ABANDON) throw e2;
-      this.r32[IP] = this.ip0;
+      this.rewind();
       this.replayed = 0;
       return null;
     }
@@ -306,7 +299,7 @@ export class Cpu extends Core {
   private shutDown(): Outcome {
     const { exception, interrupt, nmi } = this.events;
     exception.injected = exception.pending = interrupt.injected = nmi.injected = false;
-    this.r32[IP] = this.ip0;
+    this.rewind();
     // KVM sets RF as it injects a fault of the guest; where its emulator runs it, the shutdown still shows it.
     if (this.emulated && this.faulted) this.fl |= RF;
     this.faulted = false;
@@ -377,6 +370,7 @@ export class Cpu extends Core {
     }
     if (!this.eventInjected) return false;
     this.ip0 = this.r32[IP]!;
+    this.ip0High = this.r32[IP_HI]!;
     let event: Event;
     if (this.excepted) {
       event = {
@@ -403,17 +397,21 @@ export class Cpu extends Core {
     const r = this.r32;
     const start = r[IP]!;
     this.ip0 = start;
+    this.ip0High = r[IP_HI]!;
     if (this.replay.length > 0 && this.current !== null) {
       this.executeOne(this.current);
       return;
     }
-    const linear = (start + this.segBase[CS]!) | 0;
-    if (linear >>> 12 !== this.codeLinear) this.enterPage(linear);
+    const { long } = this;
+    if (this.paging.smap) this.selectTlb();
+    const linear = long ? start : (start + this.segBase[CS]!) | 0;
+    if (linear >>> 12 !== this.codeLinear || (long && this.ip0High !== this.codeHigh)) this.enterPage(linear);
     let block = this.codeBlocks[linear & 0xfff];
     if (block === undefined || block.epoch !== this.epoch) block = this.findBlock(linear & 0xfff, block);
-    const insns =
-      block === undefined || (start >>> 0) + block.source.length - 1 > this.codeTop ? this.single(linear) : block.insns;
-    const careful = this.shadow !== 0 || (this.fl & (TF | RF)) !== 0 || this.replay.length > 0;
+    const insns = block === undefined || (start >>> 0) + block.source.length - 1 > this.codeTop ? this.single() : block.insns;
+    // In the page below 4 GiB, and each multiple of it, RIP may carry into its high half.
+    const careful =
+      this.shadow !== 0 || (this.fl & (TF | RF)) !== 0 || this.replay.length > 0 || (long && start >>> 12 === 0xfffff);
     if (careful) {
       this.executeOne(insns[0]!);
       return;
@@ -439,7 +437,7 @@ export class Cpu extends Core {
     const shadow = this.shadow;
     const stepping = (this.fl & TF) !== 0;
     this.current = insn;
-    this.r32[IP] = this.ip0 + insn.length;
+    this.pass(insn.length);
     this.keepRf = false;
     insn.exec(this, insn);
     if (!this.keepRf) this.fl &= ~RF;
@@ -457,17 +455,27 @@ export class Cpu extends Core {
       this.dr[6] = this.dr[6]! | 0x4000n;
       if (this.emulated) this.queued({ vector: DB, errorCode: -1 });
       this.ip0 = this.r32[IP]!;
+      this.ip0High = this.r32[IP_HI]!;
       this.deliver({ vector: DB, errorCode: -1, soft: false, ip: this.ip0 });
     }
     this.stop |= STOP_BLOCK;
   }
 
+  /** Moves RIP from the instruction being executed to the next. */
+  private pass(length: number): void {
+    const next = (this.ip0 + length) | 0;
+    this.r32[IP] = next;
+    if (this.long && next >>> 0 < this.ip0 >>> 0) this.r32[IP_HI] = this.ip0High + 1;
+  }
+
   private get codeMode(): number {
-    return (this.protectedMode ? 2 : 0) + (this.codeSize === 4 ? 1 : 0);
+    return this.long ? 4 : (this.protectedMode ? 2 : 0) + (this.codeSize === 4 ? 1 : 0);
   }
 
   private enterPage(linear: number): void {
-    const number = Math.floor(this.translate(linear, false) / 4096);
+    const whole = this.long ? this.linear0 : linear >>> 0;
+    if (this.long && (whole < CANONICAL_LOW || whole > CANONICAL_TOP)) throw new Fault(GP, 0);
+    const number = Math.floor(this.translate(whole, FETCH) / 4096);
     let code = this.codePages.get(number);
     if (code === undefined) {
       const page = this.physical(number);
@@ -477,6 +485,17 @@ export class Cpu extends Core {
     this.codePage = code;
     this.codeBlocks = code.view === null ? [] : code.table(this.codeMode);
     this.codeLinear = linear >>> 12;
+    this.codeHigh = this.ip0High;
+  }
+
+  override forgetPages(): void {
+    super.forgetPages();
+    this.codePages.clear();
+  }
+
+  override flushTlb(): void {
+    super.flushTlb();
+    this.codeLinear = -1;
   }
 
   override endBlock(): void {
@@ -507,7 +526,7 @@ export class Cpu extends Core {
     this.codeBlocks[offset] = block;
     code.cover(offset, at - offset);
     // The page may be in the write TLB; from now on stores to it must be seen.
-    this.tlbWrite.fill(-1);
+    this.flushWrites();
     return block;
   }
 
@@ -518,13 +537,13 @@ export class Cpu extends Core {
   }
 
   /** Decodes one instruction byte by byte: across a page, near the code limit, or one that cannot be executed. */
-  private single(linear: number): Insn[] {
+  private single(): Insn[] {
     const bytes: number[] = [];
-    const start = this.ip0 >>> 0;
+    const start = this.long ? this.linear0 : this.ip0 >>> 0;
     for (;;) {
       const offset = start + bytes.length;
       if (bytes.length >= 15 || offset > this.codeTop) throw new Fault(GP, 0);
-      const gpa = this.translate((linear + bytes.length) | 0, false);
+      const gpa = this.translate(this.after(this.linear0, bytes.length), FETCH);
       const view = this.fetchable(this.physical(Math.floor(gpa / 4096)));
       if (view === null) {
         this.outcome = { kind: 'internalError', suberror: 1, insnBytes: Uint8Array.from(bytes) };

@@ -1,6 +1,6 @@
 /** From instruction bytes to an `Insn`, by the table. */
-import { Insn, K_IMM, K_M8, K_NONE, K_R8, K_SPECIAL } from './insn.ts';
-import { DS, NONE, RBP, RSP, SS } from './state.ts';
+import { Insn, K_IMM, K_IMM64, K_M8, K_NONE, K_R8, K_SPECIAL } from './insn.ts';
+import { DS, FS, GS, IP, NONE, RBP, RSP, SS } from './state.ts';
 import { MAPS, type Opcode, UNDEFINED, variant } from './table.ts';
 
 /** Why there is no instruction: more bytes are needed than the window has, or more than 15. */
@@ -12,6 +12,10 @@ const SEGMENT_NAMES = ['ES', 'CS', 'SS', 'DS', 'FS', 'GS'];
 const BASE16 = [3, 3, 5, 5, 6, 7, 5, 3];
 const INDEX16 = [6, 7, 6, 7, NONE, NONE, NONE, NONE];
 
+const hex = (byte: number): string => byte.toString(16).padStart(2, '0');
+/** Position of a width of 1, 2, 4, 8 bytes among the operand kinds. */
+const sizeIndex = (width: number): number => (width === 1 ? 0 : width === 2 ? 1 : width === 8 ? 3 : 2);
+
 class NeedMore extends Error {}
 const NEED_MORE = new NeedMore('decode: window exhausted');
 
@@ -22,10 +26,13 @@ export class Decoder {
   private modrm = -1;
   /** The operand's memory address has been decoded. */
   private addressed = false;
+  /** Decoding for 64-bit mode, and the REX prefix; 0: none. */
+  private long = false;
+  private rex = 0;
 
   /**
    * Decodes the instruction at `bytes[start]`, looking no further than `end`. `size` is the code segment's default operand and
-   * address size in bytes; `real` whether instructions for protected mode only are undefined.
+   * address size in bytes, 8 in 64-bit mode; `real` whether instructions for protected mode only are undefined.
    */
   decode(bytes: Uint8Array, start: number, end: number, size: number, real: boolean): Insn | DecodeFailure {
     this.bytes = bytes;
@@ -33,6 +40,8 @@ export class Decoder {
     this.end = Math.min(end, start + 15);
     this.modrm = -1;
     this.addressed = false;
+    this.long = size === 8;
+    this.rex = 0;
     try {
       return this.instruction(start, size, real);
     } catch (e) {
@@ -42,7 +51,8 @@ export class Decoder {
   }
 
   private instruction(start: number, size: number, real: boolean): Insn | DecodeFailure {
-    let osize = size;
+    const { long } = this;
+    let osize = long ? 4 : size;
     let asize = size;
     let rep = 0;
     let lock = false;
@@ -50,23 +60,36 @@ export class Decoder {
     let segment = -1;
     let byte = this.u8();
     for (;;) {
-      const override = SEGMENT_PREFIX[byte];
-      if (override !== undefined) segment = override;
-      else if (byte === 0x66) {
-        osize = size === 2 ? 4 : 2;
-        has66 = true;
-      } else if (byte === 0x67) asize = size === 2 ? 4 : 2;
-      else if (byte === 0xf2 || byte === 0xf3) rep = byte;
-      else if (byte === 0xf0) lock = true;
-      else break;
+      // A REX prefix counts only right before the opcode.
+      if (long && byte >> 4 === 4) this.rex = byte;
+      else {
+        const override = SEGMENT_PREFIX[byte];
+        if (override !== undefined) {
+          if (!long || override === FS || override === GS) segment = override;
+        } else if (byte === 0x66) {
+          osize = size === 2 ? 4 : 2;
+          has66 = true;
+        } else if (byte === 0x67) asize = long ? 4 : size === 2 ? 4 : 2;
+        else if (byte === 0xf2 || byte === 0xf3) rep = byte;
+        else if (byte === 0xf0) lock = true;
+        else break;
+        this.rex = 0;
+      }
       byte = this.u8();
     }
+    const { rex } = this;
+    if (rex & 8) osize = 8;
     let map = MAPS.one;
-    let name = byte.toString(16).padStart(2, '0');
+    let name = hex(byte);
     if (byte === 0x0f) {
       map = MAPS.two;
       byte = this.u8();
-      name = `0f ${byte.toString(16).padStart(2, '0')}`;
+      name = `0f ${hex(byte)}`;
+      if (byte === 0x38) {
+        map = MAPS.three;
+        byte = this.u8();
+        name += ` ${hex(byte)}`;
+      }
     }
     const opcode: Opcode = map[byte]!;
     const prefix = rep === 0xf2 ? 3 : rep === 0xf3 ? 2 : has66 ? 1 : 0;
@@ -78,14 +101,24 @@ export class Decoder {
       isRegister = this.modrm >> 6 === 3;
       name += ` /${reg}`;
     }
-    let form = opcode.variants[variant(prefix, reg, isRegister)];
+    let form = opcode[long ? 'long' : 'variants'][variant(prefix, reg, isRegister)];
+    const exact = opcode.exact?.get(this.modrm);
+    if (exact !== undefined) {
+      name += ` (${hex(this.modrm)})`;
+      form = exact[long ? 'long' : 'legacy'];
+    }
+    // 90 is XCHG rAX,rAX, which does nothing; with another register it does.
+    if (map === MAPS.one && byte === 0x90 && rex & 1) form = map[0x91]!.long[variant(prefix, 0, false)];
     // Behind C4, C5 and 62 with a register form lie VEX and EVEX, which real mode does not have.
     if (form === undefined && real && (name.startsWith('c4') || name.startsWith('c5') || name.startsWith('62'))) form = UNDEFINED;
     if (form === undefined) return { notModelled: `instruction ${name}` };
     if (form.protectedOnly && real) form = UNDEFINED;
-    if (form.exec === undefined) return { notModelled: `instruction ${form.name}` };
+    if (long && form.sized !== '') osize = form.sized === 'near' || !has66 ? 8 : 2;
+    const wide = osize === 8 && form.scales;
+    const exec = wide ? form.exec64 : form.exec;
+    if (exec === undefined) return { notModelled: `instruction ${form.name}${wide ? ' with a 64-bit operand' : ''}` };
 
-    const insn = new Insn(form, form.exec);
+    const insn = new Insn(form, exec);
     insn.osize = osize;
     insn.asize = asize;
     insn.mask = asize === 2 ? 0xffff : -1;
@@ -95,7 +128,7 @@ export class Decoder {
     // OUT names its port first; its width is that of the accumulator.
     const [first, second] = form.operands;
     insn.width = this.widthOf(second !== undefined && (first === 'DX' || first === 'Ib') ? second : first, osize);
-    insn.shift = 32 - 8 * insn.width;
+    insn.shift = insn.width === 8 ? 0 : 32 - 8 * insn.width;
     insn.seg = DS;
     form.operands.forEach((operand, k) => {
       this.operand(insn, operand, k, byte);
@@ -114,9 +147,14 @@ export class Decoder {
   private widthOf(operand: string | undefined, osize: number): number {
     if (operand === undefined) return osize;
     if (operand === 'AL' || operand === 'CL') return 1;
-    // INS, OUTS, IN and OUT have no 64-bit form: d is 2 or 4 there.
     const size = operand[operand.length - 1];
-    return size === 'b' ? 1 : size === 'w' ? 2 : operand === 'Rd' || operand === 'Cd' || operand === 'Dd' ? 4 : osize;
+    if (size === 'b' || size === 'w') return size === 'b' ? 1 : 2;
+    if (operand === 'Rd' || operand === 'Cd' || operand === 'Dd') return this.long ? 8 : 4;
+    if (size === 'q') return 8;
+    if (size === 'l') return 4;
+    if (size === 'y') return osize === 2 ? 4 : osize;
+    // INS, OUTS, IN and OUT have no 64-bit form: d is 2 or 4 there.
+    return operand === 'eAX' || operand === '~d' ? Math.min(osize, 4) : osize;
   }
 
   private operand(insn: Insn, code: string, position: number, byte: number): void {
@@ -124,43 +162,52 @@ export class Decoder {
     let n = 0;
     const width = this.widthOf(code, insn.osize);
     const register = (r: number): void => {
-      kind = width === 1 ? K_R8 : width === 2 ? K_R8 + 1 : K_R8 + 2;
-      n = width === 1 ? (r & 3) * 4 + (r >> 2) : width === 2 ? r * 2 : r;
+      kind = K_R8 + sizeIndex(width);
+      // With a REX prefix there is no AH, CH, DH, BH.
+      n = width === 1 ? (this.rex ? r * 4 : (r & 3) * 4 + (r >> 2)) : width === 2 ? r * 2 : r;
     };
     const memory = (w: number): void => {
       this.address(insn);
-      kind = K_M8 + (w === 1 ? 0 : w === 2 ? 1 : 2);
+      kind = K_M8 + sizeIndex(w);
     };
+    const { rex } = this;
+    const regBit = (rex & 4) << 1;
+    const rmBit = (rex & 1) << 3;
     switch (code[0]) {
       case 'E':
         if (code === 'ES') {
           kind = K_SPECIAL;
           n = 0;
-        } else if (this.modrm >> 6 === 3) register(this.modrm & 7);
+        } else if (this.modrm >> 6 === 3) register((this.modrm & 7) | rmBit);
         else memory(code === 'Es' ? 2 : width);
         break;
       case 'M':
         memory(width);
         break;
       case 'R':
-        register(this.modrm & 7);
+        register((this.modrm & 7) | rmBit);
         break;
       case 'G':
         if (code === 'GS') {
           kind = K_SPECIAL;
           n = 5;
-        } else register((this.modrm >> 3) & 7);
+        } else register(((this.modrm >> 3) & 7) | regBit);
         break;
       case 'Z':
-        register(byte & 7);
+        register((byte & 7) | rmBit);
         break;
       case 'O':
         insn.disp = insn.asize === 2 ? this.u16() : this.s32();
-        kind = K_M8 + (width === 1 ? 0 : width === 2 ? 1 : 2);
+        insn.dispHigh = insn.asize === 8 ? this.s32() : 0;
+        kind = K_M8 + sizeIndex(width);
         break;
       case 'I':
         kind = K_IMM;
         this.immediate(insn, code, position);
+        if (insn.osize === 8 && (code === 'Is' || code === 'Iz' || code === 'Iv')) {
+          kind = K_IMM64;
+          insn.imm2 = code === 'Iv' ? this.s32() : insn.imm >> 31;
+        }
         break;
       case 'J':
         kind = K_IMM;
@@ -185,7 +232,8 @@ export class Decoder {
           n = 4;
         } else if (code !== 'DX') {
           kind = K_SPECIAL;
-          n = code.length === 2 && SEGMENT_NAMES.includes(code) ? SEGMENT_NAMES.indexOf(code) : (this.modrm >> 3) & 7;
+          n = SEGMENT_NAMES.indexOf(code);
+          if (n < 0) n = ((this.modrm >> 3) & 7) | (code[0] === 'S' ? 0 : regBit);
         }
     }
     if (position === 0) {
@@ -221,19 +269,21 @@ export class Decoder {
         insn.disp = mod === 0 ? 0 : mod === 1 ? this.s8() : this.u16();
       }
     } else {
-      let base = rm;
+      let base = rm | ((this.rex & 1) << 3);
       if (rm === 4) {
         const sib = this.u8();
-        base = sib & 7;
-        insn.index = (sib >> 3) & 7;
+        base = (sib & 7) | ((this.rex & 1) << 3);
+        insn.index = ((sib >> 3) & 7) | ((this.rex & 2) << 2);
         insn.scale = sib >> 6;
         if (insn.index === 4) insn.index = NONE;
       }
-      if (base === 5 && mod === 0) {
+      if ((base & 7) === 5 && mod === 0) {
         insn.disp = this.s32();
-        base = NONE;
+        // Without SIB the displacement is one from the next instruction, which RIP is at while this one executes.
+        base = this.long && rm !== 4 ? IP : NONE;
       } else insn.disp = mod === 0 ? 0 : mod === 1 ? this.s8() : this.s32();
       insn.base = base;
+      insn.dispHigh = insn.disp >> 31;
     }
     insn.seg = insn.base === RBP || (insn.base === RSP && insn.asize !== 2) ? SS : DS;
   }

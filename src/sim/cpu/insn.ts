@@ -14,6 +14,8 @@ export const K_M64 = 8;
 export const K_IMM = 9;
 /** Segment, control, debug register: the number is in the operand. */
 export const K_SPECIAL = 10;
+/** 64-bit immediate: low half in `imm`, high half in `imm2`. */
+export const K_IMM64 = 11;
 
 export type Exec = (c: Core, i: Insn) => void;
 
@@ -24,7 +26,12 @@ export interface Form {
   readonly operands: readonly string[];
   /** undefined: a real instruction that is not modelled. */
   readonly exec: Exec | undefined;
+  /** Semantics with a 64-bit operand size. */
   readonly exec64: Exec | undefined;
+  /** An operand follows the operand size: REX.W selects `exec64`. */
+  readonly scales: boolean;
+  /** The operand size in 64-bit mode is 64 bits without REX.W: always ('near' branches), or unless a 66 prefix makes it 16 ('stack'). */
+  readonly sized: 'near' | 'stack' | '';
   /** LOCK is legal with a memory destination. */
   readonly lock: boolean;
   /** Ends a block: may change IP, mode, code or the interrupt flag. */
@@ -41,7 +48,7 @@ export class Insn {
   exec: Exec;
   form: Form;
   length = 0;
-  /** Operand width in bytes, and 32 − 8 × width for widths up to 4. */
+  /** Operand width in bytes, and 32 − 8 × width for widths up to 4 (0 for 8). */
   width = 4;
   shift = 0;
   /** Operand-size and address-size attributes in bytes. */
@@ -54,11 +61,12 @@ export class Insn {
   bn = 0;
   imm = 0;
   imm2 = 0;
-  /** Memory operand: (disp + r32[base] + (r32[index] << scale)) & mask in segment seg. */
+  /** Memory operand: (disp + r32[base] + (r32[index] << scale)) & mask in segment seg; 64-bit addressing has no mask. */
   base = 0;
   index = 0;
   scale = 0;
   disp = 0;
+  dispHigh = 0;
   mask = -1;
   seg = 0;
   /** Low bits of the opcode: condition code of Jcc and such. */

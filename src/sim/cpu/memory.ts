@@ -1,13 +1,34 @@
 /**
  * How an instruction reaches memory: segment check, linear address, physical page, RAM or MMIO.
  *
+ * `load8 … load64`, `store8 … store64` take a segment register and an offset, in every mode; 64-bit mode ignores all of the segment but the
+ * bases of FS and GS, and checks that the address is canonical. `linear16 … linear64` and `linearStore8 … 64` take a linear address: they
+ * are the processor's own accesses to descriptor tables and the TSS, privileged whatever CPL is. Addresses are numbers as state.ts says; a
+ * 64-bit value is its low half, with the high half in `hi`.
+ *
  * Instructions are restartable: one that needs data from outside (MMIO read, IN) is abandoned before it has changed a register, and
  * executed again from the start when the data is there; what it had already obtained is replayed in order. Stores to MMIO are
  * queued and become exits after the instruction is done. Stores to RAM go through at once: repeating them stores the same again.
  * So every instruction reads all it needs and makes every check that can fault before it changes a register or a flag.
  */
-import type { CpuBus, Outcome } from './bus.ts';
-import { CS, SS, State } from './state.ts';
+import type { CpuBus, CpuOptions, Outcome } from './bus.ts';
+import {
+  FETCH,
+  failed,
+  legalPdpte,
+  NO_PAGING,
+  type PagingMode,
+  PEEK,
+  pagingKey,
+  pagingMode,
+  READ,
+  SYSTEM,
+  USER,
+  WRITE,
+  walk,
+} from './paging.ts';
+import { AC, CANONICAL_LOW, CANONICAL_TOP, CS, SS, State } from './state.ts';
+import { TLB_SIZE, Tlb } from './tlb.ts';
 
 /** An exception on its way to the guest. `errorCode` −1: this one has none. */
 export class Fault {
@@ -32,6 +53,7 @@ export const TS = 10;
 export const NP = 11;
 export const STACK = 12;
 export const GP = 13;
+export const PAGE_FAULT = 14;
 
 /** Reasons to leave the current block after this instruction: an exit is ready; code or mode changed; a REP stands still. */
 export const STOP_EXIT = 1;
@@ -52,22 +74,37 @@ export interface PhysicalPage {
   code: Uint8Array | null;
 }
 
-const TLB_SIZE = 1024;
-const NO_VIEW = new DataView(new ArrayBuffer(8));
-
 export abstract class Memory extends State {
   readonly bus: CpuBus;
+  /** Guest code goes through KVM's instruction emulator (see CpuOptions). */
+  readonly emulated: boolean;
+  /** PAE paging goes by the PDPTRs as they were loaded; otherwise it reads them from memory again, as AMD's processors under KVM do. */
+  readonly cachesPdptrs: boolean;
+  /** Fast system calls are Intel's. */
+  readonly intel: boolean;
+  readonly pdptrs: bigint[] = [0n, 0n, 0n, 0n];
   generation = -1;
   stop = 0;
-  /** Offset of the instruction being executed; `r32[IP]` is already behind it. */
+  /** Offset of the instruction being executed, low and high half; RIP is already behind it. */
   ip0 = 0;
+  ip0High = 0;
   outcome: Outcome | null = null;
-  /** High half of the last 64-bit value read. */
+  /** High half of the last 64-bit value read, or to be written. */
   hi = 0;
 
-  readonly tlbRead: Int32Array = new Int32Array(TLB_SIZE).fill(-1);
-  readonly tlbWrite: Int32Array = new Int32Array(TLB_SIZE).fill(-1);
-  readonly tlbView: DataView[] = Array.from({ length: TLB_SIZE }, () => NO_VIEW);
+  paging: PagingMode = NO_PAGING;
+  private pagingKey = '';
+  /** Bits of a guest-physical address, by CPUID. */
+  addressBits = 36;
+  /** Translations for supervisor, user, and supervisor kept from user pages by SMAP. */
+  private readonly tlbs = [new Tlb(), new Tlb(), new Tlb()] as const;
+  private tlb: Tlb = this.tlbs[0];
+  private tlbRead: Int32Array = this.tlb.read;
+  private tlbWrite: Int32Array = this.tlb.write;
+  private longRead: Float64Array = this.tlb.longRead;
+  private longWrite: Float64Array = this.tlb.longWrite;
+  private tlbView: DataView[] = this.tlb.view;
+  private tlbIndex = 0;
   readonly pages: Map<number, PhysicalPage> = new Map();
   private readonly scratch = new DataView(new ArrayBuffer(16));
 
@@ -82,9 +119,13 @@ export abstract class Memory extends State {
   /** Hardware delivers an event: what it needs for that has to be RAM. */
   vectoring = false;
 
-  constructor(bus: CpuBus) {
+  constructor(bus: CpuBus, { emulated = true, cachesPdptrs = false, intel = false }: CpuOptions) {
     super();
     this.bus = bus;
+    this.emulated = emulated;
+    this.cachesPdptrs = cachesPdptrs;
+    this.intel = intel;
+    this.refresh();
   }
 
   abstract invalidateCode(page: PhysicalPage): void;
@@ -96,9 +137,97 @@ export abstract class Memory extends State {
     return ABANDON;
   }
 
+  // Paging.
+
+  override refresh(): void {
+    super.refresh();
+    // The base class refreshes while it is made.
+    if (this.tlbs === undefined) return;
+    const key = pagingKey(this);
+    if (key === this.pagingKey) return;
+    this.pagingKey = key;
+    this.flushTlb();
+  }
+
+  override refreshSegment(n: number): void {
+    super.refreshSegment(n);
+    if (n === SS && this.tlbs !== undefined) this.selectTlb();
+  }
+
+  /** Forgets what the bus has said if it may say something else now. */
+  sync(): void {
+    if (this.generation === this.bus.generation) return;
+    this.generation = this.bus.generation;
+    this.forgetPages();
+  }
+
+  /** Drops all physical pages and what was decoded from them. */
+  forgetPages(): void {
+    this.pages.clear();
+    this.flushTlb();
+  }
+
+  /** Forgets all translations, and what the control registers and CPUID say of them. */
   flushTlb(): void {
-    this.tlbRead.fill(-1);
-    this.tlbWrite.fill(-1);
+    for (const tlb of this.tlbs) tlb.flush();
+    // The bus has nothing to say before the guest is entered, or looked at, for the first time.
+    if (this.generation !== -1) this.addressBits = this.bus.cpuid(0x80000008, 0).eax & 0xff || 36;
+    this.paging = pagingMode(this);
+    this.selectTlb();
+  }
+
+  /** Stores pass the slow way again: a page has become one that must see them. */
+  flushWrites(): void {
+    for (const tlb of this.tlbs) tlb.flushWrites();
+  }
+
+  /** To be called after CPL, or under SMAP RFLAGS.AC, has changed. Loading SS does it. */
+  selectTlb(): void {
+    const index = this.cpl === 3 ? 1 : this.paging.smap && !(this.fl & AC) ? 2 : 0;
+    if (index === this.tlbIndex) return;
+    this.tlbIndex = index;
+    this.tlb = this.tlbs[index as 0 | 1 | 2];
+    this.tlbRead = this.tlb.read;
+    this.tlbWrite = this.tlb.write;
+    this.longRead = this.tlb.longRead;
+    this.longWrite = this.tlb.longWrite;
+    this.tlbView = this.tlb.view;
+  }
+
+  /** Guest-physical address of a linear one for an access (READ, WRITE, FETCH, SYSTEM); raises the page fault there may be. */
+  translate(linear: number, access: number): number {
+    if (this.paging.levels === 0) return linear >>> 0;
+    const user = this.cpl === 3 && !(access & SYSTEM) ? USER : 0;
+    const gpa = walk(this, linear, access | user);
+    if (gpa >= 0) return gpa;
+    this.cr2 = BigInt.asUintN(64, BigInt(linear));
+    const fetch = access & FETCH && (this.paging.nx || this.paging.smep) ? FETCH : 0;
+    throw new Fault(PAGE_FAULT, failed.code | (access & WRITE) | user | fetch);
+  }
+
+  /**
+   * Guest-physical address of a linear one, signed as in 64-bit mode, as the page tables have it now; −1: none, or it may not be accessed so.
+   * Nothing is marked as accessed. KVM_TRANSLATE asks as supervisor (`user` false) for a read.
+   */
+  lookUp(linear: number, access: number = READ, user = false): number {
+    this.sync();
+    if (this.paging.levels === 0) return linear >>> 0;
+    if (this.paging.levels >= 4 && (linear < CANONICAL_LOW || linear > CANONICAL_TOP)) return -1;
+    return walk(this, this.longMode ? linear : linear >>> 0, access | PEEK | (user ? USER : 0));
+  }
+
+  /** PAE paging loads its four top entries at writes of CR0, CR3 and CR4: false, and nothing taken, if one is illegal or has no RAM. */
+  loadPdptrs(): boolean {
+    this.sync();
+    const table = Number(this.cr3 & 0xffff_ffe0n);
+    const view = this.physical(Math.floor(table / 4096)).read;
+    if (view === null) return false;
+    const entries = [0, 1, 2, 3].map((n) => view.getBigUint64((table & 0xfff) + n * 8, true));
+    if (!entries.every((entry) => legalPdpte(this, entry))) return false;
+    entries.forEach((entry, n) => {
+      this.pdptrs[n] = entry;
+    });
+    return true;
   }
 
   physical(number: number): PhysicalPage {
@@ -129,69 +258,112 @@ export abstract class Memory extends State {
     return page.write;
   }
 
-  /** Guest-physical address of a linear one. Without paging they are the same. */
-  translate(linear: number, _write: boolean): number {
-    return linear >>> 0;
-  }
-
   segmentFault(segment: number): Fault {
     return new Fault(segment === SS ? STACK : GP, 0);
   }
 
-  // Loads. `offset` is unsigned; results are unsigned for 8 and 16 bits, signed for 32.
+  // Loads. Results are unsigned for 8 and 16 bits, signed for 32.
 
   load8(segment: number, offset: number): number {
+    if (this.long) return this.longLoad8(segment, offset);
     if (offset < this.segLow[segment]! || offset > this.segReadTop[segment]!) throw this.segmentFault(segment);
     const linear = (offset + this.segBase[segment]!) | 0;
     const slot = (linear >>> 12) & (TLB_SIZE - 1);
     if (this.tlbRead[slot] === linear >>> 12) return this.tlbView[slot]!.getUint8(linear & 0xfff);
-    return this.loadSlow(linear, 1) & 0xff;
+    return this.loadSlow(linear >>> 0, 1, READ) & 0xff;
   }
 
   load16(segment: number, offset: number): number {
+    if (this.long) return this.longLoad16(segment, offset);
     if (offset < this.segLow[segment]! || offset + 1 > this.segReadTop[segment]!) throw this.segmentFault(segment);
-    return this.linear16((offset + this.segBase[segment]!) | 0);
-  }
-
-  load32(segment: number, offset: number): number {
-    if (offset < this.segLow[segment]! || offset + 3 > this.segReadTop[segment]!) throw this.segmentFault(segment);
-    return this.linear32((offset + this.segBase[segment]!) | 0);
-  }
-
-  /** Returns the low half; the high one is in `hi`. */
-  load64(segment: number, offset: number): number {
-    if (offset < this.segLow[segment]! || offset + 7 > this.segReadTop[segment]!) throw this.segmentFault(segment);
-    return this.loadSlow((offset + this.segBase[segment]!) | 0, 8);
-  }
-
-  linear16(linear: number): number {
+    const linear = (offset + this.segBase[segment]!) | 0;
     const slot = (linear >>> 12) & (TLB_SIZE - 1);
     if (this.tlbRead[slot] === linear >>> 12 && (linear & 0xfff) <= 0xffe) {
       return this.tlbView[slot]!.getUint16(linear & 0xfff, true);
     }
-    return this.loadSlow(linear, 2) & 0xffff;
+    return this.loadSlow(linear >>> 0, 2, READ) & 0xffff;
   }
 
-  linear32(linear: number): number {
+  load32(segment: number, offset: number): number {
+    if (this.long) return this.longLoad32(segment, offset);
+    if (offset < this.segLow[segment]! || offset + 3 > this.segReadTop[segment]!) throw this.segmentFault(segment);
+    const linear = (offset + this.segBase[segment]!) | 0;
     const slot = (linear >>> 12) & (TLB_SIZE - 1);
     if (this.tlbRead[slot] === linear >>> 12 && (linear & 0xfff) <= 0xffc) {
       return this.tlbView[slot]!.getInt32(linear & 0xfff, true);
     }
-    return this.loadSlow(linear, 4);
+    return this.loadSlow(linear >>> 0, 4, READ);
   }
 
-  private loadSlow(linear: number, size: number): number {
+  /** Returns the low half; the high one is in `hi`. */
+  load64(segment: number, offset: number): number {
+    if (this.long) return this.longLoad64(segment, offset);
+    if (offset < this.segLow[segment]! || offset + 7 > this.segReadTop[segment]!) throw this.segmentFault(segment);
+    return this.loadSlow((offset + this.segBase[segment]!) >>> 0, 8, READ);
+  }
+
+  /** The linear address in 64-bit mode, of which `last` bytes follow. */
+  private longLinear(segment: number, offset: number, last: number): number {
+    const linear = offset + this.longBase[segment]!;
+    if (linear < CANONICAL_LOW || linear + last > CANONICAL_TOP) throw this.segmentFault(segment);
+    return linear;
+  }
+
+  private longLoad8(segment: number, offset: number): number {
+    const linear = this.longLinear(segment, offset, 0);
+    const at = linear & 0xfff;
+    const slot = (linear >>> 12) & (TLB_SIZE - 1);
+    if (this.longRead[slot] === linear - at) return this.tlbView[slot]!.getUint8(at);
+    return this.loadSlow(linear, 1, READ) & 0xff;
+  }
+
+  private longLoad16(segment: number, offset: number): number {
+    const linear = this.longLinear(segment, offset, 1);
+    const at = linear & 0xfff;
+    const slot = (linear >>> 12) & (TLB_SIZE - 1);
+    if (this.longRead[slot] === linear - at && at <= 0xffe) return this.tlbView[slot]!.getUint16(at, true);
+    return this.loadSlow(linear, 2, READ) & 0xffff;
+  }
+
+  private longLoad32(segment: number, offset: number): number {
+    const linear = this.longLinear(segment, offset, 3);
+    const at = linear & 0xfff;
+    const slot = (linear >>> 12) & (TLB_SIZE - 1);
+    if (this.longRead[slot] === linear - at && at <= 0xffc) return this.tlbView[slot]!.getInt32(at, true);
+    return this.loadSlow(linear, 4, READ);
+  }
+
+  private longLoad64(segment: number, offset: number): number {
+    const linear = this.longLinear(segment, offset, 7);
+    const at = linear & 0xfff;
+    const slot = (linear >>> 12) & (TLB_SIZE - 1);
+    if (this.longRead[slot] === linear - at && at <= 0xff8) {
+      const view = this.tlbView[slot]!;
+      this.hi = view.getInt32(at + 4, true);
+      return view.getInt32(at, true);
+    }
+    return this.loadSlow(linear, 8, READ);
+  }
+
+  /** The address `by` bytes on; outside 64-bit mode it wraps around. */
+  after(linear: number, by: number): number {
+    if (this.long) return linear + by;
+    return this.longMode && linear + by > 0x1_0000_0000 ? linear + by : (linear + by) >>> 0;
+  }
+
+  private loadSlow(linear: number, size: number, access: number): number {
     const first = Math.min(size, 0x1000 - (linear & 0xfff));
-    const gpa = this.translate(linear, false);
-    const gpa2 = first < size ? this.translate((linear + first) | 0, false) : 0;
+    const gpa = this.translate(linear, access);
+    const next = first < size ? this.after(linear, first) : 0;
+    const gpa2 = first < size ? this.translate(next, access) : 0;
     this.scratch.setBigUint64(0, 0n);
-    this.readPiece(linear, gpa, first, 0);
-    if (first < size) this.readPiece((linear + first) | 0, gpa2, size - first, first);
+    this.readPiece(linear, gpa, first, 0, access);
+    if (first < size) this.readPiece(next, gpa2, size - first, first, access);
     this.hi = this.scratch.getInt32(4, true);
     return this.scratch.getInt32(0, true);
   }
 
-  private readPiece(linear: number, gpa: number, length: number, at: number): void {
+  private readPiece(linear: number, gpa: number, length: number, at: number, access: number): void {
     const key = `mmio ${gpa} ${length}`;
     let data = this.replay.length > this.replayed ? this.answer(key) : null;
     if (data === null) {
@@ -199,10 +371,7 @@ export abstract class Memory extends State {
       if (page.read === null && this.vectoring) throw this.vectoringFailure(gpa, false);
       if (page.read === null) data = this.deviceRead(key, gpa, length);
       else {
-        const slot = (linear >>> 12) & (TLB_SIZE - 1);
-        if (this.tlbWrite[slot] !== linear >>> 12) this.tlbWrite[slot] = -1;
-        this.tlbRead[slot] = linear >>> 12;
-        this.tlbView[slot] = page.read;
+        if (access === READ) this.tlb.fill(linear, page.read, false, this.long);
         data = new Uint8Array(page.read.buffer, page.read.byteOffset + (gpa & 0xfff), length);
       }
     }
@@ -221,69 +390,162 @@ export abstract class Memory extends State {
   // Stores.
 
   store8(segment: number, offset: number, value: number): void {
+    if (this.long) {
+      const wide = this.longLinear(segment, offset, 0);
+      const at = wide & 0xfff;
+      const entry = (wide >>> 12) & (TLB_SIZE - 1);
+      if (this.longWrite[entry] === wide - at) this.tlbView[entry]!.setUint8(at, value);
+      else this.storeSlow(wide, 1, value, 0, WRITE);
+      return;
+    }
     if (offset < this.segLow[segment]! || offset > this.segWriteTop[segment]!) throw this.segmentFault(segment);
     const linear = (offset + this.segBase[segment]!) | 0;
     const slot = (linear >>> 12) & (TLB_SIZE - 1);
     if (this.tlbWrite[slot] === linear >>> 12) this.tlbView[slot]!.setUint8(linear & 0xfff, value);
-    else this.storeSlow(linear, 1, value, 0);
+    else this.storeSlow(linear >>> 0, 1, value, 0, WRITE);
   }
 
   store16(segment: number, offset: number, value: number): void {
+    if (this.long) {
+      const wide = this.longLinear(segment, offset, 1);
+      const at = wide & 0xfff;
+      const entry = (wide >>> 12) & (TLB_SIZE - 1);
+      if (this.longWrite[entry] === wide - at && at <= 0xffe) this.tlbView[entry]!.setUint16(at, value, true);
+      else this.storeSlow(wide, 2, value, 0, WRITE);
+      return;
+    }
     if (offset < this.segLow[segment]! || offset + 1 > this.segWriteTop[segment]!) throw this.segmentFault(segment);
     const linear = (offset + this.segBase[segment]!) | 0;
     const slot = (linear >>> 12) & (TLB_SIZE - 1);
     if (this.tlbWrite[slot] === linear >>> 12 && (linear & 0xfff) <= 0xffe) {
       this.tlbView[slot]!.setUint16(linear & 0xfff, value, true);
-    } else this.storeSlow(linear, 2, value, 0);
+    } else this.storeSlow(linear >>> 0, 2, value, 0, WRITE);
   }
 
   store32(segment: number, offset: number, value: number): void {
+    if (this.long) {
+      this.longStore32(segment, offset, value);
+      return;
+    }
     if (offset < this.segLow[segment]! || offset + 3 > this.segWriteTop[segment]!) throw this.segmentFault(segment);
     const linear = (offset + this.segBase[segment]!) | 0;
     const slot = (linear >>> 12) & (TLB_SIZE - 1);
     if (this.tlbWrite[slot] === linear >>> 12 && (linear & 0xfff) <= 0xffc) {
       this.tlbView[slot]!.setInt32(linear & 0xfff, value, true);
-    } else this.storeSlow(linear, 4, value, 0);
+    } else this.storeSlow(linear >>> 0, 4, value, 0, WRITE);
+  }
+
+  private longStore32(segment: number, offset: number, value: number): void {
+    const linear = this.longLinear(segment, offset, 3);
+    const at = linear & 0xfff;
+    const slot = (linear >>> 12) & (TLB_SIZE - 1);
+    if (this.longWrite[slot] === linear - at && at <= 0xffc) this.tlbView[slot]!.setInt32(at, value, true);
+    else this.storeSlow(linear, 4, value, 0, WRITE);
   }
 
   store64(segment: number, offset: number, lo: number, hi: number): void {
+    if (this.long) {
+      this.longStore64(segment, offset, lo, hi);
+      return;
+    }
     if (offset < this.segLow[segment]! || offset + 7 > this.segWriteTop[segment]!) throw this.segmentFault(segment);
-    this.storeSlow((offset + this.segBase[segment]!) | 0, 8, lo, hi);
+    this.storeSlow((offset + this.segBase[segment]!) >>> 0, 8, lo, hi, WRITE);
   }
 
-  /** A linear store outside any segment: descriptor accessed bits. */
+  private longStore64(segment: number, offset: number, lo: number, hi: number): void {
+    const linear = this.longLinear(segment, offset, 7);
+    const at = linear & 0xfff;
+    const slot = (linear >>> 12) & (TLB_SIZE - 1);
+    if (this.longWrite[slot] === linear - at && at <= 0xff8) {
+      const view = this.tlbView[slot]!;
+      view.setInt32(at, lo, true);
+      view.setInt32(at + 4, hi, true);
+    } else this.storeSlow(linear, 8, lo, hi, WRITE);
+  }
+
+  // The processor's own accesses, by linear address: signed 64 bits in long mode, otherwise any number, of which 32 bits count.
+
+  private system(linear: number): number {
+    if (!this.longMode) return linear >>> 0;
+    if (linear < CANONICAL_LOW || linear > CANONICAL_TOP) throw new Fault(GP, 0);
+    return linear;
+  }
+
+  linear8(linear: number): number {
+    return this.loadSlow(this.system(linear), 1, SYSTEM) & 0xff;
+  }
+
+  linear16(linear: number): number {
+    return this.loadSlow(this.system(linear), 2, SYSTEM) & 0xffff;
+  }
+
+  linear32(linear: number): number {
+    return this.loadSlow(this.system(linear), 4, SYSTEM);
+  }
+
+  /** Low half; the high one is in `hi`. */
+  linear64(linear: number): number {
+    return this.loadSlow(this.system(linear), 8, SYSTEM);
+  }
+
   linearStore8(linear: number, value: number): void {
-    this.storeSlow(linear, 1, value, 0);
+    this.storeSlow(this.system(linear), 1, value, 0, WRITE | SYSTEM);
   }
 
-  /** A linear store outside any segment, of which none is to reach MMIO: false where one would. */
+  /** False where the store would reach MMIO: it then waits in `stores`. */
   linearStore16(linear: number, value: number): boolean {
-    this.storeSlow(linear, 2, value, 0);
+    this.storeSlow(this.system(linear), 2, value, 0, WRITE | SYSTEM);
     return this.stores.length === 0;
+  }
+
+  linearStore32(linear: number, value: number): void {
+    this.storeSlow(this.system(linear), 4, value, 0, WRITE | SYSTEM);
+  }
+
+  linearStore64(linear: number, lo: number, hi: number): void {
+    this.storeSlow(this.system(linear), 8, lo, hi, WRITE | SYSTEM);
+  }
+
+  /** A store to guest-physical memory, aligned: page-table entries. Nothing where it cannot be written. */
+  physicalStore32(gpa: number, value: number): void {
+    const page = this.physical(Math.floor(gpa / 4096));
+    const view = this.writable(page);
+    if (view === null) return;
+    view.setInt32(gpa & 0xfff, value, true);
+    if (this.bus.tellsStores === true) this.bus.written?.(page.number);
+    if (page.code !== null) this.storedTo(page, gpa & 0xfff, 4);
   }
 
   /** Raises what a store of `size` bytes would raise. Read-modify-write instructions ask before they compute. */
   probeWrite(segment: number, offset: number, size: number): void {
-    if (offset < this.segLow[segment]! || offset + size - 1 > this.segWriteTop[segment]!) throw this.segmentFault(segment);
-    const linear = (offset + this.segBase[segment]!) | 0;
-    const slot = (linear >>> 12) & (TLB_SIZE - 1);
-    if (this.tlbWrite[slot] === linear >>> 12 && (linear & 0xfff) + size <= 0x1000) return;
-    this.translate(linear, true);
-    this.translate((linear + size - 1) | 0, true);
+    let linear: number;
+    if (this.long) {
+      linear = this.longLinear(segment, offset, size - 1);
+      const page = linear - (linear & 0xfff);
+      if (this.longWrite[(linear >>> 12) & (TLB_SIZE - 1)] === page && (linear & 0xfff) + size <= 0x1000) return;
+    } else {
+      if (offset < this.segLow[segment]! || offset + size - 1 > this.segWriteTop[segment]!) throw this.segmentFault(segment);
+      linear = (offset + this.segBase[segment]!) >>> 0;
+      if (this.tlbWrite[(linear >>> 12) & (TLB_SIZE - 1)] === linear >>> 12 && (linear & 0xfff) + size <= 0x1000) return;
+    }
+    const first = 0x1000 - (linear & 0xfff);
+    this.translate(linear, WRITE);
+    if (first < size) this.translate(this.after(linear, first), WRITE);
   }
 
-  private storeSlow(linear: number, size: number, lo: number, hi: number): void {
+  private storeSlow(linear: number, size: number, lo: number, hi: number, access: number): void {
     const first = Math.min(size, 0x1000 - (linear & 0xfff));
-    const gpa = this.translate(linear, true);
-    const gpa2 = first < size ? this.translate((linear + first) | 0, true) : 0;
+    const gpa = this.translate(linear, access);
+    const next = first < size ? this.after(linear, first) : 0;
+    const gpa2 = first < size ? this.translate(next, access) : 0;
     this.scratch.setInt32(0, lo, true);
     this.scratch.setInt32(4, hi, true);
-    this.writePiece(linear, gpa, first, 0);
-    if (first < size) this.writePiece((linear + first) | 0, gpa2, size - first, first);
+    this.writePiece(linear, gpa, first, 0, access);
+    if (first < size) this.writePiece(next, gpa2, size - first, first, access);
   }
 
   /** `told`: an earlier piece of the same store has told of the page. */
-  private writePiece(linear: number, gpa: number, length: number, at: number, told = false): void {
+  private writePiece(linear: number, gpa: number, length: number, at: number, access: number, told = false): void {
     const data = new Uint8Array(this.scratch.buffer, at, length);
     const page = this.physical(Math.floor(gpa / 4096));
     const view = this.writable(page);
@@ -301,34 +563,36 @@ export abstract class Memory extends State {
     for (let i = 0; i < length; i++) view.setUint8(start + i, data[i]!);
     const tells = this.bus.tellsStores === true;
     if (tells && !told) this.bus.written?.(page.number);
-    if (page.code !== null) {
-      // The page stays out of the write TLB while it holds decoded code, so every store to it passes here.
-      for (let i = start; i < start + length; i++) {
-        if (page.code[i]) {
-          this.invalidateCode(page);
-          this.stop |= STOP_BLOCK;
-          break;
-        }
-      }
-    }
-    if (page.code === null && page.read !== null && !tells) {
-      const slot = (linear >>> 12) & (TLB_SIZE - 1);
-      this.tlbRead[slot] = this.tlbWrite[slot] = linear >>> 12;
-      this.tlbView[slot] = view;
+    // The page stays out of the write TLB while it holds decoded code, so every store to it passes here.
+    if (page.code !== null) this.storedTo(page, start, length);
+    if (page.code === null && page.read !== null && !tells && access === WRITE) this.tlb.fill(linear, view, true, this.long);
+  }
+
+  private storedTo(page: PhysicalPage, start: number, length: number): void {
+    for (let i = start; i < start + length; i++) {
+      if (!page.code![i]) continue;
+      this.invalidateCode(page);
+      this.stop |= STOP_BLOCK;
+      return;
     }
   }
 
   /** Stores a run of bytes ascending from `offset` in pieces of at most 8, as KVM's emulator writes a batch of INS. */
   storeBytes(segment: number, offset: number, data: Uint8Array): void {
-    if (offset < this.segLow[segment]! || offset + data.length - 1 > this.segWriteTop[segment]!) throw this.segmentFault(segment);
-    let linear = (offset + this.segBase[segment]!) | 0;
+    let linear: number;
+    if (this.long) linear = this.longLinear(segment, offset, data.length - 1);
+    else {
+      if (offset < this.segLow[segment]! || offset + data.length - 1 > this.segWriteTop[segment]!)
+        throw this.segmentFault(segment);
+      linear = (offset + this.segBase[segment]!) >>> 0;
+    }
     for (let i = 0; i < data.length; ) {
       const length = Math.min(8, data.length - i, 0x1000 - (linear & 0xfff));
-      const gpa = this.translate(linear, true);
+      const gpa = this.translate(linear, WRITE);
       for (let k = 0; k < length; k++) this.scratch.setUint8(k, data[i + k]!);
-      this.writePiece(linear, gpa, length, 0, i > 0 && (linear & 0xfff) !== 0);
+      this.writePiece(linear, gpa, length, 0, WRITE, i > 0 && (linear & 0xfff) !== 0);
       i += length;
-      linear = (linear + length) | 0;
+      linear = this.after(linear, length);
     }
   }
 
@@ -378,12 +642,17 @@ export abstract class Memory extends State {
     return ABANDON;
   }
 
+  /** Linear address of the instruction being executed. */
+  get linear0(): number {
+    return this.long ? this.ip0High * 0x1_0000_0000 + (this.ip0 >>> 0) : (this.ip0 + this.segBase[CS]!) >>> 0;
+  }
+
   /** Up to 15 bytes at CS:IP, as far as they are RAM. */
   peekCode(): Uint8Array {
     const bytes: number[] = [];
     for (let i = 0; i < 15; i++) {
-      const gpa = this.translate((this.ip0 + this.segBase[CS]! + i) | 0, false);
-      const view = this.fetchable(this.physical(Math.floor(gpa / 4096)));
+      const gpa = this.lookUp(this.after(this.linear0, i), FETCH, this.cpl === 3);
+      const view = gpa < 0 ? null : this.fetchable(this.physical(Math.floor(gpa / 4096)));
       if (view === null) break;
       bytes.push(view.getUint8(gpa & 0xfff));
     }

@@ -1,7 +1,7 @@
-/** Loading segment registers: real mode, and protected mode with the checks of the descriptor tables. */
+/** Loading segment registers and far transfers: real mode, and protected and long mode with the checks of the descriptor tables. */
 import type { Core } from './core.ts';
 import { Fault, GP, NP, STACK } from './memory.ts';
-import { CS, LDT, type Segment, SS, TR, VM } from './state.ts';
+import { CANONICAL_LOW, CANONICAL_TOP, CS, DS, ES, FS, GS, IP, IP_HI, LDT, type Segment, SS, TR, VM } from './state.ts';
 
 /** A descriptor read from a table: the segment it makes, and where it lies. */
 export interface Descriptor extends Segment {
@@ -21,9 +21,9 @@ export function readDescriptor(c: Core, selector: number, vector: number = GP, e
   const local = (selector & 4) !== 0;
   const table = local ? ldt : c.gdt;
   if ((selector | 7) > table.limit || (local && ldt.unusable)) throw selectorFault(vector, selector, ext);
-  const at = (Number(table.base & 0xffffffffn) + (selector & 0xfff8)) | 0;
+  const at = Number(BigInt.asIntN(64, table.base)) + (selector & 0xfff8);
   const lo = c.linear32(at);
-  const hi = c.linear32((at + 4) | 0);
+  const hi = c.linear32(at + 4);
   const g = (hi >>> 23) & 1;
   const limit = (hi & 0xf0000) | (lo & 0xffff);
   return {
@@ -49,7 +49,7 @@ export function readDescriptor(c: Core, selector: number, vector: number = GP, e
 export function commit(c: Core, n: number, d: Descriptor, selector: number): void {
   if (d.s && !(d.type & 1)) {
     d.type |= 1;
-    c.linearStore8((d.at + 5) | 0, ((d.hi >>> 8) & 0xff) | 1);
+    c.linearStore8(d.at + 5, ((d.hi >>> 8) & 0xff) | 1);
   }
   const { at: _at, lo: _lo, hi: _hi, ...segment } = d;
   c.segments[n] = { ...segment, selector };
@@ -64,6 +64,22 @@ export function loadReal(c: Core, n: number, selector: number): void {
   c.refreshSegment(n);
 }
 
+/** What a null selector leaves. `dpl` matters of SS alone, which says CPL. */
+export const nullSegment = (selector: number, dpl = 0): Segment => ({
+  selector,
+  base: 0n,
+  limit: 0,
+  type: 0,
+  present: 0,
+  dpl,
+  db: 0,
+  s: 0,
+  l: 0,
+  g: 0,
+  avl: 0,
+  unusable: 1,
+});
+
 /** MOV/POP/Lxx to ES, SS, DS, FS, GS. */
 export function loadSegment(c: Core, n: number, selector: number): void {
   if (isReal(c)) {
@@ -71,9 +87,9 @@ export function loadSegment(c: Core, n: number, selector: number): void {
     return;
   }
   if ((selector & 0xfffc) === 0) {
-    if (n === SS) throw new Fault(GP, 0);
-    const none = { selector, base: 0n, limit: 0, type: 0, present: 0, dpl: 0, db: 0, s: 0, l: 0, g: 0, avl: 0, unusable: 1 };
-    c.segments[n] = none;
+    // 64-bit mode has a use for none in SS, but not at level 3.
+    if (n === SS && !(c.long && c.cpl < 3 && (selector & 3) === c.cpl)) throw new Fault(GP, 0);
+    c.segments[n] = nullSegment(selector, n === SS ? c.cpl : 0);
     c.refreshSegment(n);
     return;
   }
@@ -89,6 +105,17 @@ export function loadSegment(c: Core, n: number, selector: number): void {
   commit(c, n, d, selector);
 }
 
+/** In long mode descriptors of tables and tasks have 16 bytes, for a base of 64 bits. */
+function widen(c: Core, d: Descriptor, selector: number): void {
+  if ((selector | 15) > c.gdt.limit) throw selectorFault(GP, selector);
+  const high = c.linear32(d.at + 8);
+  if ((c.linear32(d.at + 12) >>> 8) & 31) throw selectorFault(GP, selector);
+  d.base |= BigInt(high >>> 0) << 32n;
+  if (!canonical(Number(BigInt.asIntN(64, d.base)))) throw selectorFault(GP, selector);
+}
+
+const canonical = (address: number): boolean => address >= CANONICAL_LOW && address <= CANONICAL_TOP;
+
 /** LLDT and LTR. */
 export function loadSystemSegment(c: Core, n: number, selector: number): void {
   if ((selector & 0xfffc) === 0) {
@@ -98,12 +125,13 @@ export function loadSystemSegment(c: Core, n: number, selector: number): void {
   }
   if (selector & 4) throw selectorFault(GP, selector);
   const d = readDescriptor(c, selector);
-  const allowed = !d.s && (n === LDT ? d.type === 2 : d.type === 1 || d.type === 9);
+  const allowed = !d.s && (n === LDT ? d.type === 2 : d.type === 9 || (d.type === 1 && !c.longMode));
   if (!allowed) throw selectorFault(GP, selector);
   if (!d.present) throw selectorFault(NP, selector);
+  if (c.longMode) widen(c, d, selector);
   if (n === TR) {
     d.type |= 2;
-    c.linearStore8((d.at + 5) | 0, ((d.hi >>> 8) & 0xff) | 2);
+    c.linearStore8(d.at + 5, ((d.hi >>> 8) & 0xff) | 2);
   }
   commit(c, n, d, selector);
 }
@@ -117,8 +145,10 @@ export function codeDescriptor(c: Core, selector: number, transfer: Transfer): D
   const d = readDescriptor(c, selector);
   const rpl = selector & 3;
   if (!d.s) {
-    const gate = transfer === 'jump' && [1, 3, 4, 5, 9, 11, 12].includes(d.type);
-    if (gate) throw c.notModelled(`far transfer through a system descriptor of type ${d.type}`);
+    const gates = c.longMode ? [12] : [1, 3, 4, 5, 9, 11, 12];
+    if (transfer === 'jump' && gates.includes(d.type)) {
+      throw c.notModelled(`far transfer through a system descriptor of type ${d.type}`);
+    }
     throw selectorFault(GP, selector);
   }
   if (!(d.type & 8)) throw selectorFault(GP, selector);
@@ -127,22 +157,79 @@ export function codeDescriptor(c: Core, selector: number, transfer: Transfer): D
     if (rpl < c.cpl) throw selectorFault(GP, selector);
     if (conforming ? d.dpl > rpl : d.dpl !== rpl) throw selectorFault(GP, selector);
   } else if (conforming ? d.dpl > c.cpl : rpl > c.cpl || d.dpl !== c.cpl) throw selectorFault(GP, selector);
+  if (c.longMode && d.l && d.db) throw selectorFault(GP, selector);
   if (!d.present) throw selectorFault(NP, selector);
-  if (transfer === 'return' && rpl > c.cpl) throw c.notModelled('return to an outer privilege level');
   return d;
 }
 
-/** Makes a checked far target current. Real mode passes no descriptor. */
-export function enterCode(c: Core, selector: number, offset: number, d: Descriptor | null): void {
+/** #GP(0) unless the offset lies in the code segment, or is canonical where that is a 64-bit one. */
+export function checkTarget(c: Core, d: Descriptor, offset: number): void {
+  const within = c.longMode && d.l ? canonical(offset) : offset >= 0 && offset <= d.limit;
+  if (!within) throw new Fault(GP, 0);
+}
+
+/** Makes a checked far target current. Real mode passes no descriptor. `cpl`: the level it will run at. */
+export function enterCode(c: Core, selector: number, offset: number, d: Descriptor | null, cpl: number = c.cpl): void {
   if (d === null) loadReal(c, CS, selector);
-  else commit(c, CS, d, (selector & 0xfffc) | c.cpl);
-  c.r32[32] = offset;
+  else commit(c, CS, d, (selector & 0xfffc) | cpl);
+  c.r32[IP] = offset;
+  if (c.longMode) c.r32[IP_HI] = Math.floor(offset / 0x1_0000_0000);
   c.endBlock();
 }
 
 /** The descriptor (null in real mode) and the checked offset of a far target. */
 export function farTarget(c: Core, selector: number, offset: number, transfer: Transfer): Descriptor | null {
-  const d = isReal(c) ? null : codeDescriptor(c, selector, transfer);
-  if (offset > (d === null ? c.codeTop : d.limit)) throw new Fault(GP, 0);
+  if (isReal(c)) {
+    if (offset > c.codeTop) throw new Fault(GP, 0);
+    return null;
+  }
+  const d = codeDescriptor(c, selector, transfer);
+  checkTarget(c, d, offset);
   return d;
+}
+
+/** The stack segment an outer level returns to, checked against the level: null for none, which 64-bit code below level 3 may have. */
+export function outerStack(c: Core, selector: number, code: Descriptor, level: number): Descriptor | null {
+  if ((selector & 0xfffc) === 0) {
+    if (c.longMode && code.l && level < 3 && (selector & 3) === level) return null;
+    throw new Fault(GP, 0);
+  }
+  const d = readDescriptor(c, selector);
+  const fits = d.s === 1 && (d.type & 0xa) === 2 && (selector & 3) === level && d.dpl === level;
+  if (!fits) throw selectorFault(GP, selector);
+  if (!d.present) throw selectorFault(STACK, selector);
+  return d;
+}
+
+/** SS and RSP of an outer level; data segments the new level may not use become null ones. CS has to be loaded already. */
+export function enterStack(c: Core, selector: number, d: Descriptor | null, level: number, sp: number): void {
+  if (d === null) {
+    c.segments[SS] = nullSegment(selector, level);
+    c.refreshSegment(SS);
+  } else commit(c, SS, d, selector);
+  c.setSp(sp);
+  for (const n of [ES, DS, FS, GS]) {
+    const segment = c.segments[n]!;
+    const open = (segment.type & 0xc) === 0xc && segment.s === 1;
+    if (segment.dpl >= level || open) continue;
+    c.segments[n] = nullSegment(0);
+    c.refreshSegment(n);
+  }
+}
+
+/** RETF: `width` bytes an element, `pop` bytes in all with `parameters` among them, which an outer stack gives up too. */
+export function farReturn(c: Core, width: number, selector: number, offset: number, pop: number, parameters: number): void {
+  const d = farTarget(c, selector, offset, 'return');
+  const level = selector & 3;
+  if (d === null || level === c.cpl) {
+    c.drop(pop);
+    enterCode(c, selector, offset, d);
+    return;
+  }
+  const low = c.top(pop, width) >>> 0;
+  const sp = width === 8 ? c.hi * 0x1_0000_0000 + low : low;
+  const stack = c.top(pop + width, width) & 0xffff;
+  const outer = outerStack(c, stack, d, level);
+  enterCode(c, selector, offset, d, level);
+  enterStack(c, stack, outer, level, sp + parameters);
 }

@@ -3,13 +3,17 @@
  * `struct kvm_sregs`.
  *
  * 64-bit registers are two 32-bit halves in one Int32Array: slot n is the low half of register n, slot 16 + n the high half, so that
- * bytes and words of the low half alias in `r8` and `r16`.
+ * bytes and words of the low half alias in `r8` and `r16`. RIP is such a pair too: code outside 64-bit mode looks at its low half only.
+ *
+ * A 64-bit *value* in flight is its low half as a signed number, the high half in `hi` (see memory.ts). An *address* or offset is one
+ * number: unsigned below 2^32 outside 64-bit mode; in 64-bit mode signed, so that the canonical ones are −2^47 … 2^47 − 1 and exact, and what
+ * is not canonical is merely out of range. `wide` and `setWide` convert between a register and such a number.
  */
 
-/** Slots of `r32` after the sixteen registers' halves. `NONE` always reads 0: it stands for an absent base or index. */
+/** Slots of `r32` after the sixteen registers' halves, each with its high half 16 further. `NONE` always reads 0: an absent base or index. */
 export const IP = 32;
-export const IP_HI = 33;
-export const NONE = 34;
+export const IP_HI = 48;
+export const NONE = 33;
 
 export const RAX = 0;
 export const RCX = 1;
@@ -49,8 +53,30 @@ export const ARITH: number = CF | PF | AF | ZF | SF | OF;
 
 export const CR0_PE = 1;
 export const CR0_TS = 8;
+export const CR0_WP = 0x10000;
 export const CR0_PG = 0x80000000;
-export const EFER_LMA = 0x400;
+export const CR4_TSD = 0x4n;
+export const CR4_DE = 0x8n;
+export const CR4_PSE = 0x10n;
+export const CR4_PAE = 0x20n;
+export const CR4_PGE = 0x80n;
+export const CR4_PCE = 0x100n;
+export const CR4_OSFXSR = 0x200n;
+export const CR4_UMIP = 0x800n;
+export const CR4_LA57 = 0x1000n;
+export const CR4_FSGSBASE = 0x10000n;
+export const CR4_PCIDE = 0x20000n;
+export const CR4_OSXSAVE = 0x40000n;
+export const CR4_SMEP = 0x100000n;
+export const CR4_SMAP = 0x200000n;
+export const EFER_SCE = 1n;
+export const EFER_LME = 0x100n;
+export const EFER_LMA = 0x400n;
+export const EFER_NX = 0x800n;
+
+/** Canonical addresses of 48 bits, as signed numbers. */
+export const CANONICAL_LOW: number = -(2 ** 47);
+export const CANONICAL_TOP: number = 2 ** 47 - 1;
 
 /** A segment register with its hidden part, fields as in `struct kvm_segment`. */
 export interface Segment {
@@ -132,6 +158,10 @@ export class State {
   readonly segLow: Float64Array = new Float64Array(8);
   readonly segReadTop: Float64Array = new Float64Array(8);
   readonly segWriteTop: Float64Array = new Float64Array(8);
+  /** What 64-bit mode adds to an offset: the bases of FS and GS, signed; 0 for the others. */
+  readonly longBase: Float64Array = new Float64Array(8);
+  /** 64-bit mode: EFER.LMA and CS.L. Limits and types of data segments do not matter then. */
+  long = false;
   /** Highest offset code may be fetched from. */
   codeTop = 0xffff;
   /** SS.B: the stack pointer is 32 bits wide (mask of its offsets). */
@@ -139,7 +169,7 @@ export class State {
   cpl = 0;
 
   constructor() {
-    const buffer = new ArrayBuffer(36 * 4);
+    const buffer = new ArrayBuffer(50 * 4);
     this.r32 = new Int32Array(buffer);
     this.r16 = new Uint16Array(buffer);
     this.r8 = new Uint8Array(buffer);
@@ -245,7 +275,7 @@ export class State {
   }
 
   get longMode(): boolean {
-    return (this.efer & 0x400n) !== 0n;
+    return (this.efer & EFER_LMA) !== 0n;
   }
 
   /** Recomputes what is derived from segments and control registers. To be called after changing any of them. */
@@ -271,7 +301,11 @@ export class State {
     this.segLow[n] = low;
     this.segReadTop[n] = readable ? data : -1;
     this.segWriteTop[n] = writable ? data : -1;
-    if (n === CS) this.codeTop = segment.limit;
+    if (n === FS || n === GS) this.longBase[n] = Number(BigInt.asIntN(64, segment.base));
+    if (n === CS) {
+      this.long = segment.l === 1 && this.longMode;
+      this.codeTop = this.long ? CANONICAL_TOP : segment.limit;
+    }
     if (n === SS) {
       this.stackMask = segment.db ? -1 : 0xffff;
       this.cpl = this.fl & VM ? 3 : this.protectedMode ? segment.dpl : 0;
@@ -286,6 +320,17 @@ export class State {
   setReg(n: number, value: bigint): void {
     this.r32[n] = Number(value & 0xffffffffn) | 0;
     this.r32[n + 16] = Number((value >> 32n) & 0xffffffffn) | 0;
+  }
+
+  /** Register n as a signed number; exact wherever it is a canonical address. */
+  wide(n: number): number {
+    return this.r32[n + 16]! * 0x1_0000_0000 + (this.r32[n]! >>> 0);
+  }
+
+  /** Takes a signed number of less than 2^53. */
+  setWide(n: number, value: number): void {
+    this.r32[n] = value;
+    this.r32[n + 16] = Math.floor(value / 0x1_0000_0000);
   }
 
   get rip(): bigint {

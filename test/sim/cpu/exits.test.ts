@@ -236,9 +236,10 @@ test('what is not modelled is said, never guessed; #UD is for what no processor 
     expect(undefined6.cpu.run(10)).toEqual({ kind: 'hlt' });
     expect(undefined6.cpu.rip).toBe(0x607n);
   }
-  const paging = guest([0x0f, 0x22, 0xc0]);
-  paging.cpu.setReg(AX, 0x80000001n);
-  expect(paging.cpu.run(10)).toMatchObject({ kind: 'notModelled', description: 'paging' });
+  const paging = guest([0x90]);
+  Object.assign(paging.cpu, { cr0: 0x80000011, cr4: 0x1020n, efer: 0x500n });
+  paging.cpu.refresh();
+  expect(paging.cpu.run(10)).toMatchObject({ kind: 'notModelled', description: 'five-level paging' });
 });
 
 test('fuel is exact, and divides a REP', () => {

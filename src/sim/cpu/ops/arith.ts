@@ -32,7 +32,7 @@ export const cmp: Exec = compare((c, a, b, s) => c.sub(a, b, 0, s));
 export const test: Exec = compare((c, a, b, s) => c.logic(a & b, s));
 
 /** INC and DEC keep CF: flips the carry vector's two top bits where it differs, so that OF stays. */
-const keepCarry = (c: Core, cf: number): void => {
+export const keepCarry = (c: Core, cf: number): void => {
   if (c.fc >>> 31 !== cf) c.fc ^= 0xc0000000 | 0;
 };
 
@@ -110,7 +110,7 @@ const signed = (value: number, width: number): number => (value << (32 - width *
 const unsigned = (value: number, width: number): number => (value << (32 - width * 8)) >>> (32 - width * 8);
 
 /** CF = OF = the product does not fit. The undefined SF, ZF, AF and PF stay as they are, as on AMD's processors. */
-const productFlags = (c: Core, overflow: boolean): void => c.setCarryOverflow(overflow ? 1 : 0, overflow ? 1 : 0);
+export const productFlags = (c: Core, overflow: boolean): void => c.setCarryOverflow(overflow ? 1 : 0, overflow ? 1 : 0);
 
 /** Writes a double-width product to AX, DX:AX or EDX:EAX. */
 const putProduct = (c: Core, width: number, lo: number, hi: number): void => {

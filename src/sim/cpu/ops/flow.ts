@@ -2,8 +2,10 @@
 import type { Core } from '../core.ts';
 import type { Exec, Insn } from '../insn.ts';
 import * as interrupts from '../interrupts.ts';
-import { enterCode, farTarget } from '../segments.ts';
-import { CS, IP, OF, RCX, SS } from '../state.ts';
+import { Fault, GP } from '../memory.ts';
+import { enterCode, farReturn, farTarget } from '../segments.ts';
+import { CS, IP, IP_HI, OF, RCX } from '../state.ts';
+import { count as countOf, takeCount } from './move.ts';
 
 const relative = (c: Core, i: Insn): number => c.r32[IP]! + i.imm;
 
@@ -12,6 +14,40 @@ export const jcc: Exec = (c, i) => {
 };
 export const jmp: Exec = (c, i) => c.jump(relative(c, i), i.osize);
 export const jmpIndirect: Exec = (c, i) => c.jump(c.readA(i), i.osize);
+
+// In 64-bit mode.
+
+export const jcc64: Exec = (c, i) => {
+  if (c.condition(i.low)) c.jumpLong(i.imm);
+};
+export const jmp64: Exec = (c, i) => c.jumpLong(i.imm);
+
+/** To an address of two halves, the high one in `hi`; #GP(0) unless it is canonical. */
+const jumpTo = (c: Core, lo: number): void => {
+  if (c.hi < -0x8000 || c.hi > 0x7fff) throw new Fault(GP, 0);
+  c.r32[IP] = lo;
+  c.r32[IP_HI] = c.hi;
+};
+
+export const jmpIndirect64: Exec = (c, i) => jumpTo(c, c.readA(i));
+
+const pushing =
+  (jump: Exec): Exec =>
+  (c, i) => {
+    const lo = c.r32[IP]!;
+    const hi = c.r32[IP_HI]!;
+    jump(c, i);
+    c.hi = hi;
+    c.push(lo, 8);
+  };
+
+export const call64: Exec = pushing(jmp64);
+export const callIndirect64: Exec = pushing(jmpIndirect64);
+
+export const ret64: Exec = (c, i) => {
+  jumpTo(c, c.top(0, 8));
+  c.drop(8 + i.imm);
+};
 
 export const call: Exec = (c, i) => {
   const target = c.near(relative(c, i), i.osize);
@@ -35,10 +71,9 @@ const far = (c: Core, i: Insn, selector: number, offset: number, isCall: boolean
   const d = farTarget(c, selector, offset, 'jump');
   if (isCall) {
     const sp = c.sp;
-    const put = w === 2 ? c.store16 : c.store32;
-    put.call(c, SS, c.below(sp, w), c.segments[CS]!.selector);
-    put.call(c, SS, c.below(sp, 2 * w), c.r32[IP]!);
-    c.setSp(sp - 2 * w);
+    c.storeStack(c.below(sp, w), w, c.segments[CS]!.selector, 0);
+    c.storeStack(c.below(sp, 2 * w), w, c.r32[IP]!, c.r32[IP_HI]!);
+    c.setSp(c.below(sp, 2 * w));
   }
   enterCode(c, selector, offset, d);
 };
@@ -46,8 +81,13 @@ const far = (c: Core, i: Insn, selector: number, offset: number, isCall: boolean
 /** A far pointer in memory: offset, then selector. */
 export const farPointer = (c: Core, i: Insn): [selector: number, offset: number] => {
   const at = c.ea(i);
-  const offset = i.osize === 2 ? c.load16(i.seg, at) : c.load32(i.seg, at) >>> 0;
-  return [c.load16(i.seg, ((at + i.osize) & i.mask) >>> 0), offset];
+  const offset = i.osize === 2 ? c.load16(i.seg, at) : i.osize === 4 ? c.load32(i.seg, at) >>> 0 : wideAt(c, i.seg, at);
+  return [c.load16(i.seg, c.moved(i, at, i.osize)), offset];
+};
+
+const wideAt = (c: Core, segment: number, at: number): number => {
+  const lo = c.load64(segment, at) >>> 0;
+  return c.hi * 0x1_0000_0000 + lo;
 };
 
 export const jmpFar: Exec = (c, i) => far(c, i, i.imm2, i.imm >>> 0, false);
@@ -57,11 +97,10 @@ export const callFarIndirect: Exec = (c, i) => far(c, i, ...farPointer(c, i), tr
 
 export const retf: Exec = (c, i) => {
   const w = i.osize;
-  const offset = c.top(0, w) >>> 0;
+  const lo = c.top(0, w) >>> 0;
+  const offset = w === 8 ? c.hi * 0x1_0000_0000 + lo : lo;
   const selector = c.top(w, w) & 0xffff;
-  const d = farTarget(c, selector, offset, 'return');
-  c.drop(2 * w + i.imm);
-  enterCode(c, selector, offset, d);
+  farReturn(c, w, selector, offset, 2 * w + i.imm, i.imm);
 };
 
 const count = (c: Core, i: Insn): number => (i.asize === 2 ? c.r16[RCX * 2]! : c.r32[RCX]!);
@@ -75,12 +114,32 @@ const loopIf =
     c.r32[IP] = target;
   };
 
-export const loop: Exec = loopIf(() => true);
-export const loope: Exec = loopIf((c) => c.fz === 0);
-export const loopne: Exec = loopIf((c) => c.fz !== 0);
+const always = (): boolean => true;
+const equal = (c: Core): boolean => c.fz === 0;
+const unequal = (c: Core): boolean => c.fz !== 0;
+
+export const loop: Exec = loopIf(always);
+export const loope: Exec = loopIf(equal);
+export const loopne: Exec = loopIf(unequal);
 
 export const jcxz: Exec = (c, i) => {
   if (count(c, i) === 0) c.jump(relative(c, i), i.osize);
+};
+
+const loopIf64 =
+  (met: (c: Core) => boolean): Exec =>
+  (c, i) => {
+    const left = countOf(c, i);
+    if (left !== 1 && met(c)) c.jumpLong(i.imm);
+    takeCount(c, i, 1);
+  };
+
+export const loop64: Exec = loopIf64(always);
+export const loope64: Exec = loopIf64(equal);
+export const loopne64: Exec = loopIf64(unequal);
+
+export const jcxz64: Exec = (c, i) => {
+  if (countOf(c, i) === 0) c.jumpLong(i.imm);
 };
 
 export const int: Exec = (c, i) => interrupts.softwareInterrupt(c, i.imm & 0xff);

@@ -1,15 +1,25 @@
 /** IN, OUT, INS, OUTS. */
 import type { Core } from '../core.ts';
 import type { Exec, Insn } from '../insn.ts';
-import { STOP_BLOCK, STOP_EXIT } from '../memory.ts';
-import { DF, ES, IOPL, RCX, RDI, RDX, RSI, VM } from '../state.ts';
-import { advance, loadAt, offsetOf, setCount } from './move.ts';
+import { Fault, GP, STOP_BLOCK, STOP_EXIT } from '../memory.ts';
+import { DF, ES, IOPL, RDI, RDX, RSI, TR, VM } from '../state.ts';
+import { advance, count as countOf, loadAt, offsetOf, takeCount } from './move.ts';
 
 type Size = 1 | 2 | 4;
 
-/** Ports need CPL ≤ IOPL; the task's permission bitmap is not modelled. */
-const allowed = (c: Core): void => {
-  if (c.protectedMode && (c.cpl > (c.fl & IOPL) >> 12 || c.fl & VM)) throw c.notModelled('I/O permission bitmap');
+/** Where a TSS of 32 or 64 bits has the offset of its permission bitmap. */
+const IO_MAP = 0x66;
+
+/** Above IOPL (and always in virtual-8086 mode) the bitmap of the task decides: a clear bit for each byte of the port. */
+const allowed = (c: Core, port: number, size: number): void => {
+  if (!c.protectedMode || (c.cpl <= (c.fl & IOPL) >> 12 && !(c.fl & VM))) return;
+  const tss = c.segments[TR]!;
+  const base = Number(BigInt.asIntN(64, tss.base));
+  if (tss.unusable || (tss.type & 8) === 0 || tss.limit < IO_MAP + 1) throw new Fault(GP, 0);
+  const at = c.linear16(base + IO_MAP) + (port >> 3);
+  // Two bytes are read whatever the port.
+  if (at + 1 > tss.limit) throw new Fault(GP, 0);
+  if ((c.linear16(base + at) >> (port & 7)) & ((1 << size) - 1)) throw new Fault(GP, 0);
 };
 
 const bytesOf = (value: number, size: number): Uint8Array =>
@@ -45,16 +55,17 @@ const output = (c: Core, port: number, size: number, value: number): boolean => 
 const portOf = (c: Core, i: Insn, code: string | undefined): number => (code === 'DX' ? c.r16[RDX * 2]! : i.imm & 0xff);
 
 export const inPort: Exec = (c, i) => {
-  allowed(c);
-  const data = input(c, portOf(c, i, i.form.operands[1]), i.width, 1);
+  const port = portOf(c, i, i.form.operands[1]);
+  allowed(c, port, i.width);
+  const data = input(c, port, i.width, 1);
   let value = 0;
   for (let k = 0; k < i.width; k++) value |= data[k]! << (8 * k);
   c.putReg(0, i.width, value);
 };
 
 export const outPort: Exec = (c, i) => {
-  allowed(c);
   const port = portOf(c, i, i.form.operands[0]);
+  allowed(c, port, i.width);
   if (output(c, port, i.width, c.accumulator(i.width))) c.outExits(port);
 };
 
@@ -63,11 +74,11 @@ export const outPort: Exec = (c, i) => {
  * when going down), at least one; RCX and RDI move when they are there.
  */
 export const ins: Exec = (c, i) => {
-  allowed(c);
+  allowed(c, c.r16[RDX * 2]!, i.width);
   let count = 1;
   let left = 1;
   if (i.rep !== 0) {
-    left = (c.r32[RCX]! & i.mask) >>> 0;
+    left = countOf(c, i);
     if (left === 0) return;
     const inPage = c.r32[RDI]! & 0xfff;
     count = Math.min(left, 1024 / i.width, c.fl & DF ? inPage : 4096 - inPage) || 1;
@@ -80,25 +91,25 @@ export const ins: Exec = (c, i) => {
     for (done = 0; done < count; done++) {
       // KVM's emulator goes down element by element, and forgets what it has read ahead when one is MMIO.
       if (c.emulated && c.stores.length > 0) break;
-      c.storeBytes(ES, ((at - done * i.width) & i.mask) >>> 0, data.subarray(done * i.width, (done + 1) * i.width));
+      c.storeBytes(ES, c.moved(i, at, -done * i.width), data.subarray(done * i.width, (done + 1) * i.width));
     }
   } else c.storeBytes(ES, at, data);
   advance(c, i, RDI, done);
   if (i.rep !== 0) {
-    setCount(c, i, left - done);
+    takeCount(c, i, done);
     c.again(true);
   }
 };
 
 /** OUTS. Under REP every element is an exit of its own with RSI and RCX already moved; the instruction retires when it finds RCX 0. */
 export const outs: Exec = (c, i) => {
-  allowed(c);
-  const left = i.rep === 0 ? 1 : (c.r32[RCX]! & i.mask) >>> 0;
+  allowed(c, c.r16[RDX * 2]!, i.width);
+  const left = i.rep === 0 ? 1 : countOf(c, i);
   if (left === 0) return;
   output(c, c.r16[RDX * 2]!, i.width, loadAt(c, i, i.seg, RSI));
   advance(c, i, RSI);
   if (i.rep !== 0) {
-    setCount(c, i, left - 1);
+    takeCount(c, i, 1);
     c.again(true);
   }
 };

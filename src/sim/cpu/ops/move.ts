@@ -11,7 +11,31 @@ export const movsx: Exec = (c, i) => {
   c.writeA(i, (c.readB(i) << shift) >> shift);
 };
 
-export const lea: Exec = (c, i) => c.writeA(i, c.ea(i));
+/** Zero extension is a move, but for the high half. */
+export const movzx64: Exec = (c, i) => {
+  const value = c.readB(i);
+  c.hi = 0;
+  c.writeA(i, value);
+};
+
+export const movsx64: Exec = (c, i) => {
+  const code = i.form.operands[1];
+  const shift = code === 'Eb' ? 24 : code === 'Ew' ? 16 : 0;
+  const value = (c.readB(i) << shift) >> shift;
+  c.hi = value >> 31;
+  c.writeA(i, value);
+};
+
+/** MOVSXD without REX.W moves 32 (or 16) bits. */
+export const movsxd: Exec = (c, i) => c.writeA(i, c.readB(i));
+
+export const lea: Exec = (c, i) => c.writeA(i, i.asize === 8 ? c.ea64(i) : c.ea(i));
+
+export const lea64: Exec = (c, i) => {
+  const lo = i.asize === 8 ? c.ea64(i) : c.ea(i);
+  if (i.asize !== 8) c.hi = 0;
+  c.writeA(i, lo);
+};
 
 export const xchg: Exec = (c, i) => {
   const b = c.readB(i);
@@ -20,10 +44,42 @@ export const xchg: Exec = (c, i) => {
   c.write(i, i.bk, i.bn, a);
 };
 
+export const xchg64: Exec = (c, i) => {
+  const b = c.readB(i);
+  const bh = c.hi;
+  const a = c.modifyA(i);
+  const ah = c.hi;
+  c.hi = bh;
+  c.writeA(i, b);
+  c.hi = ah;
+  c.write(i, i.bk, i.bn, a);
+};
+
+const swapped = (a: number): number => (a << 24) | ((a & 0xff00) << 8) | ((a >>> 8) & 0xff00) | (a >>> 24);
+
 /** BSWAP of a 16-bit register is undefined; silicon clears it. */
 export const bswap: Exec = (c, i) => {
   const a = c.readA(i);
-  c.writeA(i, i.width === 2 ? 0 : (a << 24) | ((a & 0xff00) << 8) | ((a >>> 8) & 0xff00) | (a >>> 24));
+  c.writeA(i, i.width === 2 ? 0 : swapped(a));
+};
+
+export const bswap64: Exec = (c, i) => {
+  const a = c.readA(i);
+  const ah = c.hi;
+  c.hi = swapped(a);
+  c.writeA(i, swapped(ah));
+};
+
+export const movbe: Exec = (c, i) => {
+  const value = c.readB(i);
+  c.writeA(i, i.width === 2 ? swapped(value) >>> 16 : swapped(value));
+};
+
+export const movbe64: Exec = (c, i) => {
+  const value = c.readB(i);
+  const { hi } = c;
+  c.hi = swapped(value);
+  c.writeA(i, swapped(hi));
 };
 
 /** CMOVcc reads its source, and with a 32-bit operand writes the destination, whether the condition holds or not. */
@@ -32,11 +88,15 @@ export const cmov: Exec = (c, i) => {
   c.writeA(i, c.condition(i.low) ? b : c.readA(i));
 };
 
+export const cmov64: Exec = (c, i) => {
+  const b = c.readB(i);
+  if (c.condition(i.low)) c.writeA(i, b);
+};
+
 export const setcc: Exec = (c, i) => c.writeA(i, c.condition(i.low) ? 1 : 0);
 
 export const xlat: Exec = (c, i) => {
-  const at = ((c.r32[RBX]! + c.r8[0]!) & i.mask) >>> 0;
-  c.r8[0] = c.load8(i.seg, at);
+  c.r8[0] = c.load8(i.seg, c.moved(i, i.asize === 8 ? c.wide(RBX) : c.r32[RBX]!, c.r8[0]!));
 };
 
 // Stack.
@@ -46,12 +106,16 @@ export const push: Exec = (c, i) => c.push(c.readA(i), i.osize);
 /** POP to memory computes its address with the pointer already moved. */
 export const pop: Exec = (c, i) => {
   const value = c.top(0, i.osize);
+  const { hi } = c;
   const sp = c.r32[RSP]!;
+  const spHigh = c.r32[RSP + 16]!;
   c.drop(i.osize);
   try {
+    c.hi = hi;
     c.writeA(i, value);
   } catch (e) {
     c.r32[RSP] = sp;
+    c.r32[RSP + 16] = spHigh;
     throw e;
   }
 };
@@ -76,13 +140,14 @@ export const popa: Exec = (c, i) => {
 
 export const pushf: Exec = (c, i) => {
   if (c.fl & VM && (c.fl & IOPL) !== IOPL) throw new Fault(GP, 0);
+  c.hi = 0;
   c.push(c.flags() & ~(RF | VM), i.osize);
 };
 
 /** Which flags POPF and IRET may change: IOPL only at CPL 0, IF only where CPL ≤ IOPL. */
 export const changeableFlags = (c: Core, width: number): number => {
   let mask = ARITH | TF | DF | NT;
-  if (width === 4) mask |= 0x240000;
+  if (width >= 4) mask |= 0x240000;
   if (c.cpl === 0) mask |= IOPL;
   if (c.cpl <= (c.fl & IOPL) >> 12) mask |= IF;
   return mask;
@@ -103,30 +168,33 @@ export const enter: Exec = (c, i) => {
   // KVM's emulator has no nested frames.
   if (c.emulated && level !== 0) throw c.emulationFailure();
   const sp = c.sp;
-  const put = (depth: number, value: number): void => {
-    const at = c.below(sp, depth);
-    if (w === 2) c.store16(SS, at, value);
-    else c.store32(SS, at, value);
-  };
   const values = [c.getReg(RBP, w)];
+  const highs = [c.hi];
   const frame = c.below(sp, w);
   for (let k = 1; k < level; k++) {
-    const at = ((c.r32[RBP]! - k * w) & c.stackMask) >>> 0;
-    values.push(w === 2 ? c.load16(SS, at) : c.load32(SS, at));
+    values.push(c.loadStack(c.below(frameOf(c), k * w), w));
+    highs.push(c.hi);
   }
-  if (level > 0) values.push(w === 2 ? frame & 0xffff : frame);
+  if (level > 0) {
+    values.push(w === 2 ? frame & 0xffff : frame | 0);
+    highs.push(Math.floor(frame / 0x1_0000_0000));
+  }
   // The page the new frame ends in must be writable before anything changes.
   c.probeWrite(SS, c.below(sp, values.length * w + i.imm), w);
   values.forEach((value, k) => {
-    put((k + 1) * w, value);
+    c.storeStack(c.below(sp, (k + 1) * w), w, value, highs[k]!);
   });
+  c.hi = Math.floor(frame / 0x1_0000_0000);
   c.putReg(RBP, w, frame);
   c.setSp(sp - values.length * w - i.imm);
 };
 
+/** RBP as an offset in the stack segment. */
+const frameOf = (c: Core): number => (c.long ? c.wide(RBP) : (c.r32[RBP]! & c.stackMask) >>> 0);
+
 export const leave: Exec = (c, i) => {
-  const at = (c.r32[RBP]! & c.stackMask) >>> 0;
-  const value = i.osize === 2 ? c.load16(SS, at) : c.load32(SS, at);
+  const at = frameOf(c);
+  const value = c.loadStack(at, i.osize);
   c.setSp(at + i.osize);
   c.putReg(RBP, i.osize, value);
 };
@@ -160,25 +228,33 @@ export const ud: Exec = () => {
 
 // String instructions.
 
-const count = (c: Core, i: Insn): number => (c.r32[RCX]! & i.mask) >>> 0;
+/** RCX as wide as addresses are. Above 2^53 it is not exact, and not needed exactly. */
+export const count = (c: Core, i: Insn): number =>
+  i.asize === 8 ? (c.r32[RCX + 16]! >>> 0) * 0x1_0000_0000 + (c.r32[RCX]! >>> 0) : (c.r32[RCX]! & i.mask) >>> 0;
 
-export const setCount = (c: Core, i: Insn, value: number): void => c.putReg(RCX, i.asize, value);
+export const takeCount = (c: Core, i: Insn, done: number): void => {
+  if (i.asize === 8) c.addWide(RCX, -done);
+  else c.putReg(RCX, i.asize, (c.r32[RCX]! & i.mask) - done);
+};
 
 export const advance = (c: Core, i: Insn, n: number, elements = 1): void => {
   const step = c.fl & DF ? -i.width * elements : i.width * elements;
-  c.putReg(n, i.asize, c.r32[n]! + step);
+  if (i.asize === 8) c.addWide(n, step);
+  else c.putReg(n, i.asize, c.r32[n]! + step);
 };
 
-export const offsetOf = (c: Core, i: Insn, n: number): number => (c.r32[n]! & i.mask) >>> 0;
+export const offsetOf = (c: Core, i: Insn, n: number): number => (i.asize === 8 ? c.wide(n) : (c.r32[n]! & i.mask) >>> 0);
 
 export const loadAt = (c: Core, i: Insn, segment: number, n: number): number => {
   const at = offsetOf(c, i, n);
+  if (i.width === 8) return c.load64(segment, at);
   return i.width === 4 ? c.load32(segment, at) : i.width === 2 ? c.load16(segment, at) : c.load8(segment, at);
 };
 
 const storeAt = (c: Core, i: Insn, value: number): void => {
   const at = offsetOf(c, i, RDI);
-  if (i.width === 4) c.store32(ES, at, value);
+  if (i.width === 8) c.store64(ES, at, value, c.hi);
+  else if (i.width === 4) c.store32(ES, at, value);
   else if (i.width === 2) c.store16(ES, at, value);
   else c.store8(ES, at, value);
 };
@@ -199,7 +275,7 @@ export const repeat =
     }
     let done = 0;
     const before = { fz: c.fz, fs: c.fs, fp: c.fp, fa: c.fa, fc: c.fc };
-    for (let left = count(c, i); left !== 0; left--) {
+    for (let left = count(c, i); left !== 0; left = count(c, i)) {
       if (done > 0) {
         if (c.stop !== 0 || c.fuel <= 1 || c.fl & TF) {
           c.again(c.emulated || (c.stop & STOP_EXIT) !== 0);
@@ -219,7 +295,7 @@ export const repeat =
         }
       } else step(c, i);
       done++;
-      setCount(c, i, left - 1);
+      takeCount(c, i, 1);
       if (c.replay.length > 0) c.settle();
       if (compares && (c.fz === 0) !== (i.rep === 0xf3)) return;
     }
@@ -247,14 +323,17 @@ export const lods: Exec = repeat((c, i) => {
 
 export const cmps: Exec = repeat((c, i) => {
   const a = loadAt(c, i, i.seg, RSI);
+  const ah = c.hi;
   const b = loadAt(c, i, ES, RDI);
-  c.sub(a, b, 0, i.shift);
+  if (i.width === 8) c.sub64(a, ah, b, c.hi, 0);
+  else c.sub(a, b, 0, i.shift);
   advance(c, i, RSI);
   advance(c, i, RDI);
 }, true);
 
 export const scas: Exec = repeat((c, i) => {
   const b = loadAt(c, i, ES, RDI);
-  c.sub(c.accumulator(i.width), b, 0, i.shift);
+  if (i.width === 8) c.sub64(c.r32[RAX]!, c.r32[RAX + 16]!, b, c.hi, 0);
+  else c.sub(c.accumulator(i.width), b, 0, i.shift);
   advance(c, i, RDI);
 }, true);

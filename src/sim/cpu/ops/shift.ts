@@ -151,7 +151,7 @@ const bitTest =
       at = c.ea(i);
       if (i.bk !== K_IMM) {
         const step = (((index << i.shift) >> i.shift) >> (i.width === 2 ? 4 : 5)) * i.width;
-        at = ((at + step) & i.mask) >>> 0;
+        at = c.moved(i, at, step);
       }
       if (writes) c.probeWrite(i.seg, at, i.width);
     }
@@ -188,3 +188,22 @@ const scan =
 
 export const bsf: Exec = scan((value) => 31 - Math.clz32(value & -value));
 export const bsr: Exec = scan((value) => 31 - Math.clz32(value));
+
+/** TZCNT and LZCNT: the operand's width and CF where no bit is set. KVM's emulator does not look at the prefix. */
+const countZeros =
+  (f: (value: number, bits: number) => number, legacy: Exec): Exec =>
+  (c, i) => {
+    if (!c.native) {
+      legacy(c, i);
+      return;
+    }
+    const bits = i.width * 8;
+    const value = (c.readB(i) << i.shift) >>> i.shift;
+    const result = value === 0 ? bits : f(value, bits);
+    c.writeA(i, result);
+    c.fz = result;
+    c.setCarryOverflow(Number(value === 0), c.of());
+  };
+
+export const tzcnt: Exec = countZeros((value) => 31 - Math.clz32(value & -value), bsf);
+export const lzcnt: Exec = countZeros((value, bits) => Math.clz32(value) - (32 - bits), bsr);

@@ -2,10 +2,7 @@
 import type { Core } from '../core.ts';
 import type { Exec, Insn } from '../insn.ts';
 import { Fault, GP, UD } from '../memory.ts';
-import { AC, CS, IP, RAX, RBX, RCX, RDX, RSI } from '../state.ts';
-
-/** In 64-bit mode hypercalls take whole registers. */
-const isLong = (c: Core): boolean => c.longMode && c.segments[CS]!.l === 1;
+import { AC, RAX, RBX, RCX, RDX, RSI } from '../state.ts';
 
 const VMCALL: readonly number[] = [0x0f, 0x01, 0xc1];
 const VMMCALL: readonly number[] = [0x0f, 0x01, 0xd9];
@@ -21,13 +18,14 @@ const hypercall = (c: Core, own: boolean): void => {
     if (bus.fixHypercall === false) throw new Fault(UD);
     const right = c.vmcall ? VMCALL : VMMCALL;
     right.forEach((byte, k) => {
-      c.linearStore8((c.ip0 + k) | 0, byte);
+      c.linearStore8(c.long ? c.linear0 + k : (c.ip0 + k) >>> 0, byte);
     });
-    c.r32[IP] = c.ip0;
+    c.rewind();
     c.endBlock();
     return;
   }
-  const longMode = isLong(c);
+  // In 64-bit mode hypercalls take whole registers.
+  const longMode = c.long;
   const register = (n: number): bigint => (longMode ? c.reg(n) : c.reg(n) & 0xffffffffn);
   const answer = c.answer('hypercall');
   let result: bigint | undefined;
