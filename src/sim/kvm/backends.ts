@@ -10,6 +10,8 @@ export interface Backend {
   readonly emulated: boolean;
   /** The hypercall instruction is VMCALL, else VMMCALL. */
   readonly vmcall: boolean;
+  /** Intel's processor: its SYSCALL and SYSENTER, PDPTRs cached as they were loaded. */
+  readonly intel: boolean;
   /** An access to a slot whose host page cannot be used: an MMIO exit (emulator), or −EFAULT with exit reason 0 (hardware paging). */
   readonly badHostPage: 'mmio' | 'efault';
   /** Instructions the emulator executes before it looks for NMIs, interrupts and windows; undefined: the guest runs on hardware. */
@@ -62,6 +64,7 @@ const NPF_FETCH = 0x1_0000_0014n;
 const hardware = {
   emulated: false,
   vmcall: false,
+  intel: false,
   badHostPage: 'efault',
   turn: undefined,
   udAfterFailure: true,
@@ -85,6 +88,7 @@ const backends: Readonly<Record<Machine['backend'], Backend>> = {
   pvm: {
     emulated: true,
     vmcall: true,
+    intel: false,
     badHostPage: 'mmio',
     turn: 1024,
     udAfterFailure: false,
@@ -110,6 +114,7 @@ const backends: Readonly<Record<Machine['backend'], Backend>> = {
   vmx: {
     ...hardware,
     vmcall: true,
+    intel: true,
     resetTypes: { cs: 11, ss: 3, tr: 11 },
     eferBits: 0xd01n,
     ucodeRev: 0x1_0000_0000n,

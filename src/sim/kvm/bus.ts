@@ -1,6 +1,8 @@
 import { KVM_MEM_READONLY } from '../../uapi/kvm.ts';
 import type { CpuBus, CpuidResult, PageAccess, RamPage } from '../cpu/bus.ts';
+import { legalXcr0 } from './debugregs.ts';
 import { getMsr, setMsr } from './msrs.ts';
+import { legalCr4 } from './sregs.ts';
 import type { Vcpu } from './vcpu.ts';
 
 /** The host page behind a slot cannot be used: with hardware paging KVM_RUN gives −EFAULT, exit reason 0. */
@@ -94,6 +96,20 @@ export class VcpuBus implements CpuBus {
 
   wrmsr(index: number, lo: number, hi: number): boolean {
     return setMsr(this.#vcpu, index, (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0), false);
+  }
+
+  get cr4Bits(): bigint {
+    return legalCr4(this.#vcpu);
+  }
+
+  get xcr0(): bigint {
+    return this.#vcpu.xcr0;
+  }
+
+  setXcr0(value: bigint): boolean {
+    if (!legalXcr0(this.#vcpu, value)) return false;
+    this.#vcpu.xcr0 = value;
+    return true;
   }
 
   tsc(): bigint {

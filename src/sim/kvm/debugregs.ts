@@ -60,7 +60,7 @@ export function setXcrs(vcpu: Vcpu, p: Process, arg: bigint): number {
 }
 
 /** x87 always; AVX needs SSE; BNDREGS with BNDCSR; AVX-512 whole and with AVX; AMX whole; all within guest CPUID and host. */
-function legalXcr0(vcpu: Vcpu, value: bigint): boolean {
+export function legalXcr0(vcpu: Vcpu, value: bigint): boolean {
   const has = (bits: bigint): boolean => (value & bits) !== 0n;
   const whole = (bits: bigint): boolean => !has(bits) || (value & bits) === bits;
   const hostLeaf = vcpu.vm.machine.kvm.cpuid.find((entry) => entry.function === 0xd && entry.index === 0);

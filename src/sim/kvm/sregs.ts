@@ -1,6 +1,7 @@
 import { KVM_SREGS2_FLAGS_PDPTRS_VALID, kvm_sregs, kvm_sregs2 } from '../../uapi/kvm.ts';
 import { EFAULT, EINVAL } from '../../uapi/sys.ts';
 import type { Process } from '../process.ts';
+import { HostPageFault } from './bus.ts';
 import { viewOf } from './regs.ts';
 import { deriveSegments, truncateSegments } from './svm-segments.ts';
 import type { Vcpu } from './vcpu.ts';
@@ -51,7 +52,7 @@ const EFER_FEATURES: readonly (readonly [bigint, 'ecx' | 'edx', number])[] = [
   [1n << 14n, 'edx', 25],
 ];
 
-function legalCr4(vcpu: Vcpu): bigint {
+export function legalCr4(vcpu: Vcpu): bigint {
   const { backend, cpuid } = vcpu;
   if (backend.cr4 !== 'cpuid') return backend.cr4;
   return CR4_FEATURES.reduce(
@@ -124,6 +125,8 @@ function loadCommon(vcpu: Vcpu, view: DataView, from: number): number {
   if (mmuReset && vcpu.completion !== undefined && backend.turn !== undefined) vcpu.completion.dropped = true;
   if (mmuReset) vcpu.rootLostAt = undefined;
   cpu.loadSregs(view, from);
+  // Entries that are illegal, or not in RAM, leave the old ones.
+  if (paePaging(BigInt(cpu.cr0), cpu.cr4, cpu.efer)) loadPdptrs(vcpu);
   if (backend.vmcbSegments) truncateSegments(cpu);
   SEGMENT_PADDING.forEach((offset, i) => {
     vcpu.segmentPadding[i] = view.getUint8(from + offset);
@@ -135,6 +138,14 @@ function loadCommon(vcpu: Vcpu, view: DataView, from: number): number {
     vcpu.tripleFault = true;
   }
   return 0;
+}
+
+function loadPdptrs({ cpu }: Vcpu): void {
+  try {
+    cpu.loadPdptrs();
+  } catch (error) {
+    if (!(error instanceof HostPageFault)) throw error;
+  }
 }
 
 /** KVM_SET_SREGS once copied in. The lowest bit of the bitmap is injected; an empty one cancels nothing. */
@@ -176,7 +187,7 @@ export function getSregs2(vcpu: Vcpu, p: Process, arg: bigint): number {
   storeCommon(vcpu, view, 0);
   if (paePaging(BigInt(vcpu.cpu.cr0), vcpu.cpu.cr4, vcpu.cpu.efer)) {
     view.setBigUint64(SREGS2_FLAGS, BigInt(KVM_SREGS2_FLAGS_PDPTRS_VALID), true);
-    vcpu.pdptrs.forEach((entry, i) => {
+    vcpu.cpu.pdptrs.forEach((entry, i) => {
       view.setBigUint64(PDPTRS + i * 8, entry, true);
     });
   }
@@ -194,6 +205,9 @@ export function setSregs2(vcpu: Vcpu, p: Process, arg: bigint): number {
   if (flags !== 0n && !paePaging(get(CR0), get(CR4), get(EFER))) return -EINVAL;
   const error = loadCommon(vcpu, view, 0);
   if (error < 0) return error;
-  if (flags !== 0n) vcpu.pdptrs = [0, 1, 2, 3].map((i) => get(PDPTRS + i * 8));
+  if (flags !== 0n)
+    [0, 1, 2, 3].forEach((i) => {
+      vcpu.cpu.pdptrs[i] = get(PDPTRS + i * 8);
+    });
   return 0;
 }

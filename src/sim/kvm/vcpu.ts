@@ -40,7 +40,6 @@ export class Vcpu {
   mpState: number = KVM_MP_STATE_RUNNABLE;
   fpu: Uint8Array = resetFpu();
   xcr0 = 1n;
-  pdptrs: readonly bigint[] = [0n, 0n, 0n, 0n];
   /** RFLAGS bits 63:32 as SET_REGS left them. The emulator keeps them through whatever it executes. */
   rflagsHigh = 0;
   tscKhz: number;
@@ -65,7 +64,8 @@ export class Vcpu {
     this.cpuid = new GuestCpuid(vm.machine);
     this.run = new RunPages(vm.ring);
     this.bus = new VcpuBus(this);
-    this.cpu = new Cpu(this.bus, { emulated: this.backend.emulated, vmcall: this.backend.vmcall });
+    const { emulated, vmcall, intel } = this.backend;
+    this.cpu = new Cpu(this.bus, { emulated, vmcall, intel, cachesPdptrs: intel });
     this.apicBase = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE | (id === vm.bootId ? MSR_IA32_APICBASE_BSP : 0n);
     this.tscKhz = vm.tscKhz;
     if (!this.backend.hostTsc) this.tscOffset = BigInt.asUintN(64, -(vm.vcpus.size === 0 ? this.hostTsc() : vm.tscStart));
