@@ -1,7 +1,7 @@
 /** The judge itself: it must see a difference, and must not see one where there is none. */
 import { expect, test } from 'vitest';
 import { changes, define, NOT_MODELLED, nonZero, Observer, toFact } from './case.ts';
-import { compare, formatGolden, type Golden, toGolden } from './golden.ts';
+import { compare, formatGolden, type Golden, type KnownDifference, toGolden } from './golden.ts';
 import { mask, type Report } from './run-cases.ts';
 
 const golden: Golden = {
@@ -49,6 +49,23 @@ test('a known difference is excused for its kernels, case and fact only, with it
   expect(comparison.known).toMatchObject([{ label: 'one', reason: 'because' }]);
   expect(comparison.differences.map(({ label }) => label)).toEqual(['two']);
   expect(compare(golden, different, known, ['7.2-svm', 'sim']).differences).toHaveLength(2);
+});
+
+test('a known difference speaks of a pair, of a release, or of what a build has; the last two of real kernels only', () => {
+  const excused = (entry: Pick<KnownDifference, 'between' | 'since' | 'with'>, one: string, other: string): boolean => {
+    const known = [{ ...entry, case: 'kvm/*', label: 'o*e', reason: 'because' }];
+    return compare(golden, report({ one: 'EFAULT', two: { rax: '0x1' } }), known, [one, other]).known.length === 1;
+  };
+  expect(excused({ between: ['6.18-pvm', '*-svm*'] }, '7.2-svm+smm', '6.18-pvm')).toBe(true);
+  expect(excused({ between: ['6.18-pvm', '*-svm*'] }, '7.2-vmx+smm', '6.18-pvm')).toBe(false);
+  expect(excused({ since: '6.12' }, '6.12-svm+smm', '6.1-svm+smm')).toBe(true);
+  expect(excused({ since: '6.12' }, '6.1-svm', '7.2-svm')).toBe(true);
+  expect(excused({ since: '6.12' }, '6.12-svm', '7.2-svm')).toBe(false);
+  expect(excused({ since: '6.12' }, '6.1-svm', '6.11-svm')).toBe(false);
+  expect(excused({ since: '6.12' }, '6.1-svm', 'sim amd-svm-7.2')).toBe(false);
+  expect(excused({ with: 'hyperv' }, '6.1-svm+smm', '7.2-svm+smm+hyperv')).toBe(true);
+  expect(excused({ with: 'hyperv' }, '6.1-svm+hyperv', '7.2-svm+smm+hyperv')).toBe(false);
+  expect(excused({ with: 'hyperv' }, '6.1-svm+hyperv', 'sim pvm-6.18')).toBe(false);
 });
 
 test('a golden read back is the golden, and failed cases are never recorded', () => {

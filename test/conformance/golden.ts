@@ -18,11 +18,17 @@ export interface Difference {
   readonly got: Fact | undefined;
 }
 
-/** A difference that is known, between two kinds of real kernels or between a kernel and a way to it, with its reason. */
+/**
+ * A difference that is known, between two kinds of real kernels or between a kernel and a way to it, with its reason. One of `between`, `since`
+ * and `with` says which kernels; in `between`, `case` and `label` a `*` stands for any text.
+ */
 export interface KnownDifference {
-  /** Identities or kernel names it is between: a prefix followed by `*`, or the whole. */
-  readonly between: readonly [string, string];
-  /** Name of the case and label of the fact; `*` at the end stands for any rest. */
+  /** Identities or kernel names it is between. */
+  readonly between?: readonly [string, string];
+  /** Kernels older than this release, and this one and newer. */
+  readonly since?: string;
+  /** Kernels with and without this in their identity's configuration: `hyperv`. */
+  readonly with?: string;
   readonly case: string;
   readonly label: string;
   readonly reason: string;
@@ -122,13 +128,41 @@ export function compare(
 }
 
 function speaksOf(entry: KnownDifference, difference: Difference, names: readonly [string, string]): boolean {
-  const [a, b] = entry.between;
-  const pair = (matches(a, names[0]) && matches(b, names[1])) || (matches(a, names[1]) && matches(b, names[0]));
-  return pair && matches(entry.case, difference.case) && matches(entry.label, difference.label);
+  return divides(entry, names) && matches(entry.case, difference.case) && matches(entry.label, difference.label);
+}
+
+/** Whether the entry is about these two kernels. A release or a configuration only identities have: no simulated kernel is excused by them. */
+function divides({ between, since, with: option }: KnownDifference, [one, other]: readonly [string, string]): boolean {
+  if (between !== undefined) {
+    const [a, b] = between;
+    return (matches(a, one) && matches(b, other)) || (matches(a, other) && matches(b, one));
+  }
+  const [first, second] = [one, other].map((name) => /^(\d+)\.(\d+)-[^+]+(.*)$/.exec(name));
+  if (!first || !second) return false;
+  if (since !== undefined) {
+    const [major, minor] = since.split('.').map(Number) as [number, number];
+    const [before, after] = [first, second].map((found) => Number(found[1]) - major || Number(found[2]) - minor) as [
+      number,
+      number,
+    ];
+    return before < 0 !== after < 0;
+  }
+  const [here, there] = [first, second].map((found) => found[3]!.split('+').includes(option!));
+  return here !== there;
 }
 
 function matches(pattern: string, text: string): boolean {
-  return pattern.endsWith('*') ? text.startsWith(pattern.slice(0, -1)) : pattern === text;
+  const [head = '', ...rest] = pattern.split('*');
+  if (rest.length === 0) return pattern === text;
+  const tail = rest.pop()!;
+  if (!text.startsWith(head) || text.length < head.length + tail.length || !text.endsWith(tail)) return false;
+  let at = head.length;
+  for (const part of rest) {
+    const found = text.indexOf(part, at);
+    if (found < 0) return false;
+    at = found + part.length;
+  }
+  return at <= text.length - tail.length;
 }
 
 /** A difference as a reader wants it: the case, the fact, what was recorded, what was answered; of structs only the fields that differ. */
