@@ -30,7 +30,8 @@ import {
   PROT_WRITE,
 } from '../uapi/sys.ts';
 import { LEGACY_MAP_MASK, madvise } from './advice.ts';
-import type { Backing, File } from './file.ts';
+import { has } from './changes.ts';
+import { AnonFile, type Backing, type File } from './file.ts';
 import { HugeMemfdFile } from './hugetlb.ts';
 import { atLeast, type Limits } from './machine.ts';
 import { SimMapping } from './mapping.ts';
@@ -61,6 +62,7 @@ export class AddressSpace {
   generation = 1;
   readonly #process: Process;
   readonly #limits: Limits;
+  readonly #anonInodesNoexec: boolean;
   readonly #vmas = new VmaList();
   /** Backings in use, each with its number of VMAs and our notifier. */
   readonly #backings = new Map<Backing, { count: number; notify: (truncatedFrom?: number) => void }>();
@@ -69,6 +71,7 @@ export class AddressSpace {
   constructor(process: Process, limits: Limits) {
     this.#process = process;
     this.#limits = limits;
+    this.#anonInodesNoexec = has(process.system.machine, 'anonInodesNoexec');
   }
 
   /** VMAs ascending, for tests and /proc/self/maps. */
@@ -273,7 +276,7 @@ export class AddressSpace {
       if (shared && (wanted & PROT_WRITE) !== 0 && !file.writable) return -EACCES;
       if (shared && !file.writable) may &= ~PROT_WRITE;
       if (!file.readable) return -EACCES;
-      if (file.noexec) {
+      if (file.noexec && (this.#anonInodesNoexec || !(file instanceof AnonFile))) {
         if ((wanted & PROT_EXEC) !== 0) return -EPERM;
         may &= ~PROT_EXEC;
       }

@@ -28,6 +28,7 @@ import {
   MFD_NOEXEC_SEAL,
   O_NONBLOCK,
 } from '../uapi/sys.ts';
+import { has } from './changes.ts';
 import { EventfdFile } from './eventfd.ts';
 import { fcntl } from './fcntl.ts';
 import type { File } from './file.ts';
@@ -139,7 +140,9 @@ export class SimBackend implements Backend {
 
   eventfd(initval: number, flags: number): number {
     if ((flags & ~(EFD_SEMAPHORE | EFD_CLOEXEC | EFD_NONBLOCK)) !== 0) return -EINVAL;
-    return this.#process.fds.install(new EventfdFile(initval, flags), (flags & EFD_CLOEXEC) !== 0);
+    const { system, fds } = this.#process;
+    const file = new EventfdFile(initval, flags, has(system.machine, 'eventfdExactWrite'));
+    return fds.install(file, (flags & EFD_CLOEXEC) !== 0);
   }
 
   memfdCreate(name: string, flags: number): number {

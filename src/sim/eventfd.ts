@@ -13,12 +13,14 @@ export class EventfdFile extends AnonFile {
   override readonly wait: WaitQueue = new WaitQueue();
   #count: bigint;
   readonly #semaphore: boolean;
+  readonly #exact: boolean;
 
-  /** `flags` of eventfd2(2), already checked. */
-  constructor(initval: number, flags: number) {
+  /** `flags` of eventfd2(2), already checked; `exact`: write(2) takes eight bytes, and no more. */
+  constructor(initval: number, flags: number, exact = true) {
     super('anon_inode:[eventfd]', O_RDWR | (flags & O_NONBLOCK));
     this.#count = BigInt(initval >>> 0);
     this.#semaphore = (flags & EFD_SEMAPHORE) !== 0;
+    this.#exact = exact;
   }
 
   get count(): bigint {
@@ -34,7 +36,7 @@ export class EventfdFile extends AnonFile {
   }
 
   override write(_p: Process, from: Uint8Array): number {
-    if (from.length !== 8) return -EINVAL;
+    if (from.length < 8 || (this.#exact && from.length > 8)) return -EINVAL;
     const value = new DataView(from.buffer, from.byteOffset).getBigUint64(0, true);
     if (value === ULLONG_MAX) return -EINVAL;
     if (ULLONG_MAX - this.#count <= value) return -EAGAIN;

@@ -74,7 +74,7 @@ export abstract class File {
   flags: number;
   /** The target of /proc/self/fd/N: 'anon_inode:kvm-vm', '/memfd:name (deleted)', a path. */
   readonly link: string;
-  /** The inode lives on a mount without exec (every anonymous inode): PROT_EXEC mappings are EPERM. */
+  /** The inode lives on a mount without exec: PROT_EXEC mappings are EPERM. Anonymous inodes do since 6.16 (`anonInodesNoexec`). */
   readonly noexec: boolean = true;
   /** S_ISREG: can be truncated and allocated. */
   readonly regular: boolean = false;

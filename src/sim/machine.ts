@@ -74,6 +74,8 @@ export interface KvmMachine {
   readonly hvaBits: 47 | 56;
   /** VM types, bit mask (KVM_CAP_VM_TYPES). */
   readonly vmTypes: number;
+  /** KVM_X86_SEV_VMSA_FEATURES; undefined where KVM is built without CONFIG_KVM_AMD_SEV. */
+  readonly sevVmsaFeatures?: bigint;
 }
 
 /** True when the machine's kernel is `version` ('6.14') or newer. */

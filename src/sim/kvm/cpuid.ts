@@ -1,5 +1,6 @@
 import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry, kvm_cpuid_entry2, kvm_cpuid2 } from '../../uapi/kvm.ts';
 import { E2BIG, EFAULT, EINVAL, EPERM } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import type { CpuidLeaf, Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
 import { backendOf } from './backends.ts';
@@ -160,6 +161,11 @@ export class GuestCpuid {
     return leaf !== undefined && (leaf.ebx === 0x6874_7541 || leaf.ebx === 0x6f67_7948);
   }
 
+  /** Guest vendor is Intel, by leaf 0. */
+  get intel(): boolean {
+    return findEntry(this.#entries, 0)?.ebx === 0x756e_6547;
+  }
+
   /** KVM_SET_CPUID2 (KVM_SET_CPUID with `old`). `entered`: the vCPU has run; only an equal table is accepted then. */
   set(p: Process, arg: bigint, old: boolean, runtime: CpuidRuntime, entered: boolean): number {
     const nent = copyHeader(p, arg);
@@ -180,14 +186,14 @@ export class GuestCpuid {
     return 0;
   }
 
-  /** KVM_GET_CPUID2. Where the room does not suffice the header is not updated. */
+  /** KVM_GET_CPUID2. Where the room does not suffice the header is not updated; before 6.5, nowhere. */
   get(p: Process, arg: bigint, runtime: CpuidRuntime): number {
     const nent = copyHeader(p, arg);
     if (nent === null) return -EFAULT;
     const entries = this.entries(runtime);
     if (nent < entries.length) return -E2BIG;
     if (!p.mm.copyTo(arg + BigInt(HEADER), encodeEntries(entries))) return -EFAULT;
-    return p.mm.write32(arg, entries.length) ? 0 : -EFAULT;
+    return p.mm.write32(arg, has(this.#machine, 'cpuid2Counts') ? entries.length : nent) ? 0 : -EFAULT;
   }
 
   /** The table with the bits that belong to KVM as they are now. */

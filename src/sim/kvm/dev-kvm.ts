@@ -1,5 +1,6 @@
 import * as kvm from '../../uapi/kvm.ts';
 import { EFAULT, EINVAL, EMFILE, ENXIO } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import { CharFile } from '../char-device.ts';
 import type { Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
@@ -45,17 +46,21 @@ function supportedXcr0(machine: Machine): bigint {
   return leaf === undefined ? 0n : (BigInt(leaf.edx) << 32n) | BigInt(leaf.eax);
 }
 
-/**
- * KVM_GET_DEVICE_ATTR and KVM_HAS_DEVICE_ATTR: group 0 attribute 0, the supported XCR0; group 1 is SEV's, which no profile has. `flags` is not
- * looked at.
- */
+function systemAttribute(machine: Machine, group: number, attr: bigint): bigint | undefined {
+  if (group === 0 && attr === BigInt(kvm.KVM_X86_XCOMP_GUEST_SUPP)) return supportedXcr0(machine);
+  const sev = group === kvm.KVM_X86_GRP_SEV && attr === BigInt(kvm.KVM_X86_SEV_VMSA_FEATURES);
+  return sev && has(machine, 'sevAttributes') ? machine.kvm.sevVmsaFeatures : undefined;
+}
+
+/** KVM_GET_DEVICE_ATTR and KVM_HAS_DEVICE_ATTR: the supported XCR0, and with CONFIG_KVM_AMD_SEV the features of its VMSA. `flags` is not looked at. */
 function deviceAttr(write: boolean) {
   return (_self: DevKvm, p: Process, arg: bigint): number => {
     const bytes = p.mm.copyFrom(arg, kvm.kvm_device_attr.size);
     if (bytes === null) return -EFAULT;
     const { group, attr, addr } = kvm.kvm_device_attr.decode(bytes);
-    if (group !== 0 || attr !== BigInt(kvm.KVM_X86_XCOMP_GUEST_SUPP)) return -ENXIO;
-    return !write || p.mm.write64(addr, supportedXcr0(p.system.machine)) ? 0 : -EFAULT;
+    const value = systemAttribute(p.system.machine, group, attr);
+    if (value === undefined) return -ENXIO;
+    return !write || p.mm.write64(addr, value) ? 0 : -EFAULT;
   };
 }
 

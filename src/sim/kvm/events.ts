@@ -10,6 +10,7 @@ import {
   kvm_vcpu_events,
 } from '../../uapi/kvm.ts';
 import { EFAULT, EINVAL } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import type { Process } from '../process.ts';
 import { capability, notModelled } from './ioctl-table.ts';
 import { viewOf } from './regs.ts';
@@ -45,7 +46,8 @@ export function storeEvents(vcpu: Vcpu, view: DataView, from: number): void {
   put('interrupt.shadow', vcpu.backend.oneShadow && vcpu.cpu.shadow !== 0 ? BOTH_SHADOWS : vcpu.cpu.shadow);
   put('nmi.injected', nmi.injected);
   put('smi.pending', smi.pending);
-  put('nmi.pending', pendingNmis(nmi.pending, nmi.masked || nmi.injected));
+  const pending = pendingNmis(nmi.pending, nmi.masked || nmi.injected);
+  put('nmi.pending', has(vcpu.vm.machine, 'nmisCounted') ? pending : pending !== 0);
   put('nmi.masked', nmi.masked);
   view.setUint32(from + FLAGS, KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM, true);
 }

@@ -12,10 +12,12 @@ import {
   KVM_EXIT_X86_RDMSR,
   KVM_EXIT_X86_WRMSR,
   KVM_INTERNAL_ERROR_DELIVERY_EV,
+  KVM_INTERNAL_ERROR_EMULATION,
   KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
   kvm_regs,
   kvm_run,
 } from '../../uapi/kvm.ts';
+import { has } from '../changes.ts';
 import type { Outcome } from '../cpu/bus.ts';
 import { CS } from '../cpu/state.ts';
 import { PAGE_SIZE } from '../pages.ts';
@@ -144,7 +146,7 @@ const writers: {
   internalError(vcpu, { suberror, insnBytes, gpa = 0, isWrite = false }) {
     const { view, u8 } = vcpu.run;
     const { emulationExitInfo, deliveryExitInfo } = vcpu.backend;
-    if (suberror === KVM_INTERNAL_ERROR_DELIVERY_EV) {
+    if (suberror === KVM_INTERNAL_ERROR_DELIVERY_EV && has(vcpu.vm.machine, 'unhandleableVectoring')) {
       if (deliveryExitInfo === undefined) throw new NotModelled(`INTERNAL_ERROR suberror ${suberror}`);
       vcpu.undeliverable = gpa;
       view.setUint32(FAILURE.suberror, suberror, true);
@@ -156,7 +158,10 @@ const writers: {
       view.setUint32(FAILURE.ndata, words.length, true);
       return KVM_EXIT_INTERNAL_ERROR;
     }
-    view.setUint32(FAILURE.suberror, suberror, true);
+    // Older kernels emulate the instruction at RIP, which has nothing to do with it.
+    const undelivered = suberror === KVM_INTERNAL_ERROR_DELIVERY_EV;
+    if (undelivered && vcpu.cpu.peekCode().length > 0) throw new NotModelled('an event delivered to what is no RAM, before 6.14');
+    view.setUint32(FAILURE.suberror, undelivered ? KVM_INTERNAL_ERROR_EMULATION : suberror, true);
     let words = 1;
     if (insnBytes.length > 0) {
       view.setBigUint64(FAILURE.flags, BigInt(KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES), true);

@@ -1,7 +1,7 @@
 import { NotModelled } from '../../kernel/errors.ts';
 import { ioctlByName } from '../../uapi/ioctls.ts';
 import type * as uapi from '../../uapi/kvm.ts';
-import type { Machine } from '../machine.ts';
+import { atLeast, type Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
 
 /** An ioctl of one kind of descriptor: ≥ 0 or −errno. A handler reads like the kernel's check list; the first check that fails decides. */
@@ -17,11 +17,15 @@ export interface Row<T> {
   readonly handler: Handler<T> | undefined;
   /** The system descriptor's value of this capability must not be 0, or else this kernel has no such ioctl. */
   readonly needs: number | undefined;
+  /** The release that brought it: older kernels have no such ioctl. */
+  readonly since: string | undefined;
 }
 
 /** What a table row may say instead of a bare handler. */
 export interface Gated<T> {
-  readonly needs: number;
+  readonly needs?: number;
+  /** Where it is younger on this kind of descriptor than the ioctl itself. */
+  readonly since?: string;
   readonly handler?: Handler<T>;
 }
 
@@ -60,9 +64,9 @@ export class IoctlTable<T> {
   get rows(): ReadonlyMap<number, Row<T>> {
     return (this.#rows ??= new Map(
       Object.entries(this.#specs).map(([name, row]) => {
-        const { request } = ioctlByName(name, this.kind)!;
-        const handler = typeof row === 'function' ? row : typeof row === 'object' ? row.handler : undefined;
-        return [request, { name, request, handler, needs: typeof row === 'object' ? row.needs : undefined }];
+        const { request, since } = ioctlByName(name, this.kind)!;
+        const gated: Gated<T> = typeof row === 'function' ? { handler: row } : typeof row === 'object' ? row : {};
+        return [request, { name, request, handler: gated.handler, needs: gated.needs, since: gated.since ?? since }];
       }),
     ));
   }
@@ -71,10 +75,16 @@ export class IoctlTable<T> {
   dispatch(self: T, p: Process, request: number, arg: bigint): number {
     const row = this.rows.get(request);
     const { machine } = p.system;
-    if (row === undefined || (row.needs !== undefined && capability(machine, row.needs) === 0)) return -this.unknown;
+    if (row === undefined || !present(row, machine)) return -this.unknown;
     if (row.handler !== undefined) return row.handler(self, p, arg);
     return p.system.notModelled(`${row.name} on a ${this.kind} descriptor`, -this.unknown);
   }
+}
+
+/** Whether this machine's kernel has the ioctl. */
+function present({ needs, since }: Row<never>, machine: Machine): boolean {
+  if (since !== undefined && !atLeast(machine, since)) return false;
+  return needs === undefined || capability(machine, needs) !== 0;
 }
 
 /** Struct fields and flags that are not modelled have no errno an old kernel would give: always an exception. */

@@ -1,5 +1,6 @@
 import { KVM_CAP_X86_SMM, kvm_msr_entry, kvm_msr_list, kvm_msrs } from '../../uapi/kvm.ts';
 import { E2BIG, EFAULT } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import { FS, GS } from '../cpu/state.ts';
 import type { Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
@@ -74,11 +75,13 @@ const mtrrVariable: Setter = (value, { vcpu, index }) => {
 };
 const mtrrFixed: Setter = (value) => (everyByte(value, (byte) => memoryType(byte, MTRR_TYPES)) ? value : undefined);
 
-/** The feature MSR's value is frozen once the vCPU has entered the guest. */
+/** Where the machine lists the MSR as a feature, its value is frozen once the vCPU has entered the guest. */
 const feature =
   (set: Setter): Setter =>
   (value, access) => {
-    if (access.vcpu.entered) return value === getMsr(access.vcpu, access.index, true) ? value : undefined;
+    const { vcpu, index } = access;
+    if (vcpu.entered && vcpu.vm.machine.kvm.featureMsrs.some(([listed]) => listed === index))
+      return value === getMsr(access.vcpu, access.index, true) ? value : undefined;
     return set(value, access);
   };
 /** Needs a guest CPUID bit: without it, reads as 0 for userspace and takes only 0. */
@@ -92,6 +95,28 @@ const withCpuid =
   (leaf: number, name: 'ecx' | 'edx', bit: number) =>
   ({ vcpu, index }: Access): bigint | undefined =>
     vcpu.cpuid.has(leaf, 0, name, bit) ? (vcpu.msrs.get(index) ?? 0n) : undefined;
+
+/** ARCH_CAPABILITIES. Before 6.13 it is the host's for userspace, whatever the guest's CPUID. */
+const archCapabilities: Pick<MsrRow, 'get' | 'set'> = {
+  get(access) {
+    const { vcpu, index, host } = access;
+    const { machine } = vcpu.vm;
+    if (!host || has(machine, 'archCapabilitiesFollowCpuid')) return withCpuid(7, 'edx', 29)(access);
+    return vcpu.msrs.get(index) ?? getFeatureMsr(machine, index);
+  },
+  set(value, access) {
+    const follows = has(access.vcpu.vm.machine, 'archCapabilitiesFollowCpuid');
+    return follows ? needsCpuid(7, 'edx', 29, hostOnly)(value, access) : hostOnly(value, access);
+  },
+};
+
+/** SYSENTER_ESP, SYSENTER_EIP: SVM's processor has 32 bits of each; KVM keeps the upper halves for guests that are Intel's. */
+const setSysenter: Setter = (value, { vcpu }) => {
+  const { vm, cpuid } = vcpu;
+  const intel = has(vm.machine, 'intelUnlessAmd') ? !cpuid.amdLike : cpuid.intel;
+  const address = canonicalised(vcpu, value);
+  return vm.machine.backend === 'svm' && !intel ? BigInt.asUintN(32, address) : address;
+};
 
 /** EFER: reserved bits refuse; LMA is what the CPU says, never what is written. A guest may not change LME while it pages. */
 const setEfer: Setter = (value, { vcpu, host }) => {
@@ -217,12 +242,12 @@ const common: readonly MsrRow[] = rows([
   [0x9e, ({ vcpu, index, host }) => (host && hasSmm(vcpu) ? (vcpu.msrs.get(index) ?? 0x30000n) : undefined), setSmbase],
   [0xce, 0x80000000n, feature(hostOnly)], // PLATFORM_INFO
   [0xfe, 0x508n, readOnly], // MTRRcap
-  [0x10a, withCpuid(7, 'edx', 29), feature(needsCpuid(7, 'edx', 29, hostOnly))], // ARCH_CAPABILITIES
+  [0x10a, archCapabilities.get, feature(archCapabilities.set)], // ARCH_CAPABILITIES
   [0x10b, undefined, ignored], // FLUSH_CMD
   [0x11e, 0xbe70_2111n, ignored], // BBL_CR_CTL3
   [0x140, 0n, any], // MISC_FEATURES_ENABLES
   [0x174, 0n, any], // SYSENTER_CS
-  [[0x175, 0x176], 0n, (value, { vcpu }) => canonicalised(vcpu, value)], // SYSENTER_ESP, EIP
+  [[0x175, 0x176], 0n, setSysenter], // SYSENTER_ESP, EIP
   [0x179, 0x20n, readOnly], // MCG_CAP
   [0x17a, 0n, any], // MCG_STATUS
   [0x17b, 0n, zeroOnly], // MCG_CTL (MCG_CAP has no MCG_CTL_P)
@@ -381,11 +406,10 @@ export function setMsr(vcpu: Vcpu, index: number, value: bigint, host: boolean):
   return true;
 }
 
-/** KVM_GET_MSRS on the system descriptor: what is listed but no feature reads as 0. */
+/** KVM_GET_MSRS on the system descriptor. */
 export function getFeatureMsr(machine: Machine, index: number): bigint | undefined {
-  return (
-    machine.kvm.featureMsrs.find(([feature]) => feature === index)?.[1] ?? (machine.kvm.msrs.includes(index) ? 0n : undefined)
-  );
+  const advertised = has(machine, 'listedFeaturesReadZero') && machine.kvm.msrs.includes(index);
+  return machine.kvm.featureMsrs.find(([feature]) => feature === index)?.[1] ?? (advertised ? 0n : undefined);
 }
 
 /**

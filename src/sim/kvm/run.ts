@@ -7,6 +7,7 @@ import {
   KVM_SYNC_X86_SREGS,
 } from '../../uapi/kvm.ts';
 import { EFAULT, EINTR, EINVAL, EIO, ENOSPC } from '../../uapi/sys.ts';
+import { has, syncFieldsMask } from '../changes.ts';
 import type { Outcome } from '../cpu/bus.ts';
 import { IF } from '../cpu/state.ts';
 import type { Pending, Slice } from '../vcpu-like.ts';
@@ -70,8 +71,9 @@ function enter(vcpu: Vcpu, pending: Pending): Slice | undefined {
   const immediateExit = view.getUint8(RUN.immediate_exit) !== 0 || pending === 'entry';
   view.setUint16(RUN.flags, 0, true);
   if (vcpu.mpState === KVM_MP_STATE_UNINITIALIZED) return immediateExit ? -EINTR : undefined;
-  if (view.getBigUint64(RUN.kvm_valid_regs, true) & ~SYNC_FLAGS) return -EINVAL;
-  if (view.getBigUint64(RUN.kvm_dirty_regs, true) & ~SYNC_FLAGS) return -EINVAL;
+  const illegal = ~SYNC_FLAGS & syncFieldsMask(vcpu.vm.machine);
+  if (view.getBigUint64(RUN.kvm_valid_regs, true) & illegal) return -EINVAL;
+  if (view.getBigUint64(RUN.kvm_dirty_regs, true) & illegal) return -EINVAL;
   const error = loadDirty(vcpu);
   if (error < 0) return error;
   const cr8 = view.getBigUint64(RUN.cr8, true);
@@ -111,9 +113,10 @@ function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   if (vcpu.mpState === KVM_MP_STATE_UNINITIALIZED) return 'idle';
   if (vcpu.rootLostAt === vcpu.vm.memslots.roots) return exitOf(vcpu, vcpu.cpu.spin(fuel));
   vcpu.rootLostAt = undefined;
-  // Shadow paging needs pages of its own: none are allowed until the first memslot, or KVM_SET_NR_MMU_PAGES; deleting all slots leaves 64.
-  const { memslots, mmuPagesSet } = vcpu.vm;
-  if (vcpu.backend.badHostPage === 'mmio' && memslots.generation === 0 && !mmuPagesSet) {
+  // Shadow paging, and once any, needs pages of its own: none are allowed until the first memslot, or KVM_SET_NR_MMU_PAGES; deleting all slots leaves 64.
+  const { machine, memslots, mmuPagesSet } = vcpu.vm;
+  const needsPages = vcpu.backend.badHostPage === 'mmio' || !has(machine, 'rootsWithoutMmuPages');
+  if (needsPages && memslots.generation === 0 && !mmuPagesSet) {
     vcpu.cpu.acceptNmi();
     return -ENOSPC;
   }

@@ -1,5 +1,6 @@
 import { KVM_SREGS2_FLAGS_PDPTRS_VALID, kvm_sregs, kvm_sregs2 } from '../../uapi/kvm.ts';
 import { EFAULT, EINVAL } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import type { Process } from '../process.ts';
 import { HostPageFault } from './bus.ts';
 import { viewOf } from './regs.ts';
@@ -80,7 +81,8 @@ function legalSregs(vcpu: Vcpu, view: DataView, from: number): boolean {
   } else if (efer & EFER_LMA || view.getUint8(from + CS_L)) return false;
   if (cr4 & ~legalCr4(vcpu)) return false;
   if (cr0 >> 32n || (cr0 & CR0_NW && !(cr0 & CR0_CD)) || (cr0 & CR0_PG && !(cr0 & CR0_PE))) return false;
-  return !(vcpu.backend.checksEfer && efer & ~legalEfer(vcpu));
+  const checksEfer = vcpu.backend.checksEfer && has(vcpu.vm.machine, 'sregsCheckEfer');
+  return !(checksEfer && efer & ~legalEfer(vcpu));
 }
 
 /** kvm_set_apic_base, from userspace: any transition between disabled, xAPIC and x2APIC is allowed. False: refused. */

@@ -1,6 +1,7 @@
 import * as kvm from '../../uapi/kvm.ts';
 import { EBUSY, EEXIST, EFAULT, EINVAL, EIO, EMFILE, ENOTTY, O_RDWR } from '../../uapi/sys.ts';
 import type { AddressSpace } from '../address-space.ts';
+import { has } from '../changes.ts';
 import { AnonFile } from '../file.ts';
 import type { Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
@@ -116,11 +117,12 @@ export class VmFile extends AnonFile {
 /** KVM_CREATE_VCPU. The descriptor comes last; a failure leaves no trace but the VM's highest id, which is fixed by the attempt. */
 function createVcpu(vm: Vm, p: Process, arg: bigint): number {
   const maxIds = capability(vm.machine, kvm.KVM_CAP_MAX_VCPU_ID);
-  if (arg >= BigInt(maxIds)) return -EINVAL;
+  const asked = has(vm.machine, 'wholeVcpuIds') ? arg : BigInt.asUintN(32, arg);
+  if (asked >= BigInt(maxIds)) return -EINVAL;
   if (vm.vcpus.size >= capability(vm.machine, kvm.KVM_CAP_MAX_VCPUS)) return -EINVAL;
   vm.maxVcpuIds ||= maxIds;
-  if (arg >= BigInt(vm.maxVcpuIds)) return -EINVAL;
-  const id = Number(arg);
+  if (asked >= BigInt(vm.maxVcpuIds)) return -EINVAL;
+  const id = Number(asked);
   if (vm.vcpus.has(id)) return -EEXIST;
   const fd = p.fds.reserve(true);
   if (fd < 0) return -EMFILE;
@@ -171,15 +173,16 @@ function setIdentityMapAddr(vm: Vm, p: Process, arg: bigint): number {
 /** The limit itself is accepted though no vCPU can have it. */
 function setBootCpuId(vm: Vm, _p: Process, arg: bigint): number {
   if (vm.vcpus.size > 0) return -EBUSY;
-  if (arg > BigInt(capability(vm.machine, kvm.KVM_CAP_MAX_VCPU_ID))) return -EINVAL;
-  vm.bootId = Number(arg);
+  const checked = has(vm.machine, 'wholeVcpuIds');
+  if (checked && arg > BigInt(capability(vm.machine, kvm.KVM_CAP_MAX_VCPU_ID))) return -EINVAL;
+  vm.bootId = Number(BigInt.asUintN(32, arg));
   return 0;
 }
 
 function setVmTscKhz(vm: Vm, _p: Process, arg: bigint): number {
   const khz = askedKhz(vm.machine, arg);
   if (khz < 0) return khz;
-  if (vm.vcpus.size > 0) return -EINVAL;
+  if (vm.vcpus.size > 0 && has(vm.machine, 'vmTscKhzBeforeVcpus')) return -EINVAL;
   vm.tscKhz = khz;
   return 0;
 }

@@ -1,7 +1,7 @@
 // Captured from /dev/kvm by scripts/sim/capture-profile.mjs; the APIC ids of the CPU that answered are masked.
 import type { PvmHost } from '../kvm/pvm-cpuid.ts';
 import type { Machine } from '../machine.ts';
-import { capabilities, leaves } from './tables.ts';
+import { capabilities, HYPERV_MSRS, leaves, msrsWithout, PMU_MSRS } from './tables.ts';
 
 export const pvm618: Machine & { readonly kvm: PvmHost } = {
   name: 'pvm-6.18',
@@ -14,34 +14,15 @@ export const pvm618: Machine & { readonly kvm: PvmHost } = {
   memfdNoexec: 0,
   devices: { '/dev/kvm': true },
   kvm: {
-    capabilities: capabilities(
-      [
-        0, 1, 2, 3, 4, 6, 7, 8, 11, 12, 14, 16, 21, 22, 23, 24, 26, 30, 32, 33, 34, 35, 36, 37, 40, 41, 47, 50, 51, 54, 55, 56,
-        59, 61, 70, 72, 76, 77, 81, 82, 89, 95, 97, 98, 100, 105, 116, 121, 122, 127, 136, 153, 159, 162, 164, 173, 182, 183, 184,
-        185, 187, 188, 189, 190, 197, 200, 203, 204, 206, 209, 215, 218, 220, 226, 231, 232, 234, 235, 237, 238,
-      ],
-      {
-        9: 2,
-        10: 32764,
-        15: 2,
-        25: 4096,
-        31: 32,
-        39: 14,
-        66: 1024,
-        74: 7,
-        128: 4096,
-        129: [15, 11],
-        143: 14,
-        168: 3,
-        192: 1048576,
-        195: 2031619,
-        201: 4096,
-        208: 4096,
-        213: 1535,
-        223: 1048576,
-        244: 3,
-      },
-    ),
+    capabilities: capabilities([70, 89, 185, 226, 231, 232, 234, 235, 237, 238], {
+      9: 2,
+      66: 1024,
+      128: 4096,
+      129: [15, 11],
+      143: 14,
+      213: 1535,
+      244: 3,
+    }),
     vmTypeCapabilities: {},
     cpuid: leaves([
       [0x0, 0x0, 0x0, 0x1c, 0x68747541, 0x444d4163, 0x69746e65],
@@ -137,11 +118,7 @@ export const pvm618: Machine & { readonly kvm: PvmHost } = {
       [0xd, 0x6, 0x1, 0x200, 0x380, 0x0, 0x0],
       [0xd, 0x7, 0x1, 0x400, 0x580, 0x0, 0x0],
     ]),
-    msrs: [
-      0x174, 0x175, 0x176, 0xc0000081, 0xc0000083, 0xc0000102, 0xc0000084, 0xc0000082, 0x10, 0x277, 0xc0010117, 0x1d9, 0x1db,
-      0x1dc, 0x1dd, 0x1de, 0x12, 0x11, 0x4b564d01, 0x4b564d00, 0x4b564d02, 0x4b564d03, 0x4b564d04, 0x4b564d06, 0x4b564d07, 0x3b,
-      0x6e0, 0x10a, 0x345, 0x1a0, 0x17a, 0x17b, 0x34, 0xce, 0x140, 0xc001011f, 0x1fc, 0x8b, 0xc0010015, 0x4b564d05,
-    ],
+    msrs: msrsWithout(PMU_MSRS, HYPERV_MSRS, [0x3a, 0xc0000103, 0x48, 0x9e, 0xc0000104]),
     featureMsrs: [
       [0x8b, 0x1000065n],
       [0x10a, 0x400000000c000069n],

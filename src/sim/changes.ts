@@ -1,0 +1,49 @@
+import { atLeast, type Machine } from './machine.ts';
+
+/**
+ * What kernels have changed of their answers, by the first release that answers as 7.2 does. Recorded were 6.1, 6.12, 6.18 and 7.2, and each change
+ * lies between two of them as these tell; the release itself is *read*, and where that is not known either, it is the one after the last that was
+ * recorded without it.
+ */
+const releases = {
+  /** eventfd write(2) takes exactly eight bytes; before, eight or more, of which it looked at the first eight. */
+  eventfdExactWrite: '6.9',
+  /** The mount of anonymous inodes (KVM's, eventfd's) is noexec: mmap with PROT_EXEC is EPERM. */
+  anonInodesNoexec: '6.16',
+  /** KVM_GET_VCPU_EVENTS counts pending NMIs; before, it told whether there are any. */
+  nmisCounted: '6.4',
+  /** KVM_GET_CPUID2 writes the number of entries back; before, the header stayed as it was. */
+  cpuid2Counts: '6.5',
+  /** A root of the TDP MMU needs none of the VM's MMU pages, of which there are none before the first memslot. */
+  rootsWithoutMmuPages: '6.9',
+  /** A guest without CPUID counts as Intel's: SVM keeps all 64 bits of SYSENTER_ESP and SYSENTER_EIP for it. */
+  intelUnlessAmd: '6.9',
+  /** KVM_X86_GRP_SEV among the attributes of /dev/kvm. */
+  sevAttributes: '6.10',
+  /** vCPU ids are compared as the unsigned long they are given as; before, their upper half was dropped, and SET_BOOT_CPU_ID checked nothing. */
+  wholeVcpuIds: '6.11',
+  /** KVM_GET_MSRS on /dev/kvm: an MSR that is listed but no feature reads as 0; before, it was refused. */
+  listedFeaturesReadZero: '6.12',
+  /** ARCH_CAPABILITIES is there for userspace only with the guest's CPUID bit; before, it was always the host's until set. */
+  archCapabilitiesFollowCpuid: '6.13',
+  /** KVM_SET_SREGS looks at EFER as a guest's WRMSR does. */
+  sregsCheckEfer: '6.13',
+  /** `kvm_valid_regs` and `kvm_dirty_regs` are compared as 64 bits (6.10 to 6.12: as 32). */
+  wholeSyncFields: '6.13',
+  /** An event whose delivery touches what KVM would have to emulate is INTERNAL_ERROR suberror 3; before, the emulator tried, and failed. */
+  unhandleableVectoring: '6.14',
+  /** KVM_SET_TSC_KHZ on a VM is refused once there are vCPUs. */
+  vmTscKhzBeforeVcpus: '6.17',
+} as const;
+
+export type Change = keyof typeof releases;
+
+/** True where the machine's kernel has made this change. */
+export function has(machine: Machine, change: Change): boolean {
+  return atLeast(machine, releases[change]);
+}
+
+/** Between the releases 6.10 and 6.12 `sync_regs` compared its bit masks as 32 bits. */
+export function syncFieldsMask(machine: Machine): bigint {
+  return atLeast(machine, '6.10') && !has(machine, 'wholeSyncFields') ? 0xffff_ffffn : (1n << 64n) - 1n;
+}

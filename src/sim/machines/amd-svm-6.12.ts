@@ -1,0 +1,43 @@
+// Captured from the lab's /dev/kvm by scripts/sim/capture-profile.mjs; the APIC ids of the CPU that answered are masked.
+import type { Machine } from '../machine.ts';
+import { amdSvm72 } from './amd-svm-7.2.ts';
+import { capabilities, changedLeaves, HYPERV_CAPABILITIES, LBR_MSRS, msrsWithout, PMU_MSRS } from './tables.ts';
+
+export const amdSvm612: Machine = {
+  ...amdSvm72,
+  name: 'amd-svm-6.12',
+  release: '6.12.107',
+  cpus: 1,
+  limits: { nofile: 1024, maps: 65530, memory: 3920 * 2 ** 20, memlock: Infinity },
+  kvm: {
+    ...amdSvm72.kvm,
+    capabilities: capabilities([...HYPERV_CAPABILITIES, 9, 89, 117, 196, 226, 231, 232, 235, 236, 237, 238], {
+      38: 511,
+      66: 4096,
+      118: 2,
+      128: 16384,
+      129: 3,
+      143: 15,
+      157: 4224,
+      213: 2047,
+      233: [8, 0],
+      234: [1, 0],
+    }),
+    vmTypeCapabilities: {},
+    cpuid: changedLeaves(amdSvm72.kvm.cpuid, [
+      [0x1, 0x0, 0x0, 0x60fb1, 0x800, 0x76f83203, 0xf8bfbfd],
+      [0x80000001, 0x0, 0x0, 0x60fb1, 0x0, 0x75, 0xedd3fbfd],
+      [0x80000008, 0x0, 0x0, 0x283928, 0x4000000, 0x0, 0x0],
+    ]),
+    hvCpuid: changedLeaves(amdSvm72.kvm.hvCpuid, [[0x40000005, 0x0, 0x0, 0x1000, 0x40, 0x0, 0x0]]),
+    msrs: msrsWithout(PMU_MSRS, LBR_MSRS),
+    featureMsrs: [
+      [0xc0011029, 0x2n],
+      [0x8b, 0x1000065n],
+      [0x10a, 0x400000000c000079n],
+      [0x345, 0x0n],
+    ],
+    vmTypes: 0x1,
+    sevVmsaFeatures: 0n,
+  },
+};
