@@ -127,11 +127,13 @@ describe('memslots', () => {
   test('32764 slots in any order stay fast', () => {
     const slots = new Memslots(1);
     const started = performance.now();
+    let refused = 0;
     for (let i = 0; i < KVM_USER_MEM_SLOTS; i++) {
       // 16381 and 32764 have no common divisor above 1: every frame comes once, in a scattered order.
       const place = BigInt((i * 16381) % KVM_USER_MEM_SLOTS);
-      expect(slots.set(region({ slot: i, guest_phys_addr: place << 13n }), limits, true)).toBe(0);
+      if (slots.set(region({ slot: i, guest_phys_addr: place << 13n }), limits, true) !== 0) refused++;
     }
+    expect(refused).toBe(0);
     for (let i = 0; i < 200_000; i++) slots.find(i % (2 * KVM_USER_MEM_SLOTS));
     expect(slots.list().length).toBe(KVM_USER_MEM_SLOTS);
     expect(slots.find(2)?.base_gfn).toBe(2);
