@@ -56,6 +56,11 @@ export class Runner {
     return this.#ticks;
   }
 
+  /** When the next timer is due, in ticks; Infinity: there is none. A slice should not run past it. */
+  get nextTimer(): number {
+    return this.#timers[0]?.at ?? Infinity;
+  }
+
   /** The same in nanoseconds: CLOCK_MONOTONIC of the machine. */
   get now(): bigint {
     return (BigInt(this.#ticks) * 1_000_000n) / BigInt(this.instructionsPerMs);
@@ -237,7 +242,7 @@ export class Runner {
 
   /** Everything sleeps: on to the next timer or deadline. */
   #jump(): boolean {
-    let next = this.#timers[0]?.at ?? Infinity;
+    let next = this.nextTimer;
     for (const run of this.#runs) if (!run.stepping) next = Math.min(next, run.deadline);
     if (next === Infinity) return false;
     this.#advance(next);

@@ -46,7 +46,7 @@ export class Cpu extends Core {
   intr = false;
   /** Ask for an 'irqWindow' outcome as soon as an external interrupt could be taken. */
   windowRequested = false;
-  /** NMIs and interrupts are looked for between any two instructions; in turns (see `beginTurn`) once, as a turn begins. */
+  /** NMIs are looked for between any two instructions; in turns (see `beginTurn`) once, as a turn begins. INTR ends a turn. */
   private toLook = true;
   private inTurns = false;
 
@@ -81,7 +81,7 @@ export class Cpu extends Core {
     return (this.fl & IF) !== 0 && this.shadow === 0 && !this.excepted && !interrupt.injected && !nmi.injected;
   }
 
-  /** KVM's emulator begins another turn of instructions: NMIs and interrupts that wait are looked at now, and then not until the next one. */
+  /** KVM's emulator begins another turn of instructions: NMIs that wait are looked at now, and then not until the next one. */
   beginTurn(): void {
     this.turnBegan = this.executed;
     this.inTurns = this.toLook = true;
@@ -193,6 +193,12 @@ export class Cpu extends Core {
       this.fuelAtEntry = this.fuel = 1;
     }
     return this.loop();
+  }
+
+  /** Ends the `run` under way after this instruction: something outside wants to look. */
+  yield(): void {
+    this.fuelAtEntry -= this.fuel - 1;
+    this.fuel = 1;
   }
 
   /** Lets the time of `fuel` instructions pass without executing any. */
@@ -359,9 +365,10 @@ export class Cpu extends Core {
     if (this.replay.length > 0) return false;
     const { exception, interrupt, nmi } = this.events;
     // What finds something on its way in already waits; in turns, for the next one.
-    const ready = this.toLook && this.shadow === 0 && !this.eventInjected;
+    const ready = this.shadow === 0 && !this.eventInjected;
+    const toLook = this.toLook;
     if (this.inTurns && !this.longMode) this.toLook = false;
-    if (ready && nmi.pending > 0 && !nmi.masked) {
+    if (ready && toLook && nmi.pending > 0 && !nmi.masked) {
       nmi.pending--;
       nmi.injected = true;
     } else if (this.intr && ready && this.fl & IF) {

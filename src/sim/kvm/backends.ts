@@ -47,6 +47,8 @@ export interface Backend {
   readonly hiddenRflags: bigint;
   /** The guest's TSC is the host's, and writes to it have no effect. */
   readonly hostTsc: boolean;
+  /** The x2APIC's 64-bit ICR is kept in the xAPIC's two registers. */
+  readonly splitsX2apicIcr: boolean;
   /** IA32_PAT takes memory types the architecture reserves. */
   readonly anyPat: boolean;
   /** SET_CPUID2 merges what the host has into leaves 1, 7 and 0xD. */
@@ -79,6 +81,7 @@ const hardware = {
   echoesSegmentPadding: false,
   hiddenRflags: 0n,
   hostTsc: false,
+  splitsX2apicIcr: false,
   anyPat: false,
   cpuidOverlay: false,
   miscEnable: 0x1800n,
@@ -106,6 +109,7 @@ const backends: Readonly<Record<Machine['backend'], Backend>> = {
     echoesSegmentPadding: true,
     hiddenRflags: 1n << 17n,
     hostTsc: true,
+    splitsX2apicIcr: false,
     anyPat: true,
     cpuidOverlay: true,
     ucodeRev: 0n,
@@ -127,6 +131,7 @@ const backends: Readonly<Record<Machine['backend'], Backend>> = {
     resetOnShutdown: true,
     vmcbSegments: true,
     oneShadow: true,
+    splitsX2apicIcr: true,
     // SCE, LME, LMA, NX, SVME, LMSLE, FFXSR, AUTOIBRS.
     eferBits: 0x20_7d01n,
     ucodeRev: 0x0100_0065n,

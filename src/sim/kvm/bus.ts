@@ -63,12 +63,12 @@ export class VcpuBus implements CpuBus {
   }
 
   mmioWrite(gpa: number, data: Uint8Array): boolean {
-    return this.#vcpu.vm.mmioBus.write(this.#vcpu, gpa, data);
+    return this.#vcpu.lapic?.write(gpa, data) || this.#vcpu.vm.mmioBus.write(this.#vcpu, gpa, data);
   }
 
   mmioRead(gpa: number, length: number): Uint8Array | null {
     const data = new Uint8Array(length);
-    return this.#vcpu.vm.mmioBus.read(this.#vcpu, gpa, data) ? data : null;
+    return this.#vcpu.lapic?.read(gpa, data) || this.#vcpu.vm.mmioBus.read(this.#vcpu, gpa, data) ? data : null;
   }
 
   pioWrite(port: number, data: Uint8Array): boolean {
@@ -114,5 +114,9 @@ export class VcpuBus implements CpuBus {
 
   tsc(): bigint {
     return this.#vcpu.tsc();
+  }
+
+  acknowledge(): number {
+    return this.#vcpu.lapic?.take() ?? -1;
   }
 }

@@ -3,13 +3,14 @@ import {
   KVM_VCPUEVENT_VALID_NMI_PENDING,
   KVM_VCPUEVENT_VALID_PAYLOAD,
   KVM_VCPUEVENT_VALID_SHADOW,
+  KVM_VCPUEVENT_VALID_SIPI_VECTOR,
   KVM_VCPUEVENT_VALID_SMM,
   KVM_VCPUEVENT_VALID_TRIPLE_FAULT,
   KVM_X86_SHADOW_INT_MOV_SS,
   KVM_X86_SHADOW_INT_STI,
   kvm_vcpu_events,
 } from '../../uapi/kvm.ts';
-import { EFAULT, EINVAL } from '../../uapi/sys.ts';
+import { EEXIST, EFAULT, EINVAL, ENXIO } from '../../uapi/sys.ts';
 import { has } from '../changes.ts';
 import type { Process } from '../process.ts';
 import { capability, notModelled } from './ioctl-table.ts';
@@ -46,6 +47,7 @@ export function storeEvents(vcpu: Vcpu, view: DataView, from: number): void {
   put('interrupt.shadow', vcpu.backend.oneShadow && vcpu.cpu.shadow !== 0 ? BOTH_SHADOWS : vcpu.cpu.shadow);
   put('nmi.injected', nmi.injected);
   put('smi.pending', smi.pending);
+  put('smi.latched_init', vcpu.lapic?.pendingInit ?? false);
   const pending = pendingNmis(nmi.pending, nmi.masked || nmi.injected);
   put('nmi.pending', has(vcpu.vm.machine, 'nmisCounted') ? pending : pending !== 0);
   put('nmi.masked', nmi.masked);
@@ -81,12 +83,16 @@ export function loadEvents(vcpu: Vcpu, view: DataView, from: number): number {
   nmi.injected = get('nmi.injected') !== 0;
   nmi.masked = get('nmi.masked') !== 0;
   if (flags & KVM_VCPUEVENT_VALID_NMI_PENDING) nmi.pending = pendingNmis(get('nmi.pending'), nmi.masked || nmi.injected);
+  if (flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR && vcpu.lapic !== undefined) {
+    vcpu.lapic.sipiVector = view.getUint32(from + at('sipi_vector'), true);
+  }
   if (flags & KVM_VCPUEVENT_VALID_SMM) {
-    // smm, pending, smm_inside_nmi; latched_init is for an in-kernel LAPIC only.
+    // smm, pending, smm_inside_nmi.
     const smi = [0, 1, 2].some((i) => view.getUint8(from + SMI + i) !== 0);
     if (smi && capability(vcpu.vm.machine, KVM_CAP_X86_SMM) === 0) return -EINVAL;
     if (get('smi.smm') !== 0) notModelled('KVM_SET_VCPU_EVENTS with system management mode');
     vcpu.cpu.smi.pending = get('smi.pending') !== 0;
+    if (vcpu.lapic !== undefined) vcpu.lapic.pendingInit = get('smi.latched_init') !== 0;
   }
   if (flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT) return -EINVAL;
   return 0;
@@ -103,12 +109,24 @@ export function setEvents(vcpu: Vcpu, p: Process, arg: bigint): number {
   return bytes === null ? -EFAULT : loadEvents(vcpu, viewOf(bytes), 0);
 }
 
-/** KVM_INTERRUPT without an in-kernel irqchip: the vector is injected at the next entry whatever IF says, and replaces another. */
+/**
+ * KVM_INTERRUPT without an in-kernel irqchip: the vector is injected at the next entry whatever IF says, and replaces another. With a split one
+ * it is an ExtINT, of which one can wait; with a PIC in the kernel there is no place for it.
+ */
 export function interrupt(vcpu: Vcpu, p: Process, arg: bigint): number {
   const vector = p.mm.read32(arg);
   if (vector === null) return -EFAULT;
   if (vector >= 256) return -EINVAL;
-  vcpu.cpu.inject(vector, 'interrupt');
+  const { lapic } = vcpu;
+  const { mode } = vcpu.vm.irqchip;
+  if (mode === 'none' || lapic === undefined) {
+    vcpu.cpu.inject(vector, 'interrupt');
+    return 0;
+  }
+  if (mode === 'kernel') return -ENXIO;
+  if (lapic.pendingExternalVector >= 0) return -EEXIST;
+  lapic.pendingExternalVector = vector;
+  lapic.kick();
   return 0;
 }
 
@@ -116,5 +134,6 @@ export function interrupt(vcpu: Vcpu, p: Process, arg: bigint): number {
 export function nmi(vcpu: Vcpu): number {
   const { nmi: events } = vcpu.cpu.events;
   events.pending = pendingNmis(events.pending + 1, events.masked || events.injected);
+  vcpu.system.runner.wake();
   return 0;
 }

@@ -6,7 +6,7 @@ import type { Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
 import { getHypervMsr, HYPERV_MSRS, setHypervMsr } from './hyperv.ts';
 import { capability, notModelled } from './ioctl-table.ts';
-import { applyApicBase } from './sregs.ts';
+import { APIC_MSRS, setApicBase } from './lapic-state.ts';
 import type { Vcpu } from './vcpu.ts';
 
 /** MSRs one call may name, plus one. */
@@ -38,7 +38,7 @@ const hostOnly: Setter = (value, { host }) => (host ? value : undefined);
 const readOnly: Setter = () => undefined;
 const zeroOnly: Setter = (value) => (value === 0n ? 0n : undefined);
 /** Accepted and forgotten. */
-const ignored = Symbol('ignored');
+const ignored: unique symbol = Symbol('ignored');
 const canonical: Setter = (value, { vcpu }) => (canonicalised(vcpu, value) === value ? value : undefined);
 const maskedTo =
   (bits: bigint): Setter =>
@@ -202,9 +202,14 @@ const base = (segment: number): Pick<MsrRow, 'get' | 'set'> => ({
   },
 });
 
-type Spec = readonly [at: number | readonly [number, number], initial: bigint | MsrRow['get'], set: Setter | typeof ignored];
+/** A row: number or range, what it reads as (a bigint: until written), what a write does. */
+export type MsrSpec = readonly [
+  at: number | readonly [number, number],
+  initial: bigint | MsrRow['get'],
+  set: Setter | typeof ignored,
+];
 
-function rows(specs: readonly Spec[]): MsrRow[] {
+function rows(specs: readonly MsrSpec[]): MsrRow[] {
   return specs.map(([at, initial, set]) => {
     const [first, last] = typeof at === 'number' ? [at, at] : at;
     const fixed = typeof initial === 'bigint' ? initial : undefined;
@@ -228,7 +233,7 @@ const common: readonly MsrRow[] = rows([
   [0x11, wallClock, setWallClock], // KVM_WALL_CLOCK
   [0x12, 0n, any], // KVM_SYSTEM_TIME
   [0x17, 0n, readOnly], // PLATFORM_ID
-  [0x1b, ({ vcpu }) => vcpu.apicBase, (value, { vcpu }) => (applyApicBase(vcpu, value) ? value : undefined)], // APICBASE
+  [0x1b, ({ vcpu }) => vcpu.apicBase, (value, { vcpu, host }) => (setApicBase(vcpu, value, host) ? value : undefined)], // APICBASE
   [0x2a, 0n, readOnly], // EBL_CR_POWERON
   [0x2c, 1n << 24n, readOnly], // EBC_FREQUENCY_ID
   [0x34, 0n, hostOnly], // SMI_COUNT
@@ -286,13 +291,13 @@ const common: readonly MsrRow[] = rows([
   [0x619, 0n, readOnly], // DRAM_ENERGY_STATUS
   [0x639, 0n, readOnly], // PP0_ENERGY_STATUS
   [0x641, 0n, readOnly], // PP1_ENERGY_STATUS
-  [0x6e0, 0n, ignored], // TSC_DEADLINE (needs an in-kernel LAPIC)
   [0xda0, 0n, readOnly], // XSS
   [
     HYPERV_MSRS,
     ({ vcpu, index, host }) => getHypervMsr(vcpu, index, host),
     (value, { vcpu, index, host }) => setHypervMsr(vcpu, index, value, host),
   ],
+  ...APIC_MSRS,
   [0x4b564d00, wallClock, setWallClock], // KVM_WALL_CLOCK_NEW
   [0x4b564d01, 0n, any], // KVM_SYSTEM_TIME_NEW
   [0x4b564d02, 0n, zeroOnly], // KVM_ASYNC_PF_EN (needs an in-kernel LAPIC)

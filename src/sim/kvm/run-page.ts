@@ -24,7 +24,8 @@ type RunField =
   | 'kvm_dirty_regs'
   | 'sync_regs'
   | 'sync_sregs'
-  | 'sync_events';
+  | 'sync_events'
+  | 'eoi_vector';
 
 /** Offsets in `struct kvm_run`. */
 export const RUN: Readonly<Record<RunField, number>> = {
@@ -41,6 +42,7 @@ export const RUN: Readonly<Record<RunField, number>> = {
   sync_regs: at('s.regs.regs'),
   sync_sregs: at('s.regs.sregs'),
   sync_events: at('s.regs.events'),
+  eoi_vector: at('eoi.vector'),
 };
 
 /**

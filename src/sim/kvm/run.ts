@@ -1,12 +1,16 @@
 import {
   KVM_EXIT_INTR,
+  KVM_EXIT_IOAPIC_EOI,
+  KVM_EXIT_TPR_ACCESS,
   KVM_EXIT_UNKNOWN,
+  KVM_MP_STATE_HALTED,
+  KVM_MP_STATE_RUNNABLE,
   KVM_MP_STATE_UNINITIALIZED,
   KVM_SYNC_X86_EVENTS,
   KVM_SYNC_X86_REGS,
   KVM_SYNC_X86_SREGS,
 } from '../../uapi/kvm.ts';
-import { EFAULT, EINTR, EINVAL, EIO, ENOSPC } from '../../uapi/sys.ts';
+import { EAGAIN, EFAULT, EINTR, EINVAL, EIO, ENOSPC } from '../../uapi/sys.ts';
 import { has, syncFieldsMask } from '../changes.ts';
 import type { Outcome } from '../cpu/bus.ts';
 import { IF } from '../cpu/state.ts';
@@ -15,11 +19,13 @@ import { HostPageFault } from './bus.ts';
 import { loadEvents, storeEvents } from './events.ts';
 import { complete, writeExit } from './exits.ts';
 import { notModelled } from './ioctl-table.ts';
+import { acceptApicEvents, hasEvents, runnable } from './mp-state.ts';
 import { loadRegs, storeRegs } from './regs.ts';
 import { RUN } from './run-page.ts';
 import { loadSregs, storeSregs } from './sregs.ts';
 import type { Vcpu } from './vcpu.ts';
 
+const FUEL: Outcome = { kind: 'fuel' };
 const SYNC_FLAGS = BigInt(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS);
 
 /** Register sets of `kvm_run.s.regs`, in the order dirty ones are applied. A refused one keeps its bit, earlier ones stay applied. */
@@ -76,9 +82,11 @@ function enter(vcpu: Vcpu, pending: Pending): Slice | undefined {
   if (view.getBigUint64(RUN.kvm_dirty_regs, true) & illegal) return -EINVAL;
   const error = loadDirty(vcpu);
   if (error < 0) return error;
-  const cr8 = view.getBigUint64(RUN.cr8, true);
-  if (cr8 > 15n) return -EINVAL;
-  vcpu.cpu.cr8 = cr8;
+  if (vcpu.lapic === undefined) {
+    const cr8 = view.getBigUint64(RUN.cr8, true);
+    if (cr8 > 15n) return -EINVAL;
+    vcpu.cpu.cr8 = cr8;
+  }
   if (vcpu.completion !== undefined || vcpu.cpu.pending) {
     const exit = exitOf(vcpu, complete(vcpu));
     if (exit !== 'fuel') return exit;
@@ -100,17 +108,23 @@ function loadDirty(vcpu: Vcpu): number {
   return 0;
 }
 
-/** The run loop. A signal is looked at before the guest executes anything; an exit beats it. */
+/** The run loop: the vCPU is looked at again where something asks for it, for as long as there is fuel and no timer is due. */
 function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
-  if (vcpu.tripleFault && vcpu.mpState !== KVM_MP_STATE_UNINITIALIZED) {
-    vcpu.tripleFault = false;
-    return exitOf(vcpu, { kind: 'shutdown' });
+  const end = vcpu.cpu.executed + fuel;
+  for (;;) {
+    const slice = turn(vcpu, end - vcpu.cpu.executed, pending);
+    if (slice !== 'fuel' || vcpu.cpu.executed >= end || vcpu.ticksToTimer <= 0) return slice;
   }
-  if (pending !== 'none') {
-    vcpu.run.view.setUint32(RUN.exit_reason, KVM_EXIT_INTR, true);
-    return -EINTR;
-  }
-  if (vcpu.mpState === KVM_MP_STATE_UNINITIALIZED) return 'idle';
+}
+
+/** vcpu_enter_guest or vcpu_block. A signal is looked at before the guest executes anything; an exit beats it. */
+function turn(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
+  if (vcpu.mpState === KVM_MP_STATE_UNINITIALIZED) return uninitialized(vcpu, pending);
+  const awake = runnable(vcpu);
+  const asked = awake ? request(vcpu) : undefined;
+  if (asked !== undefined) return asked;
+  if (pending !== 'none') return interrupted(vcpu);
+  if (!awake) return 'idle';
   if (vcpu.rootLostAt === vcpu.vm.memslots.roots) return exitOf(vcpu, vcpu.cpu.spin(fuel));
   vcpu.rootLostAt = undefined;
   // Shadow paging, and once any, needs pages of its own: none are allowed until the first memslot, or KVM_SET_NR_MMU_PAGES; deleting all slots leaves 64.
@@ -125,11 +139,11 @@ function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   if (smi.requested || smi.pending) notModelled('a system management interrupt');
   vcpu.entered = true;
   if (!vcpu.backend.emulated) vcpu.rflagsHigh = 0;
-  const windowRequested = vcpu.run.view.getUint8(RUN.request_interrupt_window) !== 0;
-  vcpu.cpu.windowRequested = windowRequested && vcpu.backend.turn === undefined;
-  const turn = vcpu.cpu.longMode ? undefined : vcpu.backend.turn;
+  const windowRequested = vcpu.vm.irqchip.mode !== 'kernel' && vcpu.run.view.getUint8(RUN.request_interrupt_window) !== 0;
+  vcpu.cpu.windowRequested = windowRequested && vcpu.backend.turn === undefined && takesExternal(vcpu);
+  const most = vcpu.cpu.longMode ? undefined : vcpu.backend.turn;
   const failedAt = vcpu.undeliverable;
-  const outcome = turn === undefined ? vcpu.cpu.run(fuel) : turns(vcpu, fuel, turn, windowRequested);
+  const outcome = most === undefined ? run(vcpu, fuel) : turns(vcpu, fuel, most, windowRequested);
   if (outcome.kind === 'internalError' && outcome.gpa !== undefined && outcome.gpa === failedAt) {
     return exitOf(vcpu, vcpu.cpu.spin(fuel));
   }
@@ -137,19 +151,65 @@ function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   return exitOf(vcpu, outcome);
 }
 
+/** A signal ends KVM_RUN. */
+function interrupted(vcpu: Vcpu): number {
+  vcpu.run.view.setUint32(RUN.exit_reason, KVM_EXIT_INTR, true);
+  return -EINTR;
+}
+
+/** An AP that nobody has started: INIT, or anything else that would wake it, ends KVM_RUN with EAGAIN. */
+function uninitialized(vcpu: Vcpu, pending: Pending): Slice {
+  if (pending === 'none' && !hasEvents(vcpu)) return 'idle';
+  acceptApicEvents(vcpu);
+  return pending === 'none' ? -EAGAIN : interrupted(vcpu);
+}
+
+/** The vCPU has stopped for something that `turn` sees to. */
+function hasRequest({ mpState, tprAccessed, ioapicEoi, lapic }: Vcpu): boolean {
+  return mpState !== KVM_MP_STATE_RUNNABLE || tprAccessed || ioapicEoi !== undefined || (lapic?.pendingInit ?? false);
+}
+
+/** vcpu_enter_guest's requests that end KVM_RUN; they beat a signal. */
+function request(vcpu: Vcpu): number | 'fuel' | undefined {
+  const { view } = vcpu.run;
+  if (vcpu.tprAccessed) {
+    vcpu.tprAccessed = false;
+    view.setUint32(RUN.exit_reason, KVM_EXIT_TPR_ACCESS, true);
+    return 0;
+  }
+  if (vcpu.tripleFault) {
+    vcpu.tripleFault = false;
+    return exitOf(vcpu, { kind: 'shutdown' });
+  }
+  const { ioapicEoi } = vcpu;
+  if (ioapicEoi === undefined) return undefined;
+  vcpu.ioapicEoi = undefined;
+  view.setUint8(RUN.eoi_vector, ioapicEoi);
+  view.setUint32(RUN.exit_reason, KVM_EXIT_IOAPIC_EOI, true);
+  return 0;
+}
+
+/** The CPU, no further than to the machine's next timer. With an in-kernel APIC HLT does not leave the kernel. */
+function run(vcpu: Vcpu, fuel: number): Outcome {
+  const outcome = vcpu.cpu.run(Math.min(fuel, Math.max(0, vcpu.ticksToTimer)));
+  if (outcome.kind !== 'hlt' || vcpu.lapic === undefined) return outcome;
+  vcpu.mpState = KVM_MP_STATE_HALTED;
+  return FUEL;
+}
+
 /**
- * A backend that emulates in turns of so many instructions takes NMIs and interrupts only as a turn begins, and looks for an interrupt window only
+ * A backend that emulates in turns of so many instructions takes NMIs only as a turn begins, and looks for an interrupt window only
  * between two of them. A fault of the guest begins another turn.
  */
 function turns(vcpu: Vcpu, fuel: number, turn: number, windowRequested: boolean): Outcome {
   const { cpu } = vcpu;
   const end = cpu.executed + fuel;
-  while (cpu.executed < end) {
-    const outcome = cpu.run(Math.min(end, cpu.turnBegan + turn) - cpu.executed);
-    if (outcome.kind !== 'fuel') return outcome;
+  while (cpu.executed < end && vcpu.ticksToTimer > 0) {
+    const outcome = run(vcpu, Math.min(end, cpu.turnBegan + turn) - cpu.executed);
+    if (outcome.kind !== 'fuel' || hasRequest(vcpu)) return outcome;
     if (cpu.executed < cpu.turnBegan + turn) continue;
     cpu.beginTurn();
-    if (windowRequested && cpu.interruptible) return { kind: 'irqWindow' };
+    if (windowRequested && injectable(vcpu)) return { kind: 'irqWindow' };
   }
   return { kind: 'fuel' };
 }
@@ -165,6 +225,18 @@ function exitOf(vcpu: Vcpu, outcome: Outcome): number | 'fuel' {
   return 0;
 }
 
+/**
+ * kvm_vcpu_ready_for_interrupt_injection. With a split irqchip KVM_INTERRUPT brings an ExtINT, for which there has to be room, and a way
+ * through LINT0.
+ */
+function injectable(vcpu: Vcpu): boolean {
+  return vcpu.cpu.interruptible && !vcpu.tripleFault && takesExternal(vcpu);
+}
+
+function takesExternal({ lapic }: Vcpu): boolean {
+  return lapic === undefined || (lapic.acceptsPic && !lapic.hasExternal);
+}
+
 /** What every return of KVM_RUN leaves in kvm_run, errors included. */
 function leave(vcpu: Vcpu): void {
   const { view } = vcpu.run;
@@ -173,5 +245,6 @@ function leave(vcpu: Vcpu): void {
   view.setUint8(RUN.if_flag, Number((vcpu.cpu.flags() & IF) !== 0));
   view.setBigUint64(RUN.cr8, vcpu.cpu.cr8, true);
   view.setBigUint64(RUN.apic_base, vcpu.apicBase, true);
-  view.setUint8(RUN.ready_for_interrupt_injection, Number(vcpu.cpu.interruptible && !vcpu.tripleFault));
+  const ready = vcpu.vm.irqchip.mode === 'kernel' || injectable(vcpu);
+  view.setUint8(RUN.ready_for_interrupt_injection, Number(ready));
 }

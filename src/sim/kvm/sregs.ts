@@ -1,8 +1,11 @@
-import { KVM_SREGS2_FLAGS_PDPTRS_VALID, kvm_sregs, kvm_sregs2 } from '../../uapi/kvm.ts';
+import { KVM_MP_STATE_RUNNABLE, KVM_SREGS2_FLAGS_PDPTRS_VALID, kvm_sregs, kvm_sregs2 } from '../../uapi/kvm.ts';
 import { EFAULT, EINVAL } from '../../uapi/sys.ts';
 import { has } from '../changes.ts';
+import { CS } from '../cpu/state.ts';
 import type { Process } from '../process.ts';
+import { MSR_IA32_APICBASE_BSP } from './apic-regs.ts';
 import { HostPageFault } from './bus.ts';
+import { setApicBase } from './lapic-state.ts';
 import { viewOf } from './regs.ts';
 import { deriveSegments, truncateSegments } from './svm-segments.ts';
 import type { Vcpu } from './vcpu.ts';
@@ -12,6 +15,7 @@ const CS_L: number = at('cs.l');
 const CR0: number = at('cr0');
 const CR3: number = at('cr3');
 const CR4: number = at('cr4');
+const CR8: number = at('cr8');
 const EFER: number = at('efer');
 const APIC_BASE: number = at('apic_base');
 const BITMAP: number = at('interrupt_bitmap');
@@ -27,8 +31,6 @@ const CR0_PG = 1n << 31n;
 const CR4_PAE = 1n << 5n;
 const EFER_LME = 1n << 8n;
 const EFER_LMA = 1n << 10n;
-const APIC_ENABLE = 1n << 11n;
-const APIC_X2APIC = 1n << 10n;
 
 /** CR4 bits by the guest CPUID bit that allows them: [bit, leaf, register, bit there]. VME … PCE, OSFXSR, OSXMMEXCPT are always legal. */
 const CR4_OLD = 0x7ffn;
@@ -85,16 +87,6 @@ function legalSregs(vcpu: Vcpu, view: DataView, from: number): boolean {
   return !(checksEfer && efer & ~legalEfer(vcpu));
 }
 
-/** kvm_set_apic_base, from userspace: any transition between disabled, xAPIC and x2APIC is allowed. False: refused. */
-export function applyApicBase(vcpu: Vcpu, value: bigint): boolean {
-  const x2apic = vcpu.cpuid.has(1, 0, 'ecx', 21);
-  const reserved = BigInt.asUintN(64, (-1n << BigInt(vcpu.cpuid.maxphyaddr)) | 0x2ffn | (x2apic ? 0n : APIC_X2APIC));
-  if (value & reserved) return false;
-  if (value & APIC_X2APIC && !(value & APIC_ENABLE)) return false;
-  vcpu.apicBase = value;
-  return true;
-}
-
 /** `struct kvm_sregs` up to the interrupt bitmap. */
 function storeCommon(vcpu: Vcpu, view: DataView, from: number): void {
   vcpu.cpu.storeSregs(view, from);
@@ -120,15 +112,19 @@ export function storeSregs(vcpu: Vcpu, view: DataView, from: number): void {
 function loadCommon(vcpu: Vcpu, view: DataView, from: number): number {
   if (!legalSregs(vcpu, view, from)) return -EINVAL;
   const apicBase = view.getBigUint64(from + APIC_BASE, true);
-  if (apicBase !== vcpu.apicBase && !applyApicBase(vcpu, apicBase)) return -EINVAL;
+  if (!setApicBase(vcpu, apicBase, true)) return -EINVAL;
   const { cpu, backend } = vcpu;
   const get = (offset: number): bigint => view.getBigUint64(from + offset, true);
   const mmuReset = get(CR0) !== BigInt(cpu.cr0) || get(CR3) !== cpu.cr3 || get(CR4) !== cpu.cr4 || get(EFER) !== cpu.efer;
   if (mmuReset && vcpu.completion !== undefined && backend.turn !== undefined) vcpu.completion.dropped = true;
   if (mmuReset) vcpu.rootLostAt = undefined;
   cpu.loadSregs(view, from);
-  // Entries that are illegal, or not in RAM, leave the old ones.
-  if (paePaging(BigInt(cpu.cr0), cpu.cr4, cpu.efer)) loadPdptrs(vcpu);
+  import { has } from '../changes.ts';
+  import { CS } from '../cpu/state.ts';
+  import type { Process } from '../process.ts';
+  import { MSR_IA32_APICBASE_BSP } from './apic-regs.ts';
+  import { HostPageFault } from './bus.ts';
+  import { setApicBase } from './lapic-state.ts';
   if (backend.vmcbSegments) truncateSegments(cpu);
   SEGMENT_PADDING.forEach((offset, i) => {
     vcpu.segmentPadding[i] = view.getUint8(from + offset);
@@ -142,12 +138,13 @@ function loadCommon(vcpu: Vcpu, view: DataView, from: number): number {
   return 0;
 }
 
-function loadPdptrs({ cpu }: Vcpu): void {
-  try {
-    cpu.loadPdptrs();
-  } catch (error) {
-    if (!(error instanceof HostPageFault)) throw error;
-  }
+import { has } from '../changes.ts';
+import { CS } from '../cpu/state.ts';
+import type { Process } from '../process.ts';
+import { MSR_IA32_APICBASE_BSP } from './apic-regs.ts';
+import { HostPageFault } from './bus.ts';
+import { setApicBase } from './lapic-state.ts';
+
 }
 
 /** KVM_SET_SREGS once copied in. The lowest bit of the bitmap is injected; an empty one cancels nothing. */

@@ -8,12 +8,14 @@ import { getDebugregs, getXcrs, setDebugregs, setXcrs } from './debugregs.ts';
 import { enableVcpuCap } from './enable-cap.ts';
 import { getEvents, interrupt, nmi, setEvents } from './events.ts';
 import { getVcpuHvCpuid } from './hyperv.ts';
-import { capability, IoctlTable, NOT_MODELLED } from './ioctl-table.ts';
+import { IoctlTable, NOT_MODELLED } from './ioctl-table.ts';
+import { getLapic, setLapic, setVapicAddr, tprAccessReporting } from './lapic-state.ts';
+import { getMpState, setMpState } from './mp-state.ts';
 import { getMsr, msrIo, setMsr } from './msrs.ts';
 import { getFpu, getRegs, setFpu, setRegs } from './regs.ts';
 import { runSlice } from './run.ts';
 import { getSregs, getSregs2, setSregs, setSregs2 } from './sregs.ts';
-import { getMpState, setMpState, setVcpuTscKhz, type Vcpu } from './vcpu.ts';
+import { setVcpuTscKhz, type Vcpu } from './vcpu.ts';
 
 const KVMIO = 0xae;
 
@@ -59,10 +61,8 @@ const on =
     handler(file.vcpu, p, arg);
 
 /** KVM_SMI: known without CONFIG_KVM_SMM too, and refused there. */
-function smi({ vcpu }: VcpuFile, p: Process): number {
-  if (capability(p.system.machine, kvm.KVM_CAP_X86_SMM) === 0) return -ENOTTY;
-  vcpu.cpu.smi.requested = true;
-  return 0;
+function smi({ vcpu }: VcpuFile): number {
+  return vcpu.requestSmi() ? 0 : -ENOTTY;
 }
 
 /** Every request the kernel knows on a vCPU descriptor of x86. */
@@ -98,10 +98,10 @@ export const vcpuIoctls: IoctlTable<VcpuFile> = new IoctlTable<VcpuFile>('vcpu',
   KVM_MEMORY_ENCRYPT_OP: { since: '6.16', handler: () => -ENOTTY },
   KVM_TRANSLATE: NOT_MODELLED,
   KVM_SET_SIGNAL_MASK: NOT_MODELLED,
-  KVM_GET_LAPIC: NOT_MODELLED,
-  KVM_SET_LAPIC: NOT_MODELLED,
-  KVM_TPR_ACCESS_REPORTING: NOT_MODELLED,
-  KVM_SET_VAPIC_ADDR: NOT_MODELLED,
+  KVM_GET_LAPIC: on(getLapic),
+  KVM_SET_LAPIC: on(setLapic),
+  KVM_TPR_ACCESS_REPORTING: on(tprAccessReporting),
+  KVM_SET_VAPIC_ADDR: on(setVapicAddr),
   KVM_SET_GUEST_DEBUG: NOT_MODELLED,
   KVM_X86_SETUP_MCE: NOT_MODELLED,
   KVM_X86_SET_MCE: NOT_MODELLED,

@@ -1,14 +1,16 @@
-import { KVM_MP_STATE_RUNNABLE, kvm_mp_state } from '../../uapi/kvm.ts';
-import { EFAULT, EINVAL } from '../../uapi/sys.ts';
+import { KVM_CAP_X86_SMM, KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED } from '../../uapi/kvm.ts';
+import { EINVAL } from '../../uapi/sys.ts';
 import { Cpu } from '../cpu/cpu.ts';
 import { CS, SS, TR } from '../cpu/state.ts';
 import type { Process } from '../process.ts';
 import type { System } from '../system.ts';
+import { APIC_DEFAULT_PHYS_BASE, MSR_IA32_APICBASE_BSP, MSR_IA32_APICBASE_ENABLE } from './apic-regs.ts';
 import { type Backend, backendOf } from './backends.ts';
 import { VcpuBus } from './bus.ts';
 import { type CpuidRuntime, GuestCpuid } from './cpuid.ts';
 import type { Completion } from './exits.ts';
-import { notModelled } from './ioctl-table.ts';
+import { capability } from './ioctl-table.ts';
+import { Lapic } from './lapic.ts';
 import { resetFpu } from './regs.ts';
 import { RunPages } from './run-page.ts';
 import { askedKhz, rateWorks } from './tsc.ts';
@@ -16,9 +18,6 @@ import type { Vm } from './vm.ts';
 
 const CR4_OSXSAVE = 1n << 18n;
 const CR4_PKE = 1n << 22n;
-const MSR_IA32_APICBASE_BSP = 1n << 8n;
-const MSR_IA32_APICBASE_ENABLE = 1n << 11n;
-const APIC_DEFAULT_PHYS_BASE = 0xfee00000n;
 
 /** KVM_SYSTEM_TIME old and new, ASYNC_PF_EN, STEAL_TIME, PV_EOI_EN, ASYNC_PF_INT: INIT clears them. */
 const PARAVIRTUAL = [0x12, 0x4b564d01, 0x4b564d02, 0x4b564d03, 0x4b564d04, 0x4b564d06];
@@ -38,6 +37,15 @@ export class Vcpu {
   readonly segmentPadding: Uint8Array = new Uint8Array(8);
   apicBase: bigint;
   mpState: number = KVM_MP_STATE_RUNNABLE;
+  /** In the kernel if the VM had an irqchip when this vCPU was made. */
+  readonly lapic: Lapic | undefined;
+  /** KVM_HC_KICK_CPU: it is to wake from HLT. */
+  pvUnhalted = false;
+  /** KVM_TPR_ACCESS_REPORTING is on; an access waits for its exit. */
+  tprAccessReporting = false;
+  tprAccessed = false;
+  /** KVM_REQ_IOAPIC_EOI_EXIT: the vector a userspace IOAPIC is to hear of. */
+  ioapicEoi: number | undefined = undefined;
   fpu: Uint8Array = resetFpu();
   xcr0 = 1n;
   /** RFLAGS bits 63:32 as SET_REGS left them. The emulator keeps them through whatever it executes. */
@@ -60,7 +68,6 @@ export class Vcpu {
     this.id = id;
     this.system = system;
     this.backend = backendOf(vm.machine);
-    if (vm.irqchip.inKernel) notModelled('a vCPU with an in-kernel local APIC');
     this.cpuid = new GuestCpuid(vm.machine);
     this.run = new RunPages(vm.ring);
     this.bus = new VcpuBus(this);
@@ -70,6 +77,10 @@ export class Vcpu {
     this.tscKhz = vm.tscKhz;
     if (!this.backend.hostTsc) this.tscOffset = BigInt.asUintN(64, -(vm.vcpus.size === 0 ? this.hostTsc() : vm.tscStart));
     this.resetSegmentTypes();
+    if (vm.irqchip.inKernel) {
+      this.lapic = new Lapic(this);
+      if (id !== vm.bootId) this.mpState = KVM_MP_STATE_UNINITIALIZED;
+    }
   }
 
   /** Where the vendor modules give reset segments other types. */
@@ -88,13 +99,55 @@ export class Vcpu {
     this.rflagsHigh = 0;
     this.completion = undefined;
     for (const index of PARAVIRTUAL) this.msrs.delete(index);
+    this.lapic?.reset();
   }
 
-  /** The host's TSC: simulated time, what this vCPU executed since the last slice included. */
+  /** Simulated time in ticks, what this vCPU executed since the last slice included. */
+  get ticks(): number {
+    return this.system.runner.ticks + this.bus.sliceExecuted;
+  }
+
+  /** The same in nanoseconds. */
+  nanoseconds(): bigint {
+    return (BigInt(this.ticks) * 1_000_000n) / BigInt(this.system.machine.instructionsPerMs);
+  }
+
+  /** Ticks until `nanoseconds` is at least `time`; 0 or less: it is already. */
+  ticksUntil(time: bigint): number {
+    return Number((time * BigInt(this.system.machine.instructionsPerMs) + 999_999n) / 1_000_000n) - this.ticks;
+  }
+
+  /** Ticks until the guest's TSC is at least `tsc`. */
+  ticksUntilTsc(tsc: bigint): number {
+    const left = tsc - this.tsc();
+    if (left <= 0n) return 0;
+    const khz = BigInt(this.system.machine.kvm.tscKhz);
+    const host = (this.hostTsc() + left) * BigInt(this.system.machine.instructionsPerMs);
+    return Number((host + khz - 1n) / khz) - this.ticks;
+  }
+
+  /** Ticks until the machine's next timer: a slice goes no further. */
+  get ticksToTimer(): number {
+    return this.system.runner.nextTimer - this.ticks;
+  }
+
+  /** KVM_EXIT_IOAPIC_EOI before the next instruction. */
+  requestIoapicEoi(vector: number): void {
+    this.ioapicEoi = vector;
+    this.cpu.yield();
+  }
+
+  /** kvm_inject_smi: false without CONFIG_KVM_SMM. */
+  requestSmi(): boolean {
+    if (capability(this.vm.machine, KVM_CAP_X86_SMM) === 0) return false;
+    this.cpu.smi.requested = true;
+    return true;
+  }
+
+  /** The host's TSC. */
   hostTsc(): bigint {
-    const { machine, runner } = this.system;
-    const ticks = BigInt(runner.ticks + this.bus.sliceExecuted);
-    return (ticks * BigInt(machine.kvm.tscKhz)) / BigInt(machine.instructionsPerMs);
+    const { machine } = this.system;
+    return (BigInt(this.ticks) * BigInt(machine.kvm.tscKhz)) / BigInt(machine.instructionsPerMs);
   }
 
   /** The guest's TSC. */
@@ -110,21 +163,6 @@ export class Vcpu {
       xcr0: this.xcr0,
     };
   }
-}
-
-/** KVM_GET_MP_STATE. */
-export function getMpState(vcpu: Vcpu, p: Process, arg: bigint): number {
-  const bytes = kvm_mp_state.encode({ mp_state: vcpu.mpState });
-  return p.mm.copyTo(arg, bytes) ? 0 : -EFAULT;
-}
-
-/** KVM_SET_MP_STATE: RUNNABLE always; every other state needs an in-kernel LAPIC. */
-export function setMpState(vcpu: Vcpu, p: Process, arg: bigint): number {
-  const state = p.mm.read32(arg);
-  if (state === null) return -EFAULT;
-  if (state !== KVM_MP_STATE_RUNNABLE) return -EINVAL;
-  vcpu.mpState = state;
-  return 0;
 }
 
 /** KVM_SET_TSC_KHZ on a vCPU. A rate that does not work is remembered all the same. */

@@ -6,6 +6,7 @@ import { AnonFile } from '../file.ts';
 import type { Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
 import type { System } from '../system.ts';
+import { ApicMap } from './apic-map.ts';
 import { checkExtension, vmCapability } from './caps.ts';
 import { type CoalescedZone, registerCoalescedMmio, unregisterCoalescedMmio } from './coalesced.ts';
 import { enableVmCap } from './enable-cap.ts';
@@ -35,6 +36,7 @@ export class Vm {
   readonly memslots: Memslots;
   readonly vcpus: Map<number, Vcpu> = new Map();
   readonly irqchip: Irqchip = new Irqchip();
+  readonly apicMap: ApicMap = new ApicMap();
   /** What KVM serves by itself of guest-physical addresses without memory, and of ports. */
   readonly mmioBus: IoBus = new IoBus();
   readonly pioBus: IoBus = new IoBus();
@@ -91,6 +93,7 @@ export class Vm {
 
   put(): void {
     if (--this.#references > 0) return;
+    for (const { lapic } of this.vcpus.values()) lapic?.timer.cancel();
     this.vcpus.clear();
   }
 }

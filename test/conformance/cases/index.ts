@@ -5,6 +5,7 @@ import { eventfdMemfdCases } from './eventfd-memfd.ts';
 import { fileCases } from './files.ts';
 import { fuzzedCases } from './fuzzed.ts';
 import { guestCases } from './guests.ts';
+import { lapicCases } from './lapic.ts';
 import { memoryCases } from './memory.ts';
 import { memslotCases } from './memslots.ts';
 import { otherStateCases } from './other-state.ts';
@@ -40,6 +41,7 @@ export const cases: readonly Case[] = [
   ...x86(runCases),
   ...x86(guestCases),
   ...x86(memoryCases),
+  ...x86(lapicCases),
   ...eventfdMemfdCases,
   ...x86(refusalCases),
   ...x86(coalescedCases),
