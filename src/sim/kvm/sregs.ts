@@ -119,12 +119,10 @@ function loadCommon(vcpu: Vcpu, view: DataView, from: number): number {
   if (mmuReset && vcpu.completion !== undefined && backend.turn !== undefined) vcpu.completion.dropped = true;
   if (mmuReset) vcpu.rootLostAt = undefined;
   cpu.loadSregs(view, from);
-  import { has } from '../changes.ts';
-  import { CS } from '../cpu/state.ts';
-  import type { Process } from '../process.ts';
-  import { MSR_IA32_APICBASE_BSP } from './apic-regs.ts';
-  import { HostPageFault } from './bus.ts';
-  import { setApicBase } from './lapic-state.ts';
+  if (get(CR8) <= 15n) vcpu.lapic?.setTpr(Number(get(CR8)) << 4);
+  wakeAtReset(vcpu);
+  // Entries that are illegal, or not in RAM, leave the old ones.
+  if (paePaging(BigInt(cpu.cr0), cpu.cr4, cpu.efer)) loadPdptrs(vcpu);
   if (backend.vmcbSegments) truncateSegments(cpu);
   SEGMENT_PADDING.forEach((offset, i) => {
     vcpu.segmentPadding[i] = view.getUint8(from + offset);
@@ -138,13 +136,20 @@ function loadCommon(vcpu: Vcpu, view: DataView, from: number): number {
   return 0;
 }
 
-import { has } from '../changes.ts';
-import { CS } from '../cpu/state.ts';
-import type { Process } from '../process.ts';
-import { MSR_IA32_APICBASE_BSP } from './apic-regs.ts';
-import { HostPageFault } from './bus.ts';
-import { setApicBase } from './lapic-state.ts';
+function loadPdptrs({ cpu }: Vcpu): void {
+  try {
+    cpu.loadPdptrs();
+  } catch (error) {
+    if (!(error instanceof HostPageFault)) throw error;
+  }
+}
 
+/** Older userspace does not unhalt a boot processor that it resets. */
+function wakeAtReset(vcpu: Vcpu): void {
+  const { cpu, apicBase } = vcpu;
+  const { selector, base } = cpu.segments[CS]!;
+  const atVector = cpu.rip === 0xfff0n && selector === 0xf000 && base === 0xffff0000n && (BigInt(cpu.cr0) & CR0_PE) === 0n;
+  if (apicBase & MSR_IA32_APICBASE_BSP && atVector) vcpu.mpState = KVM_MP_STATE_RUNNABLE;
 }
 
 /** KVM_SET_SREGS once copied in. The lowest bit of the bitmap is injected; an empty one cancels nothing. */
