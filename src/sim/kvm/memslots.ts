@@ -6,6 +6,7 @@ import {
   kvm_userspace_memory_region2,
 } from '../../uapi/kvm.ts';
 import { EBADF, EEXIST, EINVAL } from '../../uapi/sys.ts';
+import { SlotIndex } from './slot-index.ts';
 
 /** User memslot ids per address space: 32767 less 3 internal ones. */
 export const KVM_USER_MEM_SLOTS = 32764;
@@ -54,19 +55,16 @@ export function decodeRegion(bytes: Uint8Array): Region {
   return { ...kvm_userspace_memory_region.decode(bytes), guest_memfd_offset: 0n, guest_memfd: 0 };
 }
 
-/**
- * The memslots of a VM, in every address space sorted by guest frame. Looking one up is a binary search; `generation` moves
- * with every change, and whoever remembers an answer has to compare it.
- */
+/** The memslots of a VM. `generation` moves with every change, and whoever remembers an answer has to compare it. */
 export class Memslots {
   generation = 0;
   /** Moves with every deletion and move: KVM then builds its page tables anew, from the root. */
   roots = 0;
-  readonly #spaces: AddressSpaceSlots[];
+  readonly #spaces: SlotIndex[];
 
   /** `spaces`: 2 with SMM, else 1. */
   constructor(spaces: number) {
-    this.#spaces = Array.from({ length: spaces }, () => new AddressSpaceSlots());
+    this.#spaces = Array.from({ length: spaces }, () => new SlotIndex());
   }
 
   /** The slot that holds this guest frame. */
@@ -80,7 +78,7 @@ export class Memslots {
 
   /** All slots of an address space, by guest frame. */
   list(as_id = 0): readonly Memslot[] {
-    return this.#spaces[as_id]?.sorted ?? [];
+    return this.#spaces[as_id]?.list() ?? [];
   }
 
   /**
@@ -150,46 +148,4 @@ export class Memslots {
 function allowedFlags(flags: number, limits: SlotLimits): number {
   if (flags & KVM_MEM_GUEST_MEMFD) return limits.guestMemfd ? KVM_MEM_GUEST_MEMFD : 0;
   return KVM_MEM_LOG_DIRTY_PAGES | (limits.readonlyMem ? KVM_MEM_READONLY : 0) | (limits.guestMemfd ? KVM_MEM_GUEST_MEMFD : 0);
-}
-
-class AddressSpaceSlots {
-  readonly byId: Map<number, Memslot> = new Map();
-  readonly sorted: Memslot[] = [];
-
-  /** Index of the first slot that ends above `gfn`. */
-  #above(gfn: number): number {
-    let low = 0;
-    let high = this.sorted.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      const slot = this.sorted[middle]!;
-      if (slot.base_gfn + slot.npages <= gfn) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-
-  find(gfn: number): Memslot | undefined {
-    const slot = this.sorted[this.#above(gfn)];
-    return slot !== undefined && slot.base_gfn <= gfn ? slot : undefined;
-  }
-
-  overlaps(base_gfn: number, npages: number, except: Memslot | undefined): boolean {
-    for (let n = this.#above(base_gfn); n < this.sorted.length; n++) {
-      const slot = this.sorted[n]!;
-      if (slot.base_gfn >= base_gfn + npages) return false;
-      if (slot !== except) return true;
-    }
-    return false;
-  }
-
-  insert(slot: Memslot): void {
-    this.sorted.splice(this.#above(slot.base_gfn), 0, slot);
-    this.byId.set(slot.id, slot);
-  }
-
-  remove(slot: Memslot): void {
-    this.sorted.splice(this.#above(slot.base_gfn), 1);
-    this.byId.delete(slot.id);
-  }
 }
