@@ -152,6 +152,18 @@ export class AddressSpace {
     return this.#fault(vma, Math.floor(at / PAGE_SIZE), write);
   }
 
+  /**
+   * The page of `address` can be stored to without a fault once it is mapped for reading: the process's own, if somebody has stored to it, or
+   * that of a file mapped shared. What get_user_page_fast_only tells KVM of a page the guest only reads.
+   */
+  mappedWritable(address: bigint | number): boolean {
+    const vma = this.#vmas.find(Number(address));
+    if (vma === undefined || (vma.prot & PROT_WRITE) === 0) return false;
+    const page = Math.floor(Number(address) / PAGE_SIZE);
+    if (vma.backing instanceof AnonymousMemory) return vma.backing.stored(vma.page + page - vma.start / PAGE_SIZE);
+    return vma.shared || vma.cow?.has(page) === true;
+  }
+
   /** The VMA around an address. */
   vmaAt(address: bigint | number): Readonly<Vma> | undefined {
     return this.#vmas.find(Number(address));

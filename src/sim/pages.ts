@@ -119,10 +119,11 @@ export class PageStore implements Backing {
     return this.#pages;
   }
 
-  page(index: number, _write: boolean): PageRef | null {
+  /** A load from memory without a file sees the page of zeros: only a store makes it a page of its own. */
+  page(index: number, write: boolean): PageRef | null {
     if (index < 0 || index >= this.#pages) return null;
     const extent = this.#extent(index);
-    extent.present[index - extent.first] = 1;
+    if (write || !this.anonymous) extent.present[index - extent.first] = 1;
     return extent.at(index);
   }
 
@@ -132,6 +133,14 @@ export class PageStore implements Backing {
     if (extent === undefined) return false;
     if (extent.present[index - extent.first] === 0) extent.discover();
     return extent.present[index - extent.first] === 1;
+  }
+
+  /** Somebody has stored to the page. A store of zeros through a view leaves no trace. */
+  stored(index: number): boolean {
+    const extent = this.#find(index);
+    if (extent === undefined) return false;
+    if (extent.present[index - extent.first] === 1) return true;
+    return extent.views > 0 && zeroBuffer.compare(extent.page(index), 0, PAGE_SIZE, 0, PAGE_SIZE) !== 0;
   }
 
   /** Number of pages that are there. */

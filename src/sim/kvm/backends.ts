@@ -6,6 +6,8 @@ import type { Machine } from '../machine.ts';
  * read in the 7.2 source.
  */
 export interface Backend {
+  /** Entries of a dirty ring kept free for what the processor logs by itself: 512 with page modification logging. */
+  readonly cpuDirtyLog: number;
   /** Guest code goes through KVM's instruction emulator (see CpuOptions). */
   readonly emulated: boolean;
   /** The hypercall instruction is VMCALL, else VMMCALL. */
@@ -64,6 +66,7 @@ const NPF_WRITE = 0x1_0000_0006n;
 const NPF_FETCH = 0x1_0000_0014n;
 
 const hardware = {
+  cpuDirtyLog: 0,
   emulated: false,
   vmcall: false,
   intel: false,
@@ -89,6 +92,7 @@ const hardware = {
 
 const backends: Readonly<Record<Machine['backend'], Backend>> = {
   pvm: {
+    cpuDirtyLog: 0,
     emulated: true,
     vmcall: true,
     intel: false,
@@ -117,6 +121,7 @@ const backends: Readonly<Record<Machine['backend'], Backend>> = {
   },
   vmx: {
     ...hardware,
+    cpuDirtyLog: 512,
     vmcall: true,
     intel: true,
     resetTypes: { cs: 11, ss: 3, tr: 11 },

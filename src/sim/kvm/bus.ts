@@ -1,6 +1,7 @@
 import { KVM_MEM_READONLY } from '../../uapi/kvm.ts';
 import type { CpuBus, CpuidResult, PageAccess, RamPage } from '../cpu/bus.ts';
 import { legalXcr0 } from './debugregs.ts';
+import type { Memslot } from './memslots.ts';
 import { getMsr, setMsr } from './msrs.ts';
 import { legalCr4 } from './sregs.ts';
 import type { Vcpu } from './vcpu.ts';
@@ -14,6 +15,9 @@ export class HostPageFault extends Error {
     this.gfn = gfn;
   }
 }
+
+/** A page was told of, and the ring has room for no more. */
+export class DirtyRingFull extends Error {}
 
 /** What one vCPU's CPU sees of the machine: memory through the memslots, CPUID, MSRs, time. */
 export class VcpuBus implements CpuBus {
@@ -45,21 +49,46 @@ export class VcpuBus implements CpuBus {
     return this.#inSlice ? this.#vcpu.cpu.executed - this.#sliceStart : 0;
   }
 
-  /** Slots and the process's mappings both decide what a guest page is: both counters only ever grow. */
+  /** Slots and the process's mappings decide what a guest page is, tracking who hears of a store: all these counters only ever grow. */
   get generation(): number {
-    return this.#vcpu.vm.memslots.generation + this.#vcpu.vm.mm.generation + this.#retries;
+    const { memslots, mm, dirty } = this.#vcpu.vm;
+    return memslots.generation + mm.generation + dirty.generation + this.#retries;
+  }
+
+  /** Each store of KVM's emulator is an entry of the ring; a bitmap and hardware's page tables need to know of the first. */
+  get tellsStores(): boolean {
+    return this.#vcpu.backend.emulated && this.#vcpu.ring !== undefined;
+  }
+
+  written(gpaPage: number): void {
+    const slot = this.#vcpu.vm.memslots.find(gpaPage);
+    if (slot !== undefined) this.#vcpu.vm.dirty.mark(slot, gpaPage, this.#vcpu);
   }
 
   page(gpaPage: number, access: PageAccess): RamPage | null {
     const { memslots, mm } = this.#vcpu.vm;
     const slot = memslots.find(gpaPage);
     if (slot === undefined) return null;
-    if (access === 'write' && slot.flags & KVM_MEM_READONLY) return null;
-    const page = mm.resolve(slot.userspace_addr + BigInt(gpaPage - slot.base_gfn) * 4096n, access === 'write');
-    if (page !== null) return page;
+    const write = access === 'write';
+    if (write && slot.flags & KVM_MEM_READONLY) return null;
+    const hva = slot.userspace_addr + BigInt(gpaPage - slot.base_gfn) * 4096n;
+    const { stage } = this.#vcpu.vm.dirty;
+    const hostWritable = !write && stage !== undefined && !(slot.flags & KVM_MEM_READONLY) && mm.mappedWritable(hva);
+    const page = mm.resolve(hva, write);
+    if (page !== null) {
+      const told = stage === undefined ? write && !this.tellsStores : stage.access(slot, gpaPage, page, write, hostWritable);
+      if (told) this.#mark(slot, gpaPage);
+      return page;
+    }
     this.#holes = true;
     if (this.#vcpu.backend.badHostPage === 'efault') throw new HostPageFault(gpaPage);
     return null;
+  }
+
+  /** The vCPU whose ring is full does not come to execute the store: it leaves first. */
+  #mark(slot: Memslot, gfn: number): void {
+    this.#vcpu.vm.dirty.mark(slot, gfn, this.#vcpu);
+    if (this.#vcpu.ring?.full === true) throw new DirtyRingFull();
   }
 
   mmioWrite(gpa: number, data: Uint8Array): boolean {

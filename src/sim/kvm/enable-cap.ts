@@ -1,6 +1,8 @@
 import * as kvm from '../../uapi/kvm.ts';
 import { EFAULT, EINVAL } from '../../uapi/sys.ts';
 import type { Process } from '../process.ts';
+import { enableManualProtect } from './dirty-log.ts';
+import { enableDirtyRing } from './dirty-ring.ts';
 import { notModelled } from './ioctl-table.ts';
 import { setX2apicApi, splitIrqchip } from './irqchip.ts';
 import type { Vcpu } from './vcpu.ts';
@@ -21,10 +23,10 @@ const refused = (): number => -EINVAL;
 
 /** What `kvm_vm_ioctl_enable_cap_generic` takes: before any test of flags, which each makes itself. */
 const generic: EnableRows<Vm> = {
-  [kvm.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2]: 'not modelled',
+  [kvm.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2]: enableManualProtect,
   [kvm.KVM_CAP_HALT_POLL]: 'not modelled',
-  [kvm.KVM_CAP_DIRTY_LOG_RING]: 'not modelled',
-  [kvm.KVM_CAP_DIRTY_LOG_RING_ACQ_REL]: 'not modelled',
+  [kvm.KVM_CAP_DIRTY_LOG_RING]: enableDirtyRing,
+  [kvm.KVM_CAP_DIRTY_LOG_RING_ACQ_REL]: enableDirtyRing,
   [kvm.KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP]: refused,
 };
 

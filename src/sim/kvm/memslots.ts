@@ -6,6 +6,7 @@ import {
   kvm_userspace_memory_region2,
 } from '../../uapi/kvm.ts';
 import { EBADF, EEXIST, EINVAL } from '../../uapi/sys.ts';
+import type { DirtyTracking } from './dirty-log.ts';
 import { SlotIndex } from './slot-index.ts';
 
 /** User memslot ids per address space: 32767 less 3 internal ones. */
@@ -24,6 +25,8 @@ export interface Memslot {
   readonly npages: number;
   readonly userspace_addr: bigint;
   flags: number;
+  /** KVM_MEM_LOG_DIRTY_PAGES: a bit a page, in whole 64-bit words; none where rings are used instead. */
+  dirty: Uint8Array | undefined;
 }
 
 /** A region as userspace passes it; the v1 struct has the first five fields, the rest is zero then. */
@@ -47,6 +50,7 @@ export interface SlotLimits {
   readonly guestMemfd: boolean;
   /** True when the descriptor is open. Only asked for GUEST_MEMFD. */
   isOpen(fd: number): boolean;
+  readonly dirty: DirtyTracking;
 }
 
 /** Bytes of `struct kvm_userspace_memory_region`(2), decoded. */
@@ -65,6 +69,11 @@ export class Memslots {
   /** `spaces`: 2 with SMM, else 1. */
   constructor(spaces: number) {
     this.#spaces = Array.from({ length: spaces }, () => new SlotIndex());
+  }
+
+  /** Address spaces: 2 with SMM, else 1. */
+  get spaces(): number {
+    return this.#spaces.length;
   }
 
   /** The slot that holds this guest frame. */
@@ -121,7 +130,8 @@ export class Memslots {
       if ((flags ^ old.flags) & KVM_MEM_READONLY) return -EINVAL;
       if (base_gfn === old.base_gfn) {
         if (flags !== old.flags) {
-          old.flags = flags;
+          Object.assign(old, { flags, dirty: limits.dirty.bitmapFor(flags, npages, old) });
+          limits.dirty.flagsChanged(old);
           this.generation++;
         }
         return 0;
@@ -130,16 +140,15 @@ export class Memslots {
     if (space.overlaps(base_gfn, npages, old)) return -EEXIST;
     // No guest_memfd can exist in this simulator yet: any open descriptor is one of another kind.
     if (flags & KVM_MEM_GUEST_MEMFD) return limits.isOpen(region.guest_memfd) ? -EINVAL : -EBADF;
+    // A slot to be moved is invalid for a moment, also if it then stays where it is.
+    if (old !== undefined) this.roots++;
     // The frame limit comes after overlap and guest_memfd, and counts the host's address bits.
     if (base_gfn + npages > 2 ** (limits.gpaBits - 12)) return -EINVAL;
 
-    if (old !== undefined) {
-      space.remove(old);
-      this.roots++;
-    }
-    space.insert(
-      old === undefined ? { as_id, id, base_gfn, npages, userspace_addr, flags } : Object.assign(old, { base_gfn, flags }),
-    );
+    if (old !== undefined) space.remove(old);
+    const dirty = limits.dirty.bitmapFor(flags, npages, old);
+    const slot = old === undefined ? { as_id, id, base_gfn, npages, userspace_addr, flags, dirty } : old;
+    space.insert(Object.assign(slot, { base_gfn, flags, dirty }));
     this.generation++;
     return 0;
   }

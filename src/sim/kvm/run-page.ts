@@ -1,6 +1,8 @@
-import { kvm_run } from '../../uapi/kvm.ts';
+import { KVM_DIRTY_LOG_PAGE_OFFSET, kvm_run } from '../../uapi/kvm.ts';
 import type { Backing } from '../file.ts';
 import { PAGE_SIZE, type PageRef } from '../pages.ts';
+import type { DirtyRing } from './dirty-ring.ts';
+import { KernelPages } from './kernel-pages.ts';
 
 /** Pages of a vCPU's mapping: kvm_run, the PIO data page, the coalesced MMIO ring. */
 export const KVM_RUN_PAGE = 0;
@@ -46,34 +48,47 @@ export const RUN: Readonly<Record<RunField, number>> = {
 };
 
 /**
- * What the vCPU descriptor maps. Any other page is SIGBUS on touch. Page 2 belongs to the VM: every vCPU's mapping shows the same one. The
- * pages live in one piece so that a mapping has `bytes`; only the first vCPU's piece can hold the VM's ring itself, so that in the
- * `bytes` of another vCPU's three-page mapping the third page is a copy. `syncRing` brings copies and ring together, at every
- * entry of the kernel where it matters; the accessors reach the ring itself.
+ * What the vCPU descriptor maps: three pages, and from page 64 on the dirty ring, where there is one. Any other page is SIGBUS on touch. Page 2
+ * belongs to the VM: every vCPU's mapping shows the same one. The three lie in one piece so that a mapping has `bytes`; only the
+ * first vCPU's piece can hold the VM's ring itself, so that in the `bytes` of another vCPU's three-page mapping the third page is a copy.
+ * `syncRing` brings copies and ring together, at every entry of the kernel where it matters; the accessors reach the ring itself.
  */
 export class RunPages implements Backing {
   readonly notifiers: Set<() => void> = new Set();
-  view: DataView;
-  u8: Uint8Array;
   readonly ringOffset: number = KVM_COALESCED_MMIO_PAGE_OFFSET * PAGE_SIZE;
-  #buffer: SharedArrayBuffer;
+  readonly dirtyRing: DirtyRing | undefined;
+  readonly #own: KernelPages;
   readonly #ring: RunPages;
-  #views = 0;
   /** Of the ring's holder: pages of other vCPUs whose views show a copy, and what all of them showed when they last agreed. */
   readonly #copies: Set<RunPages> = new Set();
   #agreed: Uint8Array | undefined;
 
-  /** `ring`: the pages of the VM's first vCPU; none for that one itself. */
-  constructor(ring: RunPages | undefined) {
-    this.#buffer = new SharedArrayBuffer(VCPU_MMAP_PAGES * PAGE_SIZE);
-    this.u8 = new Uint8Array(this.#buffer);
-    this.view = new DataView(this.#buffer);
+  /** `ring`: the pages of the VM's first vCPU; none for that one itself. `dirtyRing` makes the vCPU's dirty ring. */
+  constructor(ring: RunPages | undefined, dirtyRing?: (moved: () => void) => DirtyRing) {
+    const moved = (): void => {
+      for (const notifier of this.notifiers) notifier();
+    };
+    this.#own = new KernelPages(VCPU_MMAP_PAGES, moved);
     this.#ring = ring ?? this;
+    this.dirtyRing = dirtyRing?.(moved);
+  }
+
+  get view(): DataView {
+    return this.#own.view;
+  }
+
+  get u8(): Uint8Array {
+    return this.#own.u8;
   }
 
   /** The PIO data page. */
   get pio(): Uint8Array {
     return this.u8.subarray(PAGE_SIZE, 2 * PAGE_SIZE);
+  }
+
+  /** kvm_page_in_dirty_ring. */
+  inDirtyRing(index: number): boolean {
+    return index >= KVM_DIRTY_LOG_PAGE_OFFSET && index < KVM_DIRTY_LOG_PAGE_OFFSET + (this.dirtyRing?.pages.length ?? 0);
   }
 
   /** The third page of the piece: of the first vCPU the ring, of others its copy. */
@@ -95,51 +110,37 @@ export class RunPages implements Backing {
   }
 
   page(index: number, _write: boolean): PageRef | null {
-    if (index >= VCPU_MMAP_PAGES) return null;
-    if (index !== KVM_COALESCED_MMIO_PAGE_OFFSET) return this.#ref(index);
-    this.syncRing();
-    return this.#ring.#ref(index);
+    const found = this.#holder(index);
+    if (found === undefined) return null;
+    if (index === KVM_COALESCED_MMIO_PAGE_OFFSET) this.syncRing();
+    return found.pages.ref(found.at);
   }
 
   openView(index: number, count: number): PageRef | undefined {
-    if (index + count > VCPU_MMAP_PAGES) return undefined;
-    if (index === KVM_COALESCED_MMIO_PAGE_OFFSET) return this.#ring.#open(index);
-    const apart = this.#ring !== this && index + count > KVM_COALESCED_MMIO_PAGE_OFFSET;
+    const found = this.#holder(index);
+    if (found === undefined || found.at + count > found.pages.length) return undefined;
+    const apart = index < KVM_COALESCED_MMIO_PAGE_OFFSET && this.#ring !== this && index + count > KVM_COALESCED_MMIO_PAGE_OFFSET;
     if (apart && !this.#ring.#copies.has(this)) {
       this.#ring.syncRing();
       this.#third.set(this.#ring.#third);
       this.#ring.#copies.add(this);
       this.#ring.#agreed = this.#ring.#third.slice();
     }
-    return { ...this.#open(index), apart };
+    return { ...found.pages.open(found.at), apart };
   }
 
   closeView(index: number): void {
-    const pages = index === KVM_COALESCED_MMIO_PAGE_OFFSET ? this.#ring : this;
-    pages.#close();
-  }
-
-  #ref(index: number): PageRef {
-    return { buffer: this.#buffer, u8: this.u8, view: this.view, offset: index * PAGE_SIZE };
-  }
-
-  #open(index: number): PageRef {
-    this.#views++;
-    return this.#ref(index);
-  }
-
-  /** With the last view the pages move: KVM goes on using them, and what is left behind reads zeros. */
-  #close(): void {
-    if (--this.#views > 0) return;
+    const { pages } = this.#holder(index)!;
     this.syncRing();
-    this.#ring.#copies.delete(this);
-    const old = this.u8;
-    this.#buffer = new SharedArrayBuffer(VCPU_MMAP_PAGES * PAGE_SIZE);
-    this.u8 = new Uint8Array(this.#buffer);
-    this.view = new DataView(this.#buffer);
-    this.u8.set(old);
-    old.fill(0);
-    for (const notifier of this.notifiers) notifier();
+    if (pages.close() && pages === this.#own) this.#ring.#copies.delete(this);
+  }
+
+  /** The piece a page lies in, and its number there. */
+  #holder(index: number): { pages: KernelPages; at: number } | undefined {
+    if (index < VCPU_MMAP_PAGES)
+      return { pages: index === KVM_COALESCED_MMIO_PAGE_OFFSET ? this.#ring.#own : this.#own, at: index };
+    if (!this.inDirtyRing(index)) return undefined;
+    return { pages: this.dirtyRing!.pages, at: index - KVM_DIRTY_LOG_PAGE_OFFSET };
   }
 }
 

@@ -1,4 +1,5 @@
 import {
+  KVM_EXIT_DIRTY_RING_FULL,
   KVM_EXIT_INTR,
   KVM_EXIT_IOAPIC_EOI,
   KVM_EXIT_TPR_ACCESS,
@@ -15,7 +16,7 @@ import { has, syncFieldsMask } from '../changes.ts';
 import type { Outcome } from '../cpu/bus.ts';
 import { IF } from '../cpu/state.ts';
 import type { Pending, Slice } from '../vcpu-like.ts';
-import { HostPageFault } from './bus.ts';
+import { DirtyRingFull, HostPageFault } from './bus.ts';
 import { loadEvents, storeEvents } from './events.ts';
 import { complete, writeExit } from './exits.ts';
 import { notModelled } from './ioctl-table.ts';
@@ -60,8 +61,9 @@ export function runSlice(vcpu: Vcpu, fuel: number, first: boolean, pending: Pend
   try {
     result = (first ? enter(vcpu, pending) : undefined) ?? guest(vcpu, fuel, pending);
   } catch (error) {
-    if (!(error instanceof HostPageFault)) throw error;
-    result = -EFAULT;
+    if (error instanceof DirtyRingFull) result = ringFull(vcpu);
+    else if (error instanceof HostPageFault) result = -EFAULT;
+    else throw error;
   } finally {
     vcpu.bus.endSlice();
     vcpu.run.syncRing();
@@ -172,6 +174,7 @@ function hasRequest({ mpState, tprAccessed, ioapicEoi, lapic }: Vcpu): boolean {
 /** vcpu_enter_guest's requests that end KVM_RUN; they beat a signal. */
 function request(vcpu: Vcpu): number | 'fuel' | undefined {
   const { view } = vcpu.run;
+  if (vcpu.ring?.full === true) return ringFull(vcpu);
   if (vcpu.tprAccessed) {
     vcpu.tprAccessed = false;
     view.setUint32(RUN.exit_reason, KVM_EXIT_TPR_ACCESS, true);
@@ -186,6 +189,12 @@ function request(vcpu: Vcpu): number | 'fuel' | undefined {
   vcpu.ioapicEoi = undefined;
   view.setUint8(RUN.eoi_vector, ioapicEoi);
   view.setUint32(RUN.exit_reason, KVM_EXIT_IOAPIC_EOI, true);
+  return 0;
+}
+
+/** KVM_EXIT_DIRTY_RING_FULL, again and again until enough is reset. */
+function ringFull(vcpu: Vcpu): 0 {
+  vcpu.run.view.setUint32(RUN.exit_reason, KVM_EXIT_DIRTY_RING_FULL, true);
   return 0;
 }
 
@@ -209,6 +218,7 @@ function turns(vcpu: Vcpu, fuel: number, turn: number, windowRequested: boolean)
     if (outcome.kind !== 'fuel' || hasRequest(vcpu)) return outcome;
     if (cpu.executed < cpu.turnBegan + turn) continue;
     cpu.beginTurn();
+    if (vcpu.ring?.full === true) return FUEL;
     if (windowRequested && injectable(vcpu)) return { kind: 'irqWindow' };
   }
   return { kind: 'fuel' };

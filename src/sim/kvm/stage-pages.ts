@@ -23,12 +23,12 @@ export class StagePages {
   }
 
   /** An access to a frame and its host page; true where it has just become writable. */
-  access({ as_id }: Memslot, gfn: number, page: RamPage, write: boolean, hostWritable: () => boolean): boolean {
+  access({ as_id }: Memslot, gfn: number, page: RamPage, write: boolean, hostWritable: boolean): boolean {
     const leaves = this.#space(as_id);
     const leaf = leaves.get(gfn);
     // Another host page than before: the notifier has taken the leaf.
     if (leaf === undefined || leaf.page.u8.buffer !== page.u8.buffer || leaf.page.offset !== page.offset) {
-      const writable = write || hostWritable();
+      const writable = write || hostWritable;
       leaves.set(gfn, { page, writable });
       return writable;
     }

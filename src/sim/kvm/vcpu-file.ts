@@ -40,9 +40,11 @@ export class VcpuFile extends AnonFile implements VcpuLike {
     return vcpuIoctls.dispatch(this, p, request, arg);
   }
 
-  /** Any length and offset: pages beyond the three are SIGBUS when touched. */
-  override mmap(_p: Process, _map: FileMap): Backing | number {
-    return this.vcpu.run;
+  /** Any length and offset: pages there are none of are SIGBUS when touched. A mapping that begins or ends in the dirty ring must be shared. */
+  override mmap(_p: Process, { page, pages, shared }: FileMap): Backing | number {
+    const { run } = this.vcpu;
+    if (!shared && (run.inDirtyRing(page) || run.inDirtyRing(page + pages - 1))) return -EINVAL;
+    return run;
   }
 
   slice(_p: Process, fuel: number, first: boolean, pending: Pending): Slice {

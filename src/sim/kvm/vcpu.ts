@@ -8,6 +8,7 @@ import { APIC_DEFAULT_PHYS_BASE, MSR_IA32_APICBASE_BSP, MSR_IA32_APICBASE_ENABLE
 import { type Backend, backendOf } from './backends.ts';
 import { VcpuBus } from './bus.ts';
 import { type CpuidRuntime, GuestCpuid } from './cpuid.ts';
+import { DirtyRing } from './dirty-ring.ts';
 import type { Completion } from './exits.ts';
 import { capability } from './ioctl-table.ts';
 import { Lapic } from './lapic.ts';
@@ -69,7 +70,9 @@ export class Vcpu {
     this.system = system;
     this.backend = backendOf(vm.machine);
     this.cpuid = new GuestCpuid(vm.machine);
-    this.run = new RunPages(vm.ring);
+    const { ringBytes } = vm.dirty;
+    const ring = (moved: () => void): DirtyRing => new DirtyRing(ringBytes, vm.backend.cpuDirtyLog, moved);
+    this.run = new RunPages(vm.ring, ringBytes === 0 ? undefined : ring);
     this.bus = new VcpuBus(this);
     const { emulated, vmcall, intel } = this.backend;
     this.cpu = new Cpu(this.bus, { emulated, vmcall, intel, cachesPdptrs: intel });
@@ -81,6 +84,11 @@ export class Vcpu {
       this.lapic = new Lapic(this);
       if (id !== vm.bootId) this.mpState = KVM_MP_STATE_UNINITIALIZED;
     }
+  }
+
+  /** With KVM_CAP_DIRTY_LOG_RING. */
+  get ring(): DirtyRing | undefined {
+    return this.run.dirtyRing;
   }
 
   /** Where the vendor modules give reset segments other types. */

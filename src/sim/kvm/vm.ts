@@ -7,8 +7,11 @@ import type { Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
 import type { System } from '../system.ts';
 import { ApicMap } from './apic-map.ts';
+import { type Backend, backendOf } from './backends.ts';
 import { checkExtension, vmCapability } from './caps.ts';
 import { type CoalescedZone, registerCoalescedMmio, unregisterCoalescedMmio } from './coalesced.ts';
+import { clearDirtyLog, DirtyTracking, getDirtyLog } from './dirty-log.ts';
+import { resetDirtyRings } from './dirty-ring.ts';
 import { enableVmCap } from './enable-cap.ts';
 import { IoBus } from './io-bus.ts';
 import { capability, IoctlTable, NOT_MODELLED } from './ioctl-table.ts';
@@ -29,11 +32,13 @@ const KVM_MIN_ALLOC_MMU_PAGES = 64n;
  */
 export class Vm {
   readonly machine: Machine;
+  readonly backend: Backend;
   /** KVM_X86_DEFAULT_VM or KVM_X86_SW_PROTECTED_VM. */
   readonly type: number;
   /** The address space that made it; any other process gets EIO. */
   readonly mm: AddressSpace;
   readonly memslots: Memslots;
+  readonly dirty: DirtyTracking;
   readonly vcpus: Map<number, Vcpu> = new Map();
   readonly irqchip: Irqchip = new Irqchip();
   readonly apicMap: ApicMap = new ApicMap();
@@ -69,6 +74,8 @@ export class Vm {
     this.mm = p.mm;
     this.tscKhz = this.machine.kvm.tscKhz;
     this.memslots = new Memslots(this.capability(kvm.KVM_CAP_MULTI_ADDRESS_SPACE) || 1);
+    this.backend = backendOf(this.machine);
+    this.dirty = new DirtyTracking(this.memslots, this.backend.emulated);
   }
 
   /** KVM_CHECK_EXTENSION on its descriptor. */
@@ -148,6 +155,7 @@ function setMemoryRegion(size: number, v1: boolean) {
       readonlyMem: vm.capability(kvm.KVM_CAP_READONLY_MEM) !== 0,
       guestMemfd: vm.capability(kvm.KVM_CAP_GUEST_MEMFD) !== 0,
       isOpen: (fd) => p.fds.get(fd) !== undefined,
+      dirty: vm.dirty,
     };
     return vm.memslots.set(decodeRegion(bytes), limits, v1);
   };
@@ -210,12 +218,12 @@ export const vmIoctls: IoctlTable<Vm> = new IoctlTable<Vm>('vm', ENOTTY, {
   KVM_SET_NR_MMU_PAGES: setNrMmuPages,
   KVM_SET_TSC_KHZ: setVmTscKhz,
   KVM_GET_TSC_KHZ: (vm) => vm.tscKhz,
+  KVM_GET_DIRTY_LOG: getDirtyLog,
+  KVM_CLEAR_DIRTY_LOG: clearDirtyLog,
+  KVM_RESET_DIRTY_RINGS: resetDirtyRings,
   KVM_REGISTER_COALESCED_MMIO: { needs: kvm.KVM_CAP_COALESCED_MMIO, handler: registerCoalescedMmio },
   KVM_UNREGISTER_COALESCED_MMIO: { needs: kvm.KVM_CAP_COALESCED_MMIO, handler: unregisterCoalescedMmio },
   KVM_MEMORY_ENCRYPT_OP: () => -ENOTTY,
-  KVM_GET_DIRTY_LOG: NOT_MODELLED,
-  KVM_CLEAR_DIRTY_LOG: NOT_MODELLED,
-  KVM_RESET_DIRTY_RINGS: NOT_MODELLED,
   KVM_CREATE_IRQCHIP: createIrqchip,
   KVM_IRQ_LINE: NOT_MODELLED,
   KVM_IRQ_LINE_STATUS: NOT_MODELLED,

@@ -1,6 +1,8 @@
 /** All cases, in the order in which the interface is explained. */
 import type { Case } from '../case.ts';
 import { coalescedCases } from './coalesced.ts';
+import { dirtyLogCases } from './dirty-log.ts';
+import { dirtyRingCases } from './dirty-ring.ts';
 import { eventfdMemfdCases } from './eventfd-memfd.ts';
 import { fileCases } from './files.ts';
 import { fuzzedCases } from './fuzzed.ts';
@@ -44,6 +46,8 @@ export const cases: readonly Case[] = [
   ...x86(lapicCases),
   ...eventfdMemfdCases,
   ...x86(refusalCases),
+  ...x86(dirtyLogCases),
+  ...x86(dirtyRingCases),
   ...x86(coalescedCases),
   ...x86(fuzzedCases),
 ];

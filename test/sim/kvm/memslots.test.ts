@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { DirtyTracking } from '../../../src/sim/kvm/dirty-log.ts';
 import { KVM_USER_MEM_SLOTS, Memslots, type Region, type SlotLimits } from '../../../src/sim/kvm/memslots.ts';
 import { amdSvm72 } from '../../../src/sim/machines/amd-svm-7.2.ts';
 import { Kit, u } from './kit.ts';
@@ -10,6 +11,7 @@ const limits: SlotLimits = {
   readonlyMem: true,
   guestMemfd: true,
   isOpen: (fd) => fd === 3,
+  dirty: new DirtyTracking(new Memslots(1), true),
 };
 const region = (change: Partial<Region>): Region => ({
   slot: 0,
