@@ -1,5 +1,5 @@
 /** Dirty logging by rings: when it can be chosen, what is mapped, what is pushed, harvested and reset, and what a full ring does. */
-import type { Kernel } from 'kvio';
+import type { Kernel, Memory } from 'kvio';
 import {
   KVM_CAP_DIRTY_LOG_RING,
   KVM_CAP_DIRTY_LOG_RING_ACQ_REL,
@@ -31,13 +31,11 @@ const reset = (kernel: Kernel, vm: number): number => kernel.ioctl(vm, KVM_RESET
 
 /** One vCPU's ring through a mapping. */
 class Ring {
-  readonly #view: DataView;
+  readonly #memory: Memory;
   readonly #entries: number;
 
   constructor(kernel: Kernel, vcpu: number, bytes: number) {
-    const memory = kernel.mmap({ fd: vcpu, offset: OFFSET, length: bytes });
-    const shown = memory.bytes!;
-    this.#view = new DataView(shown.buffer, shown.byteOffset, shown.byteLength);
+    this.#memory = kernel.mmap({ fd: vcpu, offset: OFFSET, length: bytes });
     this.#entries = bytes / ENTRY;
   }
 
@@ -45,10 +43,9 @@ class Ring {
   entries(from = 0, most = 12): Fact {
     const found: string[] = [];
     for (let at = from; at < this.#entries && found.length < most; at++) {
-      const flags = this.#view.getUint32(at * ENTRY, true);
+      const flags = this.#memory.read32(at * ENTRY);
       if (flags === 0) break;
-      const slot = this.#view.getUint32(at * ENTRY + 4, true);
-      found.push(`${flags} ${hex(slot)}:${this.#view.getBigUint64(at * ENTRY + 8, true)}`);
+      found.push(`${flags} ${hex(this.#memory.read32(at * ENTRY + 4))}:${this.#memory.read64(at * ENTRY + 8)}`);
     }
     return found;
   }
@@ -56,18 +53,18 @@ class Ring {
   /** Entries with any flags. */
   get used(): number {
     let count = 0;
-    for (let at = 0; at < this.#entries; at++) if (this.#view.getUint32(at * ENTRY, true) !== 0) count++;
+    for (let at = 0; at < this.#entries; at++) if (this.#memory.read32(at * ENTRY) !== 0) count++;
     return count;
   }
 
   /** Marks entries as harvested: from `from`, `count` of them. */
   harvest(from: number, count: number, flags = KVM_DIRTY_GFN_F_RESET): void {
-    for (let at = from; at < from + count; at++) this.#view.setUint32((at % this.#entries) * ENTRY, flags, true);
+    for (let at = from; at < from + count; at++) this.#memory.write32((at % this.#entries) * ENTRY, flags);
   }
 
   set(at: number, slot: number, page: bigint): void {
-    this.#view.setUint32(at * ENTRY + 4, slot, true);
-    this.#view.setBigUint64(at * ENTRY + 8, page, true);
+    this.#memory.write32(at * ENTRY + 4, slot);
+    this.#memory.write64(at * ENTRY + 8, page);
   }
 }
 
