@@ -132,7 +132,7 @@ export class SimBackend implements Backend {
     if (offset < 0n) return -EINVAL;
     const file = this.#process.fds.get(fd);
     if (file === undefined) return -EBADF;
-    if (!file.seekable) return -ESPIPE;
+    if (!file.writableAt) return -ESPIPE;
     if (!file.writable) return -EBADF;
     if (offset + BigInt(from.length) > MAX_FILE_SIZE) return -EINVAL;
     return file.pwrite(this.#process, from.subarray(0, MAX_RW_COUNT), offset);

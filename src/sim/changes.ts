@@ -34,6 +34,12 @@ const releases = {
   unhandleableVectoring: '6.14',
   /** KVM_SET_TSC_KHZ on a VM is refused once there are vCPUs. */
   vmTscKhzBeforeVcpus: '6.17',
+  /** KVM_SET_GUEST_DEBUG: an injected exception, too, is one in the way of another (6.18: only a pending one). */
+  injectedIsPending: '7.0',
+  /** KVM_CAP_X86_APIC_BUS_CYCLES_NS of a VM is the VM's own (6.18: always the default). */
+  apicBusCyclesOfVm: '7.0',
+  /** The statistic mmu_shadow_pages. */
+  countsShadowPages: '7.0',
 } as const;
 
 export type Change = keyof typeof releases;

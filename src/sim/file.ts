@@ -88,6 +88,12 @@ export abstract class File {
   ownerSignal = 0;
   /** FMODE_PREAD | FMODE_PWRITE; without it pread and pwrite are ESPIPE before anything else is asked. */
   readonly seekable: boolean = false;
+
+  /** FMODE_PWRITE, where it is not as FMODE_PREAD: a file without write but with a position. */
+  get writableAt(): boolean {
+    return this.seekable;
+  }
+
   /** file_mmap_ok: a mapping must end at or below this page of the file (EOVERFLOW). A device without a size: no limit. */
   readonly maxMapPages: number = 2 ** 52 - 1;
   /** Absent for files that never block. */

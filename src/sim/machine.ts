@@ -66,6 +66,10 @@ export interface KvmMachine {
   readonly featureMsrs: readonly (readonly [index: number, value: bigint])[];
   /** KVM_X86_GET_MCE_CAP_SUPPORTED. */
   readonly mceCap: bigint;
+  /** The host's own XCR0, which KVM_GET_XSAVE tells in the legacy region's unused bytes. */
+  readonly hostXcr0: bigint;
+  /** MXCSR bits the processor has. */
+  readonly mxcsrMask: number;
   /** KVM_GET_TSC_KHZ of a new vCPU. */
   readonly tscKhz: number;
   /** Physical address bits a memslot may use. */

@@ -17,6 +17,9 @@ export interface CharDevice {
   open(p: Process, flags: number): File | number;
 }
 
+/** CLOCK_REALTIME at boot, in nanoseconds: every simulated machine boots at the first second of 2026. */
+const BOOT_TIME = 1_767_225_600_000_000_000n;
+
 export interface SystemOptions {
   /** What to do with what is not modelled: throw `NotModelled` (default), or refuse it as a kernel without it does. */
   notModelled?: 'throw' | 'refuse';
@@ -38,6 +41,11 @@ export class System {
     this.#notModelled = notModelled;
     this.#random = seed >>> 0;
     this.runner = new Runner(machine.instructionsPerMs);
+  }
+
+  /** CLOCK_REALTIME in nanoseconds: simulated time too. */
+  realtime(): bigint {
+    return BOOT_TIME + this.runner.now;
   }
 
   /** A new device node. Last registration wins. */

@@ -25,6 +25,8 @@ export const plainMachine: Machine = {
     msrs: [],
     featureMsrs: [],
     mceCap: 0n,
+    hostXcr0: 7n,
+    mxcsrMask: 0xffff,
     tscKhz: 1_000_000,
     gpaBits: 52,
     hvaBits: 47,

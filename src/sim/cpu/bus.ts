@@ -171,7 +171,15 @@ export interface Smi {
 
 /** Events on their way in, in the terms of `struct kvm_vcpu_events`. Injected ones are delivered on the next `run`, whatever IF says. */
 export interface CpuEvents {
-  exception: { injected: boolean; pending: boolean; nr: number; hasErrorCode: boolean; errorCode: number; payload: bigint };
+  exception: {
+    injected: boolean;
+    pending: boolean;
+    nr: number;
+    hasErrorCode: boolean;
+    errorCode: number;
+    hasPayload: boolean;
+    payload: bigint;
+  };
   interrupt: { injected: boolean; nr: number; soft: boolean };
   nmi: { injected: boolean; pending: number; masked: boolean };
 }

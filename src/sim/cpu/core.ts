@@ -21,7 +21,7 @@ export abstract class Core extends Memory {
   /** The processor's hypercall instruction is VMCALL; otherwise VMMCALL. */
   readonly vmcall: boolean;
   readonly events: CpuEvents = {
-    exception: { injected: false, pending: false, nr: 0, hasErrorCode: false, errorCode: 0, payload: 0n },
+    exception: { injected: false, pending: false, nr: 0, hasErrorCode: false, errorCode: 0, hasPayload: false, payload: 0n },
     interrupt: { injected: false, nr: 0, soft: false },
     nmi: { injected: false, pending: 0, masked: false },
   };

@@ -298,7 +298,13 @@ export class Cpu extends Core {
   private queued({ vector, errorCode }: Pick<Fault, 'vector' | 'errorCode'>): void {
     this.turnBegan = this.executed;
     const hasErrorCode = this.protectedMode && errorCode >= 0;
-    Object.assign(this.events.exception, { nr: vector, hasErrorCode, errorCode: Math.max(errorCode, 0), payload: 0n });
+    Object.assign(this.events.exception, {
+      nr: vector,
+      hasErrorCode,
+      errorCode: Math.max(errorCode, 0),
+      hasPayload: false,
+      payload: 0n,
+    });
   }
 
   /** What was on its way in is lost. */
@@ -457,7 +463,14 @@ export class Cpu extends Core {
       // The emulator steps only what does not leave for userspace; HLT leaves afterwards, with the #DB still to be delivered.
       if (!halts) return;
       this.dr[6] = this.dr[6]! | 0x4000n;
-      Object.assign(this.events.exception, { pending: true, nr: DB, hasErrorCode: false, errorCode: 0, payload: 0n });
+      Object.assign(this.events.exception, {
+        pending: true,
+        nr: DB,
+        hasErrorCode: false,
+        errorCode: 0,
+        hasPayload: false,
+        payload: 0n,
+      });
     } else if (stepping && !(this.shadow & 1)) {
       this.dr[6] = this.dr[6]! | 0x4000n;
       if (this.emulated) this.queued({ vector: DB, errorCode: -1 });

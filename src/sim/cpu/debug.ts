@@ -27,7 +27,7 @@ export function setGuestDebug(c: Core, control: number, debugreg: BigUint64Array
   if (control & (KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP)) {
     if (exception.pending || exception.injected) return false;
     const nr = control & KVM_GUESTDBG_INJECT_DB ? DB : BP;
-    Object.assign(exception, { pending: true, nr, hasErrorCode: false, errorCode: 0, payload: 0n });
+    Object.assign(exception, { pending: true, nr, hasErrorCode: false, errorCode: 0, hasPayload: false, payload: 0n });
   }
   const { guestDebug } = c;
   const traced = (c.fl & TF) !== 0 && !stepping(c);

@@ -55,6 +55,8 @@ export interface Backend {
   readonly anyPat: boolean;
   /** SET_CPUID2 merges what the host has into leaves 1, 7 and 0xD. */
   readonly cpuidOverlay: boolean;
+  /** MCG_CAP bits KVM_X86_SETUP_MCE keeps: SVM has nothing above MCG_CTL_P. */
+  readonly mcgCap: bigint;
   readonly ucodeRev: bigint;
   readonly miscEnable: bigint;
 }
@@ -87,6 +89,7 @@ const hardware = {
   splitsX2apicIcr: false,
   anyPat: false,
   cpuidOverlay: false,
+  mcgCap: 0xffff_ffff_ffff_ffffn,
   miscEnable: 0x1800n,
 } as const;
 
@@ -116,6 +119,7 @@ const backends: Readonly<Record<Machine['backend'], Backend>> = {
     splitsX2apicIcr: false,
     anyPat: true,
     cpuidOverlay: true,
+    mcgCap: 0xffff_ffff_ffff_ffffn,
     ucodeRev: 0n,
     miscEnable: 1n,
   },
@@ -134,6 +138,7 @@ const backends: Readonly<Record<Machine['backend'], Backend>> = {
     emulationExitInfo: (gpa) => [SVM_EXIT_NPF, NPF_FETCH, gpa, 0n, 0n],
     deliveryExitInfo: (gpa, isWrite) => [gpa, SVM_EXIT_NPF, isWrite ? NPF_WRITE : NPF_READ, gpa],
     resetOnShutdown: true,
+    mcgCap: 0x1ffn,
     vmcbSegments: true,
     oneShadow: true,
     splitsX2apicIcr: true,

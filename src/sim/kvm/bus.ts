@@ -1,8 +1,8 @@
 import { KVM_MEM_READONLY } from '../../uapi/kvm.ts';
-import type { CpuBus, CpuidResult, PageAccess, RamPage } from '../cpu/bus.ts';
+import type { CpuBus, CpuidResult, MsrExit, PageAccess, RamPage } from '../cpu/bus.ts';
 import { legalXcr0 } from './debugregs.ts';
+import { guestRdmsr, guestWrmsr } from './guest-msrs.ts';
 import type { Memslot } from './memslots.ts';
-import { getMsr, setMsr } from './msrs.ts';
 import { legalCr4 } from './sregs.ts';
 import type { Vcpu } from './vcpu.ts';
 
@@ -118,13 +118,14 @@ export class VcpuBus implements CpuBus {
     return this.#vcpu.cpuid.execute(leaf, subleaf, this.#vcpu.cpuidRuntime);
   }
 
-  rdmsr(index: number): { lo: number; hi: number } | null {
-    const value = getMsr(this.#vcpu, index, false);
-    return value === undefined ? null : { lo: Number(value & 0xffff_ffffn), hi: Number(value >> 32n) };
+  rdmsr(index: number): { lo: number; hi: number } | null | MsrExit {
+    const value = guestRdmsr(this.#vcpu, index);
+    if (typeof value !== 'bigint') return value;
+    return { lo: Number(value & 0xffff_ffffn), hi: Number(value >> 32n) };
   }
 
-  wrmsr(index: number, lo: number, hi: number): boolean {
-    return setMsr(this.#vcpu, index, (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0), false);
+  wrmsr(index: number, lo: number, hi: number): boolean | MsrExit {
+    return guestWrmsr(this.#vcpu, index, (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0));
   }
 
   get cr4Bits(): bigint {

@@ -3,6 +3,7 @@ import { EFAULT, EINVAL } from '../../uapi/sys.ts';
 import type { Process } from '../process.ts';
 import { viewOf } from './regs.ts';
 import type { Vcpu } from './vcpu.ts';
+import { guestXcr0 } from './xsave.ts';
 
 const DR6: number = kvm_debugregs.offsetOf('dr6');
 const DR7: number = kvm_debugregs.offsetOf('dr7');
@@ -63,9 +64,7 @@ export function setXcrs(vcpu: Vcpu, p: Process, arg: bigint): number {
 export function legalXcr0(vcpu: Vcpu, value: bigint): boolean {
   const has = (bits: bigint): boolean => (value & bits) !== 0n;
   const whole = (bits: bigint): boolean => !has(bits) || (value & bits) === bits;
-  const hostLeaf = vcpu.vm.machine.kvm.cpuid.find((entry) => entry.function === 0xd && entry.index === 0);
-  const supported = BigInt((vcpu.cpuid.register(0xd, 0, 'eax') & (hostLeaf?.eax ?? 0)) >>> 0);
   if (!has(1n) || (has(4n) && !has(2n))) return false;
-  if (value & ~(supported | 1n)) return false;
+  if (value & ~(guestXcr0(vcpu) | 1n)) return false;
   return whole(0x18n) && whole(0xe0n) && !(has(0xe0n) && !has(4n)) && whole(0x60000n);
 }

@@ -13,6 +13,7 @@ import { getFeatureMsr, getIndexList, msrIo } from './msrs.ts';
 import { VCPU_MMAP_PAGES } from './run-page.ts';
 import { vcpuIoctls } from './vcpu-file.ts';
 import { Vm, VmFile, vmIoctls } from './vm.ts';
+import { supportedXcr0 } from './xsave.ts';
 
 const PATH = '/dev/kvm';
 
@@ -38,12 +39,6 @@ function createVm(_self: DevKvm, p: Process, arg: bigint): number {
   }
   p.fds.set(fd, new VmFile(new Vm(p, Number(arg))));
   return fd;
-}
-
-/** Components of XCR0 this KVM gives to guests: leaf 0xD of its supported CPUID. */
-function supportedXcr0(machine: Machine): bigint {
-  const leaf = machine.kvm.cpuid.find((entry) => entry.function === 0xd && entry.index === 0);
-  return leaf === undefined ? 0n : (BigInt(leaf.edx) << 32n) | BigInt(leaf.eax);
 }
 
 function systemAttribute(machine: Machine, group: number, attr: bigint): bigint | undefined {

@@ -7,6 +7,7 @@ import { notModelled } from './ioctl-table.ts';
 import { setX2apicApi, splitIrqchip } from './irqchip.ts';
 import type { Vcpu } from './vcpu.ts';
 import type { Vm } from './vm.ts';
+import * as settings from './vm-caps.ts';
 
 /** `struct kvm_enable_cap` as a handler sees it. */
 export interface EnableCap {
@@ -24,7 +25,7 @@ const refused = (): number => -EINVAL;
 /** What `kvm_vm_ioctl_enable_cap_generic` takes: before any test of flags, which each makes itself. */
 const generic: EnableRows<Vm> = {
   [kvm.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2]: enableManualProtect,
-  [kvm.KVM_CAP_HALT_POLL]: 'not modelled',
+  [kvm.KVM_CAP_HALT_POLL]: settings.setHaltPoll,
   [kvm.KVM_CAP_DIRTY_LOG_RING]: enableDirtyRing,
   [kvm.KVM_CAP_DIRTY_LOG_RING_ACQ_REL]: enableDirtyRing,
   [kvm.KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP]: refused,
@@ -32,31 +33,37 @@ const generic: EnableRows<Vm> = {
 
 /** `kvm_vm_ioctl_enable_cap` of x86: no flags. What is not here is unknown. */
 const vmCaps: EnableRows<Vm> = {
-  [kvm.KVM_CAP_DISABLE_QUIRKS2]: 'not modelled',
-  [kvm.KVM_CAP_DISABLE_QUIRKS]: 'not modelled',
+  [kvm.KVM_CAP_DISABLE_QUIRKS2]: settings.disableQuirks2,
+  [kvm.KVM_CAP_DISABLE_QUIRKS]: settings.disableQuirks,
   [kvm.KVM_CAP_SPLIT_IRQCHIP]: splitIrqchip,
   [kvm.KVM_CAP_X2APIC_API]: setX2apicApi,
-  [kvm.KVM_CAP_X86_DISABLE_EXITS]: 'not modelled',
-  [kvm.KVM_CAP_MSR_PLATFORM_INFO]: 'not modelled',
-  [kvm.KVM_CAP_EXCEPTION_PAYLOAD]: 'not modelled',
-  [kvm.KVM_CAP_X86_TRIPLE_FAULT_EVENT]: 'not modelled',
-  [kvm.KVM_CAP_X86_USER_SPACE_MSR]: 'not modelled',
-  [kvm.KVM_CAP_X86_BUS_LOCK_EXIT]: 'not modelled',
-  [kvm.KVM_CAP_EXIT_HYPERCALL]: 'not modelled',
-  [kvm.KVM_CAP_EXIT_ON_EMULATION_FAILURE]: 'not modelled',
-  [kvm.KVM_CAP_PMU_CAPABILITY]: 'not modelled',
-  [kvm.KVM_CAP_MAX_VCPU_ID]: 'not modelled',
-  [kvm.KVM_CAP_X86_NOTIFY_VMEXIT]: 'not modelled',
-  [kvm.KVM_CAP_VM_DISABLE_NX_HUGE_PAGES]: 'not modelled',
-  [kvm.KVM_CAP_X86_APIC_BUS_CYCLES_NS]: 'not modelled',
+  [kvm.KVM_CAP_X86_DISABLE_EXITS]: settings.setDisabledExits,
+  [kvm.KVM_CAP_MSR_PLATFORM_INFO]: settings.setPlatformInfo,
+  [kvm.KVM_CAP_EXCEPTION_PAYLOAD]: settings.setExceptionPayload,
+  [kvm.KVM_CAP_X86_TRIPLE_FAULT_EVENT]: settings.setTripleFaultEvent,
+  [kvm.KVM_CAP_X86_USER_SPACE_MSR]: settings.setUserSpaceMsr,
+  [kvm.KVM_CAP_X86_BUS_LOCK_EXIT]: settings.setBusLockExit,
+  [kvm.KVM_CAP_EXIT_HYPERCALL]: settings.setExitHypercall,
+  [kvm.KVM_CAP_EXIT_ON_EMULATION_FAILURE]: settings.setExitOnEmulationFailure,
+  [kvm.KVM_CAP_PMU_CAPABILITY]: settings.setPmuCapability,
+  [kvm.KVM_CAP_MAX_VCPU_ID]: settings.setMaxVcpuId,
+  [kvm.KVM_CAP_X86_NOTIFY_VMEXIT]: settings.setNotifyVmexit,
+  [kvm.KVM_CAP_VM_DISABLE_NX_HUGE_PAGES]: settings.disableNxHugePages,
+  [kvm.KVM_CAP_X86_APIC_BUS_CYCLES_NS]: settings.setApicBusCycles,
   [kvm.KVM_CAP_SGX_ATTRIBUTE]: refused,
   [kvm.KVM_CAP_VM_COPY_ENC_CONTEXT_FROM]: refused,
   [kvm.KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM]: refused,
 };
 
+/** Paravirtual features the guest's CPUID does not have are not there. */
+function enforcePvFeatureCpuid(vcpu: Vcpu, { args: [on] }: EnableCap): number {
+  vcpu.pvCpuidEnforced = on !== 0n;
+  return 0;
+}
+
 /** `kvm_vcpu_ioctl_enable_cap`: no flags; every capability of the VM is unknown here. */
 const vcpuCaps: EnableRows<Vcpu> = {
-  [kvm.KVM_CAP_ENFORCE_PV_FEATURE_CPUID]: 'not modelled',
+  [kvm.KVM_CAP_ENFORCE_PV_FEATURE_CPUID]: enforcePvFeatureCpuid,
   [kvm.KVM_CAP_HYPERV_SYNIC]: 'not modelled',
   [kvm.KVM_CAP_HYPERV_SYNIC2]: 'not modelled',
   [kvm.KVM_CAP_HYPERV_ENLIGHTENED_VMCS]: 'not modelled',

@@ -23,6 +23,27 @@ const SMI: number = at('smi');
 const ALL_FLAGS = 0x3f;
 const BOTH_SHADOWS: number = KVM_X86_SHADOW_INT_MOV_SS | KVM_X86_SHADOW_INT_STI;
 
+const DB_VECTOR = 1;
+const NMI_VECTOR = 2;
+const BP_VECTOR = 3;
+const OF_VECTOR = 4;
+const PF_VECTOR = 14;
+const DR6_TRAP_BITS = 0xe00fn;
+/** DR6 bits that read 1 where nothing happened. */
+const DR6_ACTIVE_LOW = 0xffff_0ff0n;
+
+/** kvm_deliver_exception_payload: what a pending exception brings goes to DR6 or CR2 as it is injected. */
+export function deliverPayload({ cpu }: Vcpu): void {
+  const { exception } = cpu.events;
+  if (!exception.hasPayload) return;
+  if (exception.nr === DB_VECTOR) {
+    const dr6 = (cpu.dr[6]! & ~DR6_TRAP_BITS) | DR6_ACTIVE_LOW | exception.payload;
+    cpu.dr[6] = dr6 ^ (exception.payload & DR6_ACTIVE_LOW);
+  } else if (exception.nr === PF_VECTOR) cpu.cr2 = exception.payload;
+  exception.hasPayload = false;
+  exception.payload = 0n;
+}
+
 /** NMIs that can wait: two, or one while another is blocked. */
 function pendingNmis(count: number, masked: boolean): number {
   return Math.min(count, masked ? 1 : 2);
@@ -35,12 +56,17 @@ export function storeEvents(vcpu: Vcpu, view: DataView, from: number): void {
   if (smi.requested) Object.assign(smi, { requested: false, pending: true });
   const put = (path: string, value: boolean | number): void => view.setUint8(from + at(path), Number(value));
   new Uint8Array(view.buffer, view.byteOffset + from, kvm_vcpu_events.size).fill(0);
-  // Without KVM_CAP_EXCEPTION_PAYLOAD a pending exception is told as both.
-  put('exception.injected', exception.injected || exception.pending);
-  put('exception.pending', exception.pending);
+  const { caps } = vcpu.vm;
+  if (exception.pending && !caps.exceptionPayloadEnabled) deliverPayload(vcpu);
+  // What INT3 and INTO raise is never told. Without KVM_CAP_EXCEPTION_PAYLOAD a pending exception is told as both.
+  const soft = exception.nr === BP_VECTOR || exception.nr === OF_VECTOR;
+  const both = exception.pending && !caps.exceptionPayloadEnabled;
+  put('exception.injected', !soft && (exception.injected || both));
+  put('exception.pending', !soft && exception.pending);
   put('exception.nr', exception.nr);
   put('exception.has_error_code', exception.hasErrorCode);
   view.setUint32(from + at('exception.error_code'), exception.errorCode, true);
+  put('exception_has_payload', exception.hasPayload);
   view.setBigUint64(from + at('exception_payload'), exception.payload, true);
   put('interrupt.injected', interrupt.injected && !interrupt.soft);
   put('interrupt.nr', interrupt.nr);
@@ -51,7 +77,13 @@ export function storeEvents(vcpu: Vcpu, view: DataView, from: number): void {
   const pending = pendingNmis(nmi.pending, nmi.masked || nmi.injected);
   put('nmi.pending', has(vcpu.vm.machine, 'nmisCounted') ? pending : pending !== 0);
   put('nmi.masked', nmi.masked);
-  view.setUint32(from + FLAGS, KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM, true);
+  let flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM;
+  if (caps.exceptionPayloadEnabled) flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
+  if (caps.tripleFaultEvent) {
+    put('triple_fault.pending', vcpu.tripleFault);
+    flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+  }
+  view.setUint32(from + FLAGS, flags, true);
 }
 
 /** KVM_SET_VCPU_EVENTS once copied in: the SMM and triple fault flags are looked at when the rest is applied already. */
@@ -59,18 +91,26 @@ export function loadEvents(vcpu: Vcpu, view: DataView, from: number): number {
   const get = (path: string): number => view.getUint8(from + at(path));
   const flags = view.getUint32(from + FLAGS, true);
   if (flags & ~ALL_FLAGS) return -EINVAL;
-  // KVM_CAP_EXCEPTION_PAYLOAD and KVM_CAP_X86_TRIPLE_FAULT_EVENT are off until KVM_ENABLE_CAP is modelled.
-  if (flags & KVM_VCPUEVENT_VALID_PAYLOAD) return -EINVAL;
-  const injected = get('exception.injected') !== 0;
+  const { caps } = vcpu.vm;
+  let injected = get('exception.injected') !== 0;
+  let pending = false;
+  let hasPayload = false;
+  if (flags & KVM_VCPUEVENT_VALID_PAYLOAD) {
+    if (!caps.exceptionPayloadEnabled) return -EINVAL;
+    pending = get('exception.pending') !== 0;
+    hasPayload = pending && get('exception_has_payload') !== 0;
+    if (pending) injected = false;
+  }
   const nr = get('exception.nr');
-  if (injected && (nr > 31 || nr === 2)) return -EINVAL;
+  if ((injected || pending) && (nr > 31 || nr === NMI_VECTOR)) return -EINVAL;
   const { exception, interrupt, nmi } = vcpu.cpu.events;
   Object.assign(exception, {
     injected,
-    pending: false,
+    pending,
     nr,
     hasErrorCode: get('exception.has_error_code') !== 0,
     errorCode: view.getUint32(from + at('exception.error_code'), true),
+    hasPayload,
     // Kept whatever the flags say.
     payload: view.getBigUint64(from + at('exception_payload'), true),
   });
@@ -94,7 +134,10 @@ export function loadEvents(vcpu: Vcpu, view: DataView, from: number): number {
     vcpu.cpu.smi.pending = get('smi.pending') !== 0;
     if (vcpu.lapic !== undefined) vcpu.lapic.pendingInit = get('smi.latched_init') !== 0;
   }
-  if (flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT) return -EINVAL;
+  if (flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT) {
+    if (!caps.tripleFaultEvent) return -EINVAL;
+    vcpu.tripleFault = get('triple_fault.pending') !== 0;
+  }
   return 0;
 }
 

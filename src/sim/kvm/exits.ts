@@ -174,15 +174,32 @@ const writers: {
     for (const word of emulationExitInfo(fetched)) view.setBigUint64(FAILURE.flags + words++ * 8, word, true);
     view.setUint32(FAILURE.ndata, words, true);
     if (vcpu.backend.udAfterFailure) {
-      Object.assign(vcpu.cpu.events.exception, { pending: true, nr: UD, hasErrorCode: false, errorCode: 0, payload: 0n });
+      Object.assign(vcpu.cpu.events.exception, {
+        pending: true,
+        nr: UD,
+        hasErrorCode: false,
+        errorCode: 0,
+        hasPayload: false,
+        payload: 0n,
+      });
     }
     return KVM_EXIT_INTERNAL_ERROR;
   },
 };
 
+/** What the statistics count of an exit. The emulator's port accesses are no exits of the processor. */
+function count({ stats, backend }: Vcpu, kind: Outcome['kind']): void {
+  stats.add('exits');
+  if (kind === 'io' && !backend.emulated) stats.add('io_exits');
+  else if (kind === 'mmio') stats.add('mmio_exits');
+  else if (kind === 'hlt') stats.add('halt_exits');
+  else if (kind === 'irqWindow') stats.add('irq_window_exits');
+}
+
 /** Fills kvm_run for what the CPU came out with. */
 export function writeExit(vcpu: Vcpu, outcome: Exclude<Outcome, { kind: 'fuel' | 'dead' }>): void {
   if (outcome.kind === 'notModelled') throw notModelledInstruction(vcpu, outcome);
+  count(vcpu, outcome.kind);
   const write = writers[outcome.kind] as (vcpu: Vcpu, outcome: Outcome) => number;
   vcpu.run.view.setUint32(RUN.exit_reason, write(vcpu, outcome), true);
 }

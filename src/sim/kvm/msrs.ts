@@ -7,6 +7,7 @@ import type { Process } from '../process.ts';
 import { getHypervMsr, HYPERV_MSRS, setHypervMsr } from './hyperv.ts';
 import { capability, notModelled } from './ioctl-table.ts';
 import { APIC_MSRS, setApicBase } from './lapic-state.ts';
+import { getBank, mcgCap, setBank, setBankCtl2, setMcgCtl } from './mce.ts';
 import type { Vcpu } from './vcpu.ts';
 
 /** MSRs one call may name, plus one. */
@@ -139,6 +140,10 @@ const setTscAux: Setter = (value, { vcpu }) => {
   return value >> 32n ? undefined : value;
 };
 
+/** KVM_CAP_MSR_PLATFORM_INFO decides whether a guest may read it. */
+const platformInfo = ({ vcpu, index, host }: Access): bigint | undefined =>
+  host || vcpu.vm.caps.guestCanReadMsrPlatformInfo ? (vcpu.msrs.get(index) ?? 0x80000000n) : undefined;
+
 const setTscRatio: Setter = (value) => (value === 0n || value === 1n << 32n ? 1n << 32n : undefined);
 
 /** MISC_FEATURES_ENABLES: CPUID faulting, where PLATFORM_INFO has it. */
@@ -245,7 +250,7 @@ const common: readonly MsrRow[] = rows([
   [[0xc1, 0xc2], 0n, ignored], // PERFCTR0, 1
   [0xcd, 3n, readOnly], // FSB_FREQ
   [0x9e, ({ vcpu, index, host }) => (host && hasSmm(vcpu) ? (vcpu.msrs.get(index) ?? 0x30000n) : undefined), setSmbase],
-  [0xce, 0x80000000n, feature(hostOnly)], // PLATFORM_INFO
+  [0xce, platformInfo, feature(hostOnly)], // PLATFORM_INFO
   [0xfe, 0x508n, readOnly], // MTRRcap
   [0x10a, archCapabilities.get, feature(archCapabilities.set)], // ARCH_CAPABILITIES
   [0x10b, undefined, ignored], // FLUSH_CMD
@@ -253,9 +258,9 @@ const common: readonly MsrRow[] = rows([
   [0x140, 0n, any], // MISC_FEATURES_ENABLES
   [0x174, 0n, any], // SYSENTER_CS
   [[0x175, 0x176], 0n, setSysenter], // SYSENTER_ESP, EIP
-  [0x179, 0x20n, readOnly], // MCG_CAP
+  [0x179, ({ vcpu }) => mcgCap(vcpu), readOnly], // MCG_CAP
   [0x17a, 0n, any], // MCG_STATUS
-  [0x17b, 0n, zeroOnly], // MCG_CTL (MCG_CAP has no MCG_CTL_P)
+  [0x17b, 0n, (value, { vcpu, host }) => setMcgCtl(vcpu, value, host)], // MCG_CTL
   [[0x186, 0x187], 0n, ignored], // EVNTSEL0, 1
   [0x198, 0x400_0000_03e8n, readOnly], // PERF_STATUS
   [0x199, 0n, readOnly], // PERF_CTL
@@ -273,18 +278,17 @@ const common: readonly MsrRow[] = rows([
     0x0007_0406_0007_0406n,
     (value, { vcpu }) => (vcpu.backend.anyPat || everyByte(value, (byte) => memoryType(byte, PAT_TYPES)) ? value : undefined),
   ],
-  [[0x280, 0x29f], 0n, zeroOnly], // MCi_CTL2 (MCG_CAP has no CMCI_P)
+  [
+    [0x280, 0x29f], // MCi_CTL2
+    ({ vcpu, index }) => getBank(vcpu, index, index - 0x280),
+    (value, { vcpu, index, host }) => setBankCtl2(vcpu, value, index - 0x280, host),
+  ],
   [0x2ff, 0n, (value) => (value & ~0xcffn || !memoryType(value & 0xffn, MTRR_TYPES) ? undefined : value)], // MTRRdefType
   [0x345, withCpuid(1, 'ecx', 15), feature(needsCpuid(1, 'ecx', 15, hostOnly))], // PERF_CAPABILITIES
   [
     [0x400, 0x47f], // MCi_CTL, STATUS, ADDR, MISC
-    0n,
-    (value, { index, host }) => {
-      const register = index & 3;
-      if (register === 0)
-        return value === 0n || BigInt.asUintN(64, value | 0x401n) === 0xffff_ffff_ffff_ffffn ? value : undefined;
-      return register === 1 && !host && value !== 0n ? undefined : value;
-    },
+    ({ vcpu, index }) => getBank(vcpu, index, (index - 0x400) >> 2),
+    (value, { vcpu, index, host }) => setBank(vcpu, value, index - 0x400, host),
   ],
   [0x606, 0n, readOnly], // RAPL_POWER_UNIT
   [0x611, 0n, readOnly], // PKG_ENERGY_STATUS
@@ -393,6 +397,12 @@ function read(access: Access): bigint | undefined {
 /** KVM's own rule for MSRs it does not support but lists: userspace reads 0 and may write 0. */
 function listed(machine: Machine, index: number): boolean {
   return machine.kvm.msrs.includes(index) || machine.kvm.featureMsrs.some(([feature]) => feature === index);
+}
+
+/** Whether KVM has a rule for it at all: what fails otherwise is unknown to it. Read-only ones are unknown to a write. */
+export function isKnownMsr(vcpu: Vcpu, index: number): boolean {
+  const row = rowOf(vcpu.vm.machine, accessOf(vcpu, index, false).index);
+  return row !== undefined && row.set !== readOnly;
 }
 
 /** undefined: there is no such MSR (the guest takes #GP). */

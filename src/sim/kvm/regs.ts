@@ -4,9 +4,6 @@ import type { Process } from '../process.ts';
 import type { Vcpu } from './vcpu.ts';
 
 const RFLAGS: number = kvm_regs.offsetOf('rflags');
-const FCW: number = kvm_fpu.offsetOf('fcw');
-const PAD1: number = kvm_fpu.offsetOf('pad1');
-const MXCSR: number = kvm_fpu.offsetOf('mxcsr');
 
 /** `struct kvm_regs` as KVM_GET_REGS and `kvm_run.s.regs.regs` have it. */
 export function storeRegs(vcpu: Vcpu, view: DataView, at: number): void {
@@ -44,24 +41,30 @@ export function setRegs(vcpu: Vcpu, p: Process, arg: bigint): number {
   return 0;
 }
 
-/** `struct kvm_fpu` at reset: FCW 0x37f. */
-export function resetFpu(): Uint8Array {
-  const fpu = kvm_fpu.alloc();
-  viewOf(fpu).setUint16(FCW, 0x37f, true);
-  return fpu;
+/** `struct kvm_fpu`: field, size, and where it is in the legacy region of XSAVE. */
+const FPU: readonly (readonly [at: number, size: number, legacy: number])[] = [
+  [kvm_fpu.offsetOf('fpr'), 128, 32],
+  [kvm_fpu.offsetOf('fcw'), 2, 0],
+  [kvm_fpu.offsetOf('fsw'), 2, 2],
+  [kvm_fpu.offsetOf('ftwx'), 1, 4],
+  [kvm_fpu.offsetOf('last_opcode'), 2, 6],
+  [kvm_fpu.offsetOf('last_ip'), 8, 8],
+  [kvm_fpu.offsetOf('last_dp'), 8, 16],
+  [kvm_fpu.offsetOf('xmm'), 256, 160],
+];
+
+/** KVM_GET_FPU: the bytes of the legacy region, whether the component is in use or not. MXCSR is not filled in. */
+export function getFpu({ fpu }: Vcpu, p: Process, arg: bigint): number {
+  const bytes = kvm_fpu.alloc();
+  for (const [at, size, legacy] of FPU) bytes.set(fpu.legacy.subarray(legacy, legacy + size), at);
+  return p.mm.copyTo(arg, bytes) ? 0 : -EFAULT;
 }
 
-export function getFpu(vcpu: Vcpu, p: Process, arg: bigint): number {
-  return p.mm.copyTo(arg, vcpu.fpu) ? 0 : -EFAULT;
-}
-
-/** MXCSR is neither checked nor taken, and reads back as 0: XSAVE is the way to it. Nor is the padding. */
-export function setFpu(vcpu: Vcpu, p: Process, arg: bigint): number {
+/** KVM_SET_FPU: no check. A component in its initial state stays so: XSAVE is the way out of it, and to MXCSR. */
+export function setFpu({ fpu }: Vcpu, p: Process, arg: bigint): number {
   const bytes = p.mm.copyFrom(arg, kvm_fpu.size);
   if (bytes === null) return -EFAULT;
-  bytes[PAD1] = 0;
-  bytes.fill(0, MXCSR);
-  vcpu.fpu = bytes;
+  for (const [at, size, legacy] of FPU) fpu.legacy.set(bytes.subarray(at, at + size), legacy);
   return 0;
 }
 

@@ -2,6 +2,7 @@ import {
   KVM_EXIT_DIRTY_RING_FULL,
   KVM_EXIT_INTR,
   KVM_EXIT_IOAPIC_EOI,
+  KVM_EXIT_SHUTDOWN,
   KVM_EXIT_TPR_ACCESS,
   KVM_EXIT_UNKNOWN,
   KVM_MP_STATE_HALTED,
@@ -17,7 +18,7 @@ import type { Outcome } from '../cpu/bus.ts';
 import { IF } from '../cpu/state.ts';
 import type { Pending, Slice } from '../vcpu-like.ts';
 import { DirtyRingFull, HostPageFault } from './bus.ts';
-import { loadEvents, storeEvents } from './events.ts';
+import { deliverPayload, loadEvents, storeEvents } from './events.ts';
 import { complete, writeExit } from './exits.ts';
 import { notModelled } from './ioctl-table.ts';
 import { acceptApicEvents, hasEvents, runnable } from './mp-state.ts';
@@ -139,6 +140,7 @@ function turn(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   for (const [index, name] of PV_WRITERS) if ((vcpu.msrs.get(index) ?? 0n) & 1n) notModelled(`${name} switched on`);
   const { smi } = vcpu.cpu;
   if (smi.requested || smi.pending) notModelled('a system management interrupt');
+  deliverPayload(vcpu);
   vcpu.entered = true;
   if (!vcpu.backend.emulated) vcpu.rflagsHigh = 0;
   const windowRequested = vcpu.vm.irqchip.mode !== 'kernel' && vcpu.run.view.getUint8(RUN.request_interrupt_window) !== 0;
@@ -156,6 +158,7 @@ function turn(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
 /** A signal ends KVM_RUN. */
 function interrupted(vcpu: Vcpu): number {
   vcpu.run.view.setUint32(RUN.exit_reason, KVM_EXIT_INTR, true);
+  vcpu.stats.add('signal_exits');
   return -EINTR;
 }
 
@@ -181,8 +184,10 @@ function request(vcpu: Vcpu): number | 'fuel' | undefined {
     return 0;
   }
   if (vcpu.tripleFault) {
+    // Nothing of the vCPU is reset by it.
     vcpu.tripleFault = false;
-    return exitOf(vcpu, { kind: 'shutdown' });
+    view.setUint32(RUN.exit_reason, KVM_EXIT_SHUTDOWN, true);
+    return 0;
   }
   const { ioapicEoi } = vcpu;
   if (ioapicEoi === undefined) return undefined;

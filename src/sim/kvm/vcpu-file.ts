@@ -4,18 +4,26 @@ import { EINVAL, EIO, ENOTTY, O_RDWR } from '../../uapi/sys.ts';
 import { AnonFile, type Backing, type FileMap } from '../file.ts';
 import type { Process } from '../process.ts';
 import type { Pending, Slice, VcpuLike } from '../vcpu-like.ts';
+import { vcpuDeviceAttr } from './clock.ts';
 import { getDebugregs, getXcrs, setDebugregs, setXcrs } from './debugregs.ts';
 import { enableVcpuCap } from './enable-cap.ts';
 import { getEvents, interrupt, nmi, setEvents } from './events.ts';
+import { setGuestDebug } from './guest-debug.ts';
 import { getVcpuHvCpuid } from './hyperv.ts';
 import { IoctlTable, NOT_MODELLED } from './ioctl-table.ts';
 import { getLapic, setLapic, setVapicAddr, tprAccessReporting } from './lapic-state.ts';
+import { setMce, setupMce } from './mce.ts';
 import { getMpState, setMpState } from './mp-state.ts';
 import { getMsr, msrIo, setMsr } from './msrs.ts';
+import { getOneReg, getRegList, setOneReg } from './one-reg.ts';
+import { kvmclockCtrl } from './paravirt.ts';
 import { getFpu, getRegs, setFpu, setRegs } from './regs.ts';
 import { runSlice } from './run.ts';
 import { getSregs, getSregs2, setSregs, setSregs2 } from './sregs.ts';
-import { setVcpuTscKhz, type Vcpu } from './vcpu.ts';
+import { getVcpuStatsFd } from './stats.ts';
+import { translate } from './translate.ts';
+import { setSignalMask, setVcpuTscKhz, type Vcpu } from './vcpu.ts';
+import { getXsave, setXsave } from './xsave.ts';
 
 const KVMIO = 0xae;
 
@@ -67,6 +75,9 @@ function smi({ vcpu }: VcpuFile): number {
   return vcpu.requestSmi() ? 0 : -ENOTTY;
 }
 
+/** KVM_GET_NESTED_STATE, KVM_SET_NESTED_STATE: the vendor module has no nested virtualisation. */
+const nestedState = (): number => -EINVAL;
+
 /** Every request the kernel knows on a vCPU descriptor of x86. */
 export const vcpuIoctls: IoctlTable<VcpuFile> = new IoctlTable<VcpuFile>('vcpu', EINVAL, {
   KVM_RUN: (file, p, arg) => (arg !== 0n ? -EINVAL : p.system.runner.run(p, file)),
@@ -98,31 +109,31 @@ export const vcpuIoctls: IoctlTable<VcpuFile> = new IoctlTable<VcpuFile>('vcpu',
   KVM_SMI: smi,
   // TDX's; before it, unknown here.
   KVM_MEMORY_ENCRYPT_OP: { since: '6.16', handler: () => -ENOTTY },
-  KVM_TRANSLATE: NOT_MODELLED,
-  KVM_SET_SIGNAL_MASK: NOT_MODELLED,
+  KVM_TRANSLATE: on(translate),
+  KVM_SET_SIGNAL_MASK: on(setSignalMask),
   KVM_GET_LAPIC: on(getLapic),
   KVM_SET_LAPIC: on(setLapic),
   KVM_TPR_ACCESS_REPORTING: on(tprAccessReporting),
   KVM_SET_VAPIC_ADDR: on(setVapicAddr),
-  KVM_SET_GUEST_DEBUG: NOT_MODELLED,
-  KVM_X86_SETUP_MCE: NOT_MODELLED,
-  KVM_X86_SET_MCE: NOT_MODELLED,
+  KVM_SET_GUEST_DEBUG: on(setGuestDebug),
+  KVM_X86_SETUP_MCE: on(setupMce),
+  KVM_X86_SET_MCE: on(setMce),
   KVM_ENABLE_CAP: on(enableVcpuCap),
-  KVM_GET_XSAVE: NOT_MODELLED,
-  KVM_SET_XSAVE: NOT_MODELLED,
-  KVM_GET_XSAVE2: NOT_MODELLED,
-  KVM_GET_ONE_REG: { needs: kvm.KVM_CAP_ONE_REG },
-  KVM_SET_ONE_REG: { needs: kvm.KVM_CAP_ONE_REG },
-  KVM_GET_REG_LIST: { needs: kvm.KVM_CAP_ONE_REG },
-  KVM_KVMCLOCK_CTRL: NOT_MODELLED,
-  KVM_GET_NESTED_STATE: NOT_MODELLED,
-  KVM_SET_NESTED_STATE: NOT_MODELLED,
+  KVM_GET_XSAVE: on(getXsave),
+  KVM_SET_XSAVE: on(setXsave),
+  KVM_GET_XSAVE2: on(getXsave),
+  KVM_GET_ONE_REG: { needs: kvm.KVM_CAP_ONE_REG, handler: on(getOneReg) },
+  KVM_SET_ONE_REG: { needs: kvm.KVM_CAP_ONE_REG, handler: on(setOneReg) },
+  KVM_GET_REG_LIST: { needs: kvm.KVM_CAP_ONE_REG, handler: on(getRegList) },
+  KVM_KVMCLOCK_CTRL: on(kvmclockCtrl),
+  KVM_GET_NESTED_STATE: nestedState,
+  KVM_SET_NESTED_STATE: nestedState,
   KVM_GET_SUPPORTED_HV_CPUID: { needs: kvm.KVM_CAP_HYPERV_CPUID, handler: (_file, p, arg) => getVcpuHvCpuid(p, arg) },
   KVM_XEN_VCPU_GET_ATTR: { needs: kvm.KVM_CAP_XEN_HVM },
   KVM_XEN_VCPU_SET_ATTR: { needs: kvm.KVM_CAP_XEN_HVM },
-  KVM_GET_STATS_FD: NOT_MODELLED,
+  KVM_GET_STATS_FD: on(getVcpuStatsFd),
   KVM_PRE_FAULT_MEMORY: NOT_MODELLED,
-  KVM_SET_DEVICE_ATTR: NOT_MODELLED,
-  KVM_GET_DEVICE_ATTR: NOT_MODELLED,
-  KVM_HAS_DEVICE_ATTR: NOT_MODELLED,
+  KVM_SET_DEVICE_ATTR: on(vcpuDeviceAttr('set')),
+  KVM_GET_DEVICE_ATTR: on(vcpuDeviceAttr('get')),
+  KVM_HAS_DEVICE_ATTR: on(vcpuDeviceAttr('has')),
 });

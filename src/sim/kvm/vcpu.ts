@@ -1,5 +1,5 @@
 import { KVM_CAP_X86_SMM, KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED } from '../../uapi/kvm.ts';
-import { EINVAL } from '../../uapi/sys.ts';
+import { EFAULT, EINVAL } from '../../uapi/sys.ts';
 import { Cpu } from '../cpu/cpu.ts';
 import { CS, SS, TR } from '../cpu/state.ts';
 import type { Process } from '../process.ts';
@@ -12,16 +12,20 @@ import { DirtyRing } from './dirty-ring.ts';
 import type { Completion } from './exits.ts';
 import { capability } from './ioctl-table.ts';
 import { Lapic } from './lapic.ts';
-import { resetFpu } from './regs.ts';
 import { RunPages } from './run-page.ts';
+import { Stats } from './stats.ts';
 import { askedKhz, rateWorks } from './tsc.ts';
 import type { Vm } from './vm.ts';
+import { FpuState } from './xsave.ts';
 
 const CR4_OSXSAVE = 1n << 18n;
 const CR4_PKE = 1n << 22n;
 
 /** KVM_SYSTEM_TIME old and new, ASYNC_PF_EN, STEAL_TIME, PV_EOI_EN, ASYNC_PF_INT: INIT clears them. */
 const PARAVIRTUAL = [0x12, 0x4b564d01, 0x4b564d02, 0x4b564d03, 0x4b564d04, 0x4b564d06];
+
+/** What the host had counted before simulated time began: no TSC reads 0. */
+const BOOT_MS = 10_000n;
 
 /** `struct kvm_vcpu`. It lives as long as its VM, whatever happens to its descriptor. */
 export class Vcpu {
@@ -35,6 +39,7 @@ export class Vcpu {
   readonly cpuid: GuestCpuid;
   /** What was written to MSRs that are not the CPU's own state. */
   readonly msrs: Map<number, bigint> = new Map();
+  readonly stats: Stats = new Stats();
   readonly segmentPadding: Uint8Array = new Uint8Array(8);
   apicBase: bigint;
   mpState: number = KVM_MP_STATE_RUNNABLE;
@@ -47,7 +52,7 @@ export class Vcpu {
   tprAccessed = false;
   /** KVM_REQ_IOAPIC_EOI_EXIT: the vector a userspace IOAPIC is to hear of. */
   ioapicEoi: number | undefined = undefined;
-  fpu: Uint8Array = resetFpu();
+  readonly fpu: FpuState;
   xcr0 = 1n;
   /** RFLAGS bits 63:32 as SET_REGS left them. The emulator keeps them through whatever it executes. */
   rflagsHigh = 0;
@@ -55,6 +60,10 @@ export class Vcpu {
   tscOffset = 0n;
   /** What the exit under way waits for; kvm.md calls it complete_userspace_io. */
   completion: Completion | undefined = undefined;
+  /** KVM_CAP_ENFORCE_PV_FEATURE_CPUID. */
+  pvCpuidEnforced = false;
+  /** KVM_SET_SIGNAL_MASK: the set of signals, all but SIGKILL and SIGSTOP; undefined: the thread's own holds. */
+  signalMask: bigint | undefined = undefined;
   /** `memslots.roots` when a SHUTDOWN took the root of the nested page tables (see Backend.resetOnShutdown). */
   rootLostAt: number | undefined = undefined;
   /** The guest address an event's delivery failed at. The lab's KVM then spins over the same event: it has made the page known as MMIO. */
@@ -77,6 +86,7 @@ export class Vcpu {
     const { emulated, vmcall, intel } = this.backend;
     this.cpu = new Cpu(this.bus, { emulated, vmcall, intel, cachesPdptrs: intel });
     this.apicBase = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE | (id === vm.bootId ? MSR_IA32_APICBASE_BSP : 0n);
+    this.fpu = new FpuState(vm.machine.kvm.mxcsrMask);
     this.tscKhz = vm.tscKhz;
     if (!this.backend.hostTsc) this.tscOffset = BigInt.asUintN(64, -(vm.vcpus.size === 0 ? this.hostTsc() : vm.tscStart));
     this.resetSegmentTypes();
@@ -130,7 +140,7 @@ export class Vcpu {
     const left = tsc - this.tsc();
     if (left <= 0n) return 0;
     const khz = BigInt(this.system.machine.kvm.tscKhz);
-    const host = (this.hostTsc() + left) * BigInt(this.system.machine.instructionsPerMs);
+    const host = (this.hostTsc() - BOOT_MS * khz + left) * BigInt(this.system.machine.instructionsPerMs);
     return Number((host + khz - 1n) / khz) - this.ticks;
   }
 
@@ -155,7 +165,9 @@ export class Vcpu {
   /** The host's TSC. */
   hostTsc(): bigint {
     const { machine } = this.system;
-    return (BigInt(this.ticks) * BigInt(machine.kvm.tscKhz)) / BigInt(machine.instructionsPerMs);
+    return (
+      BOOT_MS * BigInt(machine.kvm.tscKhz) + (BigInt(this.ticks) * BigInt(machine.kvm.tscKhz)) / BigInt(machine.instructionsPerMs)
+    );
   }
 
   /** The guest's TSC. */
@@ -179,4 +191,24 @@ export function setVcpuTscKhz(vcpu: Vcpu, _p: Process, arg: bigint): number {
   if (khz < 0) return khz;
   vcpu.tscKhz = khz;
   return rateWorks(vcpu.vm.machine, khz) ? 0 : -EINVAL;
+}
+
+/** `struct kvm_signal_mask`: the length, then the set. */
+const SIGSET_BYTES = 8;
+const SIGKILL = 9n;
+const SIGSTOP = 19n;
+
+/** KVM_SET_SIGNAL_MASK: NULL takes the mask away. The simulated process has no signals but a kick, which no mask holds off. */
+export function setSignalMask(vcpu: Vcpu, p: Process, arg: bigint): number {
+  if (arg === 0n) {
+    vcpu.signalMask = undefined;
+    return 0;
+  }
+  const length = p.mm.read32(arg);
+  if (length === null) return -EFAULT;
+  if (length !== SIGSET_BYTES) return -EINVAL;
+  const set = p.mm.read64(arg + 4n);
+  if (set === null) return -EFAULT;
+  vcpu.signalMask = set & ~((1n << (SIGKILL - 1n)) | (1n << (SIGSTOP - 1n)));
+  return 0;
 }

@@ -9,6 +9,7 @@ import type { System } from '../system.ts';
 import { ApicMap } from './apic-map.ts';
 import { type Backend, backendOf } from './backends.ts';
 import { checkExtension, vmCapability } from './caps.ts';
+import { getClock, setClock, VmClock } from './clock.ts';
 import { type CoalescedZone, registerCoalescedMmio, unregisterCoalescedMmio } from './coalesced.ts';
 import { clearDirtyLog, DirtyTracking, getDirtyLog } from './dirty-log.ts';
 import { resetDirtyRings } from './dirty-ring.ts';
@@ -17,10 +18,13 @@ import { IoBus } from './io-bus.ts';
 import { capability, IoctlTable, NOT_MODELLED } from './ioctl-table.ts';
 import { createIrqchip, Irqchip } from './irqchip.ts';
 import { decodeRegion, Memslots, type SlotLimits } from './memslots.ts';
+import { setMsrFilter } from './msr-filter.ts';
 import type { RunPages } from './run-page.ts';
+import { getVmStatsFd, Stats } from './stats.ts';
 import { askedKhz } from './tsc.ts';
 import { Vcpu } from './vcpu.ts';
 import { VcpuFile } from './vcpu-file.ts';
+import { VmCaps } from './vm-caps.ts';
 
 /** SET_TSS_ADDR needs three pages below 4 GiB. */
 const MAX_TSS_ADDR = 0xffff_d000n;
@@ -39,6 +43,12 @@ export class Vm {
   readonly mm: AddressSpace;
   readonly memslots: Memslots;
   readonly dirty: DirtyTracking;
+  /** What KVM_ENABLE_CAP has set. */
+  readonly caps: VmCaps = new VmCaps();
+  readonly stats: Stats = new Stats();
+  readonly clock: VmClock;
+  /** Of the process that made it: statistics are named after it. */
+  readonly pid: number;
   readonly vcpus: Map<number, Vcpu> = new Map();
   readonly irqchip: Irqchip = new Irqchip();
   readonly apicMap: ApicMap = new ApicMap();
@@ -62,15 +72,14 @@ export class Vm {
   ring: RunPages | undefined = undefined;
   readonly coalescedZones: Set<CoalescedZone> = new Set();
   readonly #runner: System['runner'];
-  /** Simulated time when it was made. */
-  readonly #born: number;
   #references = 1;
 
   constructor(p: Process, type: number) {
     this.machine = p.system.machine;
+    this.pid = p.pid;
+    this.clock = new VmClock(this, p.system.runner.now);
     this.type = type;
     this.#runner = p.system.runner;
-    this.#born = this.#runner.ticks;
     this.mm = p.mm;
     this.tscKhz = this.machine.kvm.tscKhz;
     this.memslots = new Memslots(this.capability(kvm.KVM_CAP_MULTI_ADDRESS_SPACE) || 1);
@@ -80,13 +89,15 @@ export class Vm {
 
   /** KVM_CHECK_EXTENSION on its descriptor. */
   capability(cap: number): number {
+    if (cap === kvm.KVM_CAP_X86_APIC_BUS_CYCLES_NS && has(this.machine, 'apicBusCyclesOfVm'))
+      return Number(this.caps.apicBusCycleNs);
     if (cap === kvm.KVM_CAP_X2APIC_API && this.irqchip.mode === 'split') return capability(this.machine, cap);
     return vmCapability(this.machine, cap, this.type);
   }
 
-  /** KVM's clock: time since it was made. */
+  /** KVM's clock, the guest's time. */
   nanoseconds(): bigint {
-    return (BigInt(this.#runner.ticks - this.#born) * 1_000_000n) / BigInt(this.machine.instructionsPerMs);
+    return this.clock.at(this.#runner.now);
   }
 
   get alive(): boolean {
@@ -181,11 +192,11 @@ function setIdentityMapAddr(vm: Vm, p: Process, arg: bigint): number {
   return 0;
 }
 
-/** The limit itself is accepted though no vCPU can have it. */
+/** The limit itself is accepted though no vCPU can have it, and so is that of KVM_CAP_MAX_VCPU_ID. */
 function setBootCpuId(vm: Vm, _p: Process, arg: bigint): number {
   if (vm.vcpus.size > 0) return -EBUSY;
   const checked = has(vm.machine, 'wholeVcpuIds');
-  if (checked && arg > BigInt(capability(vm.machine, kvm.KVM_CAP_MAX_VCPU_ID))) return -EINVAL;
+  if (checked && arg > BigInt(vm.maxVcpuIds || capability(vm.machine, kvm.KVM_CAP_MAX_VCPU_ID))) return -EINVAL;
   vm.bootId = Number(BigInt.asUintN(32, arg));
   return 0;
 }
@@ -240,12 +251,12 @@ export const vmIoctls: IoctlTable<Vm> = new IoctlTable<Vm>('vm', ENOTTY, {
   KVM_IRQFD: NOT_MODELLED,
   KVM_IOEVENTFD: NOT_MODELLED,
   KVM_SIGNAL_MSI: NOT_MODELLED,
-  KVM_SET_CLOCK: NOT_MODELLED,
-  KVM_GET_CLOCK: NOT_MODELLED,
+  KVM_SET_CLOCK: setClock,
+  KVM_GET_CLOCK: getClock,
   KVM_ENABLE_CAP: enableVmCap,
   KVM_SET_PMU_EVENT_FILTER: NOT_MODELLED,
-  KVM_X86_SET_MSR_FILTER: NOT_MODELLED,
-  KVM_GET_STATS_FD: NOT_MODELLED,
+  KVM_X86_SET_MSR_FILTER: setMsrFilter,
+  KVM_GET_STATS_FD: getVmStatsFd,
   KVM_CREATE_DEVICE: NOT_MODELLED,
   KVM_CREATE_GUEST_MEMFD: { needs: kvm.KVM_CAP_GUEST_MEMFD },
   KVM_SET_MEMORY_ATTRIBUTES: { needs: kvm.KVM_CAP_MEMORY_ATTRIBUTES },

@@ -85,6 +85,8 @@ export const amdSvm72: Machine = {
       [0xce, 0x80000000n],
     ],
     mceCap: 0x1000100n,
+    hostXcr0: 0x21fn,
+    mxcsrMask: 0xffff,
     tscKhz: 2591000,
     gpaBits: 40,
     hvaBits: 56,

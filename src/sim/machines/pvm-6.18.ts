@@ -126,6 +126,8 @@ export const pvm618: Machine & { readonly kvm: PvmHost } = {
       [0xce, 0x80000000n],
     ],
     mceCap: 0x1000100n,
+    hostXcr0: 0xe7n,
+    mxcsrMask: 0x2ffff,
     tscKhz: 2596144,
     gpaBits: 52,
     hvaBits: 47,

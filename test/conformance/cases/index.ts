@@ -1,23 +1,33 @@
 /** All cases, in the order in which the interface is explained. */
 import type { Case } from '../case.ts';
+import { clockCases } from './clock.ts';
 import { coalescedCases } from './coalesced.ts';
+import { deviceAttrCases } from './device-attr.ts';
 import { dirtyLogCases } from './dirty-log.ts';
 import { dirtyRingCases } from './dirty-ring.ts';
+import { enableCapCases } from './enable-cap.ts';
 import { eventfdMemfdCases } from './eventfd-memfd.ts';
 import { fileCases } from './files.ts';
 import { fuzzedCases } from './fuzzed.ts';
+import { guestDebugIoctlCases } from './guest-debug-ioctl.ts';
 import { guestCases } from './guests.ts';
 import { lapicCases } from './lapic.ts';
+import { machineCheckCases } from './machine-checks.ts';
 import { memoryCases } from './memory.ts';
 import { memslotCases } from './memslots.ts';
+import { msrFilterCases } from './msr-filter.ts';
 import { otherStateCases } from './other-state.ts';
 import { refusalCases } from './refusals.ts';
 import { registerCases } from './registers.ts';
 import { runCases } from './run.ts';
 import { settingsCases } from './settings.ts';
+import { signalMaskCases } from './signal-mask.ts';
 import { stateCases } from './state.ts';
+import { statsCases } from './stats.ts';
 import { systemCases } from './system.ts';
+import { translateCases } from './translate.ts';
 import { vcpuCases } from './vcpu.ts';
+import { xsaveCases } from './xsave.ts';
 
 /** Of any architecture, in files whose other cases are x86's. */
 const anywhere = new Set(
@@ -50,4 +60,14 @@ export const cases: readonly Case[] = [
   ...x86(dirtyRingCases),
   ...x86(coalescedCases),
   ...x86(fuzzedCases),
+  ...x86(clockCases),
+  ...x86(deviceAttrCases),
+  ...x86(enableCapCases),
+  ...x86(guestDebugIoctlCases),
+  ...x86(msrFilterCases),
+  ...x86(signalMaskCases),
+  ...x86(statsCases),
+  ...x86(translateCases),
+  ...x86(xsaveCases),
+  ...x86(machineCheckCases),
 ];

@@ -3,6 +3,7 @@ import type { Checks } from './check.ts';
 import { fileChecks } from './files.ts';
 import { lapicChecks } from './lapic.ts';
 import { memoryChecks } from './memory.ts';
+import { stateChecks } from './state.ts';
 import { systemChecks } from './system.ts';
 import { notItsOwn, vcpuChecks } from './vcpu.ts';
 import { vmChecks } from './vm.ts';
@@ -12,6 +13,7 @@ export const areas: Readonly<Record<string, Checks>> = {
   'VM descriptor': vmChecks,
   'Tracked and coalesced memory': memoryChecks,
   'vCPU descriptor': vcpuChecks,
+  'Further state': stateChecks,
   'Local APIC': lapicChecks,
   'All descriptors': notItsOwn,
   'File operations': fileChecks,

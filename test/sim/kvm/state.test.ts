@@ -93,7 +93,7 @@ describe('MSRs', () => {
       expect(kit.io(guest.vcpu, u.KVM_SET_MSRS, bytes)).toBe(1);
       kit.io(guest.vcpu, u.KVM_GET_MSRS, bytes);
       const read = u.kvm_msrs.decode(bytes).entries[0]!.data;
-      expect(read).toBe(written ? 1n << 40n : BigInt(machine.kvm.tscKhz) * 5n);
+      expect(read).toBe(written ? 1n << 40n : BigInt(machine.kvm.tscKhz) * (10_000n + 5n));
       kit.kernel.close();
     }
   });
