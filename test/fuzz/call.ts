@@ -85,11 +85,14 @@ export type Call =
 /** One of the two kernels, with what its names stand for. */
 export class Side {
   readonly kernel: Kernel;
+  /** Milliseconds one KVM_RUN may take. */
+  readonly budget: number;
   readonly fds: Map<Ref, number> = new Map();
   readonly memories: Map<Ref, Memory> = new Map();
 
-  constructor(kernel: Kernel) {
+  constructor(kernel: Kernel, patience: number) {
     this.kernel = kernel;
+    this.budget = kernel.features.simulated ? BUDGET : REAL_BUDGET * patience;
   }
 
   fd(name: Ref): number {
@@ -153,8 +156,7 @@ const performers: { readonly [K in Doing]: (side: Side, call: CallOf<K>) => Seen
     return [got, { label: `${get.name}: bytes`, value: before }, wrote];
   },
   run(side, { vcpu, page, look }) {
-    const budget = side.kernel.features.simulated ? BUDGET : REAL_BUDGET;
-    const returned = returns(() => result(side.kernel.run(side.fd(vcpu), { budget })));
+    const returned = returns(() => result(side.kernel.run(side.fd(vcpu), { budget: side.budget })));
     const seen: Seen[] = [returned];
     if (page !== undefined) seen.push({ label: KVM_RUN_PAGE, value: contents(side.memory(page)) });
     for (const name of look) seen.push({ label: name, value: contents(side.memory(name)) });

@@ -13,6 +13,8 @@ export interface Pair {
   sim(): Kernel;
   /** `NAME (KIND)` of ioctls the simulator has a handler of: what it may have begun before it says that it does not model something. */
   readonly modelled: ReadonlySet<string>;
+  /** Guests run on the processor itself, not in KVM's emulator. */
+  readonly hardware: boolean;
 }
 
 export class Tally {
@@ -64,12 +66,13 @@ export class Lockstep {
   readonly #pair: Pair;
   readonly #tally: Tally;
 
-  constructor(pair: Pair, tally: Tally) {
+  /** `patience`: how many times as long as usual a guest of the real kernel may run. */
+  constructor(pair: Pair, tally: Tally, patience: number) {
     this.#pair = pair;
     this.#tally = tally;
-    this.sim = new Side(pair.sim());
+    this.sim = new Side(pair.sim(), patience);
     try {
-      this.real = new Side(pair.real());
+      this.real = new Side(pair.real(), patience);
     } catch (error) {
       this.sim.kernel.close();
       throw error;
@@ -87,7 +90,7 @@ export class Lockstep {
     this.program.push(call);
     this.#tally.calls++;
     const real = perform(this.real, call);
-    compare(call, real, sim);
+    compare(call, real, sim, this.#pair.hardware);
     if (call.do === 'mmap' && this.#haveBytes(call.as)) real.push({ label: 'bytes', value: WITH_BYTES });
     return real;
   }
@@ -166,14 +169,14 @@ function safe(row: IoctlRow, bytes: Uint8Array, kernel: Kernel): boolean {
 /** Simulated nanoseconds; 0 on a real kernel. */
 const clock = (kernel: Kernel): number => Number((kernel as { now?: bigint }).now ?? 0n);
 
-export function compare(call: Call, real: readonly Seen[], sim: readonly Seen[]): void {
+export function compare(call: Call, real: readonly Seen[], sim: readonly Seen[], hardware: boolean): void {
   for (let at = 0; at < Math.max(real.length, sim.length); at++) {
     const [a, b] = [real[at], sim[at]];
     const label = (a ?? b)!.label;
     if (a?.value instanceof Uint8Array && b?.value instanceof Uint8Array) {
       const name = call.do === 'ioctl' ? call.name : call.do === 'edit' ? call.get.name : undefined;
-      hideVolatile(name, a.value);
-      hideVolatile(name, b.value);
+      hideVolatile(name, a.value, hardware);
+      hideVolatile(name, b.value, hardware);
       if (label === KVM_RUN_PAGE) for (const page of [a.value, b.value]) hideStale(page, real[0]!.value !== 0);
       if (Buffer.compare(a.value, b.value) !== 0) throw new Difference(call, label, ...spread(call, label, a.value, b.value));
     } else if (a?.value !== b?.value) throw new Difference(call, label, show(a?.value), show(b?.value));

@@ -27,7 +27,7 @@ if (area === undefined) {
 } else if ('notRun' in area) console.log(`${values.area}: not run, because ${area.notRun}`);
 else {
   const pair = pairOf(values.kernel);
-  if (typeof pair === 'string') console.log(`${values.area}: not run: ${pair}`);
+  if (typeof pair === 'string') console.log(`${values.area}: not run, because ${pair}`);
   else run(area, pair.pair, pair.what);
 }
 

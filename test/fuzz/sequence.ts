@@ -37,14 +37,21 @@ export function play(area: Area, pair: Pair, tapes: Tapes, tally: Tally, known: 
 }
 
 /** Makes the calls of a program again; those that name what was never made leave it without a verdict. */
-export function replay(pair: Pair, program: readonly Call[], tally: Tally): Outcome {
-  return withLockstep(pair, tally, new Set(), (lockstep) => {
+export function replay(pair: Pair, program: readonly Call[], tally: Tally, patience = 1): Outcome {
+  const again = (lockstep: Lockstep): void => {
     for (const call of program) lockstep.perform(call);
-  });
+  };
+  return withLockstep(pair, tally, new Set(), again, patience);
 }
 
-function withLockstep(pair: Pair, tally: Tally, known: ReadonlySet<string>, body: (lockstep: Lockstep) => void): Outcome {
-  const lockstep = new Lockstep(pair, tally);
+function withLockstep(
+  pair: Pair,
+  tally: Tally,
+  known: ReadonlySet<string>,
+  body: (lockstep: Lockstep) => void,
+  patience = 1,
+): Outcome {
+  const lockstep = new Lockstep(pair, tally, patience);
   tally.sequences++;
   try {
     body(lockstep);

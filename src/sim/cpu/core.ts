@@ -16,6 +16,8 @@ export abstract class Core extends Memory {
   turnBegan = 0;
   /** An OUT that has exited with IP still on it: skipped by the next `run`. */
   skip: { linear: number; length: number } | null = null;
+  /** IP of the REP instruction that was left between two elements; −1 when the last one has retired. */
+  suspended = -1;
   /** RF outlives the instruction that has just been executed. */
   keepRf = false;
   /** The processor's hypercall instruction is VMCALL; otherwise VMMCALL. */
@@ -39,6 +41,7 @@ export abstract class Core extends Memory {
    */
   again(emulated: boolean): void {
     this.rewind();
+    this.suspended = this.ip0;
     this.stop |= STOP_BLOCK;
     this.keepRf = true;
     if (emulated) this.fl |= RF;

@@ -75,6 +75,11 @@ export class Cpu extends Core {
     return this.wanted !== null || this.replay.length > 0 || this.stores.length > 0 || this.skip !== null;
   }
 
+  /** How many low bits of RCX, RSI and RDI the instruction that waits for data counts in: its address size. */
+  get countedBits(): number {
+    return (this.current?.asize ?? 8) * 8;
+  }
+
   /** `kvm_run.ready_for_interrupt_injection` without an in-kernel PIC: IF, no shadow, nothing on its way in. */
   get interruptible(): boolean {
     const { interrupt, nmi } = this.events;

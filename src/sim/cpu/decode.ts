@@ -1,7 +1,7 @@
 /** From instruction bytes to an `Insn`, by the table. */
 import { Insn, K_IMM, K_IMM64, K_M8, K_NONE, K_R8, K_SPECIAL } from './insn.ts';
 import { DS, FS, GS, IP, NONE, RBP, RSP, SS } from './state.ts';
-import { MAPS, type Opcode, UNDEFINED, variant } from './table.ts';
+import { MAPS, type Opcode, UNDEFINED, VEX, variant } from './table.ts';
 
 /** Why there is no instruction: more bytes are needed than the window has, or more than 15. */
 export type DecodeFailure = 'more' | 'too long' | { readonly notModelled: string };
@@ -110,7 +110,7 @@ export class Decoder {
     // 90 is XCHG rAX,rAX, which does nothing; with another register it does.
     if (map === MAPS.one && byte === 0x90 && rex & 1) form = map[0x91]!.long[variant(prefix, 0, false)];
     // Behind C4, C5 and 62 with a register form lie VEX and EVEX, which real mode does not have.
-    if (form === undefined && real && (name.startsWith('c4') || name.startsWith('c5') || name.startsWith('62'))) form = UNDEFINED;
+    if (form === undefined && real && (name.startsWith('c4') || name.startsWith('c5') || name.startsWith('62'))) form = VEX;
     if (form === undefined) return { notModelled: `instruction ${name}` };
     if (form.protectedOnly && real) form = UNDEFINED;
     if (long && form.sized !== '') osize = form.sized === 'near' || !has66 ? 8 : 2;

@@ -366,4 +366,6 @@ ROWS.forEach(define);
 
 /** What a prefix that does not belong there turns an instruction into. */
 export const UNDEFINED: Form = FORMS.find((form) => form.name === 'ud')!;
+/** What lies behind C4, C5 and 62 with a register form in real mode. */
+export const VEX: Form = { ...UNDEFINED, name: 'vex', exec: system.vexInRealMode };
 for (const fill of unlong) fill(UNDEFINED);

@@ -21,6 +21,7 @@ import { has } from '../changes.ts';
 import type { Outcome } from '../cpu/bus.ts';
 import { CS } from '../cpu/state.ts';
 import { PAGE_SIZE } from '../pages.ts';
+import { storeRegs } from './regs.ts';
 import { KVM_PIO_PAGE_OFFSET, RUN } from './run-page.ts';
 import type { Vcpu } from './vcpu.ts';
 
@@ -32,6 +33,8 @@ export interface Completion {
   regsAtExit?: DataView;
   /** SET_SREGS has changed CR0, CR3, CR4 or EFER since: the emulator forgets the instruction, which will be executed anew. */
   dropped?: boolean;
+  /** RFLAGS as userspace sees them between two reads of a REP: the emulator writes back the registers then, but not the flags. */
+  rflags?: number;
 }
 
 type OutcomeOf<K extends Outcome['kind']> = Extract<Outcome, { kind: K }>;
@@ -102,7 +105,7 @@ const writers: {
     view.setUint32(MMIO.len, len, true);
     view.setUint8(MMIO.is_write, Number(isWrite));
     if (isWrite) u8.set(data, MMIO.data);
-    else vcpu.completion = { kind: 'mmio', length: len };
+    else vcpu.completion = { kind: 'mmio', length: len, ...flagsKept(vcpu) };
     return KVM_EXIT_MMIO;
   },
   debug({ run: { view } }, { exception, pc, dr6, dr7 }) {
@@ -196,6 +199,11 @@ function count({ stats, backend }: Vcpu, kind: Outcome['kind']): void {
   else if (kind === 'irqWindow') stats.add('irq_window_exits');
 }
 
+function flagsKept({ cpu, resumed }: Vcpu): Pick<Completion, 'rflags'> {
+  const goesOn = resumed !== undefined && resumed.rip === cpu.rip && cpu.suspended === Number(BigInt.asIntN(32, cpu.rip));
+  return goesOn ? { rflags: resumed.rflags } : {};
+}
+
 /** Fills kvm_run for what the CPU came out with. */
 export function writeExit(vcpu: Vcpu, outcome: Exclude<Outcome, { kind: 'fuel' | 'dead' }>): void {
   if (outcome.kind === 'notModelled') throw notModelledInstruction(vcpu, outcome);
@@ -220,6 +228,12 @@ function notModelledInstruction({ cpu }: Vcpu, { description, bytes }: OutcomeOf
  */
 export function complete(vcpu: Vcpu): Outcome {
   const { cpu, completion, run } = vcpu;
+  if (completion?.kind === 'mmio') {
+    const shown = new DataView(new ArrayBuffer(kvm_regs.size));
+    storeRegs(vcpu, shown, 0);
+    const rip = completion.regsAtExit?.getBigUint64(REG.rip, true) ?? cpu.rip;
+    vcpu.resumed = { rip, rflags: shown.getUint32(REG.rflags, true) };
+  }
   vcpu.completion = undefined;
   if (completion === undefined) return cpu.run(0);
   const { kind, length, regsAtExit: before } = completion;
@@ -246,13 +260,15 @@ export function complete(vcpu: Vcpu): Outcome {
   const [set, after] = [before, before].map(() => new DataView(new ArrayBuffer(kvm_regs.size))) as [DataView, DataView];
   cpu.storeRegs(set, 0);
   cpu.loadRegs(before, 0);
+  const bits = cpu.countedBits;
   supply();
   const outcome = cpu.run(0);
   cpu.storeRegs(after, 0);
   for (const at of [REG.rip, REG.rflags]) set.setBigUint64(at, after.getBigUint64(at, true), true);
   for (const at of kind === 'io' ? [REG.rdi, REG.rcx] : []) {
     const moved = after.getBigUint64(at, true) - before.getBigUint64(at, true);
-    set.setBigUint64(at, BigInt.asUintN(64, set.getBigUint64(at, true) + moved), true);
+    const from = set.getBigUint64(at, true);
+    set.setBigUint64(at, from - BigInt.asUintN(bits, from) + BigInt.asUintN(bits, from + moved), true);
   }
   cpu.loadRegs(set, 0);
   vcpu.rflagsHigh = before.getUint32(REG.rflags + 4, true);

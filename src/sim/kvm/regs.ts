@@ -9,6 +9,8 @@ const RFLAGS: number = kvm_regs.offsetOf('rflags');
 export function storeRegs(vcpu: Vcpu, view: DataView, at: number): void {
   vcpu.cpu.storeRegs(view, at);
   view.setUint32(at + RFLAGS + 4, vcpu.rflagsHigh, true);
+  const kept = vcpu.completion?.rflags;
+  if (kept !== undefined) view.setUint32(at + RFLAGS, kept, true);
 }
 
 /** No check of any kind: a RIP that is not canonical and reserved RFLAGS bits are taken. A pending exception is dropped, an injected one stays. */
@@ -21,8 +23,10 @@ export function loadRegs(vcpu: Vcpu, view: DataView, at: number): void {
   const { completion } = vcpu;
   if (completion !== undefined && completion.regsAtExit === undefined) {
     completion.regsAtExit = new DataView(new ArrayBuffer(kvm_regs.size));
-    storeRegs(vcpu, completion.regsAtExit, 0);
+    cpu.storeRegs(completion.regsAtExit, 0);
+    completion.regsAtExit.setUint32(RFLAGS + 4, vcpu.rflagsHigh, true);
   }
+  if (completion?.rflags !== undefined) completion.rflags = Number(rflags & 0xffffffffn);
   cpu.loadRegs(regs, 0);
   vcpu.rflagsHigh = Number(rflags >> 32n);
   cpu.events.exception.pending = false;

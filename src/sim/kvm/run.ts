@@ -90,6 +90,7 @@ function enter(vcpu: Vcpu, pending: Pending): Slice | undefined {
     if (cr8 > 15n) return -EINVAL;
     vcpu.cpu.cr8 = cr8;
   }
+  vcpu.resumed = undefined;
   if (vcpu.completion !== undefined || vcpu.cpu.pending) {
     const exit = exitOf(vcpu, complete(vcpu));
     if (exit !== 'fuel') return exit;

@@ -60,6 +60,8 @@ export class Vcpu {
   tscOffset = 0n;
   /** What the exit under way waits for; kvm.md calls it complete_userspace_io. */
   completion: Completion | undefined = undefined;
+  /** The instruction whose MMIO read this KVM_RUN has completed, and the RFLAGS userspace saw meanwhile. */
+  resumed: { readonly rip: bigint; readonly rflags: number } | undefined = undefined;
   /** KVM_CAP_ENFORCE_PV_FEATURE_CPUID. */
   pvCpuidEnforced = false;
   /** KVM_SET_SIGNAL_MASK: the set of signals, all but SIGKILL and SIGSTOP; undefined: the thread's own holds. */

@@ -213,6 +213,34 @@ export const fuzzedCases: Case[] = [
       }
     }
   }),
+  define('kvm/fuzzed/set-regs-before-ins-goes-on', 'Completing I/O', (kernel, see) => {
+    const guest = startGuest(kernel, [0x6c, HLT], { data: vectors, regs: { rdi: 0x2ffen, rdx: 0x10n, rflags: 0x402n } });
+    see.call('run to the INSB, backwards', () => result(kernel.run(guest.vcpu)));
+    see.call('SET_REGS', () => setRegs(kernel, guest.vcpu, { rdi: 1n << 43n, rip: 0x1000n, rflags: 0x402n }));
+    see.call('run', () => result(kernel.run(guest.vcpu)));
+    see.note('regs', nonZero(getRegs(kernel, guest.vcpu)));
+  }),
+  define('kvm/fuzzed/flags-between-the-reads-of-a-rep', 'Completing I/O', (kernel, see) => {
+    // REPNE CMPSB of RAM with what no slot has.
+    const regs = { rcx: 3n, rsi: 0x3000n, rdi: 0x6000n, rflags: 0x46n };
+    const guest = startGuest(kernel, [0xf2, 0xa6, HLT], {
+      data: { ...vectors, 12288: [1, 2, 3] },
+      regs,
+      sregs: (sregs: Sregs): void => void Object.assign(sregs.es, { base: 0xf0000n, selector: 0xf000 }),
+    });
+    play(guest, see, { mmio: [[0xfe], [0x10], [0x33]] });
+  }),
+  define('kvm/fuzzed/vex-in-real-mode', 'KVM_EXIT_INTERNAL_ERROR', (kernel, see) => {
+    for (const opcode of [0xc4, 0xc5, 0x62]) {
+      for (const modrm of [0xc0, 0xf4]) {
+        const guest = startGuest(kernel, [opcode, modrm, 0x28, 0xc1, HLT], { data: vectors });
+        const label = `${opcode.toString(16)} ${modrm.toString(16)}`;
+        see.call(label, () => result(kernel.run(guest.vcpu)));
+        see.note(`${label}: exit_reason`, guest.run.get('exit_reason'));
+        see.note(`${label}: rip`, getRegs(kernel, guest.vcpu).rip);
+      }
+    }
+  }),
   define('kvm/fuzzed/madvise-remove-of-a-vcpu', 'The vCPU mapping', (kernel, see) => {
     const { vcpu } = newVcpu(kernel);
     see.call('shared', () => kernel.madvise(mapRun(kernel, vcpu), MADV_REMOVE));

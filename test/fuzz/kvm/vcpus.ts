@@ -211,6 +211,8 @@ const run: Step = function* (c, w) {
       .map(({ name }) => name);
     const answer = yield { do: 'run', vcpu: vcpu.name, page: page?.name, look };
     if (answer === undefined) return;
+    // See `DELIVERY_EV` in excluded.ts.
+    if (answer[0]!.value === 0 && deliveryFailed(answer)) state.odd = true;
     state.pending = answer[0]!.value === 0 && exitReason(answer) === k.KVM_EXIT_MMIO;
     if (c.chance(0.2))
       yield {
@@ -228,6 +230,13 @@ const run: Step = function* (c, w) {
 function exitReason(answer: NonNullable<Answer>): number {
   const page = answer.find(({ label }) => label === KVM_RUN_PAGE)?.value;
   return page instanceof Uint8Array ? page[kvm_run.offsetOf('exit_reason')]! : k.KVM_EXIT_MMIO;
+}
+
+function deliveryFailed(answer: NonNullable<Answer>): boolean {
+  const page = answer.find(({ label }) => label === KVM_RUN_PAGE)?.value;
+  if (!(page instanceof Uint8Array)) return false;
+  const [reason, suberror] = [page[kvm_run.offsetOf('exit_reason')], page[kvm_run.offsetOf('internal.suberror')]];
+  return reason === k.KVM_EXIT_INTERNAL_ERROR && suberror === k.KVM_INTERNAL_ERROR_DELIVERY_EV;
 }
 
 const kick: Step = function* (c, w) {

@@ -297,11 +297,17 @@ export const repeat =
       done++;
       takeCount(c, i, 1);
       if (c.replay.length > 0) c.settle();
-      if (compares && (c.fz === 0) !== (i.rep === 0xf3)) return;
+      if (compares && (c.fz === 0) !== (i.rep === 0xf3)) {
+        c.suspended = -1;
+        return;
+      }
     }
     // Retired only when the count is found 0: an exit of the last iteration comes before that.
     if (c.stop & STOP_EXIT) c.again(true);
-    else c.turnBegan--;
+    else {
+      c.suspended = -1;
+      c.turnBegan--;
+    }
   };
 
 export const movs: Exec = repeat((c, i) => {

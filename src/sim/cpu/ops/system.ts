@@ -162,6 +162,11 @@ export const rdtsc: Exec = (c) => {
 
 export const privilegedNop: Exec = (c) => c.privileged();
 
+/** VEX and EVEX: #UD in real mode; KVM's emulator fails. */
+export const vexInRealMode: Exec = (c) => {
+  throw c.emulated ? c.emulationFailure() : new Fault(UD);
+};
+
 /** BOUND: #BR (5) when the index lies outside the pair of bounds in memory. KVM's emulator does not have it. */
 export const bound: Exec = (c, i) => {
   if (c.emulated) throw c.emulationFailure();
