@@ -6,6 +6,7 @@
  *   npm run golden:record -- --only TEXT      cases with this in their name; what was recorded of the others stays
  *   npm run golden:record -- --kernel ffi     through ffi-rs instead of the addon
  *   npm run golden:record -- --out DIR        elsewhere than in test/golden
+ *   npm run golden:record -- --import FILE    what `kvio conformance record` wrote on another host; what it does not tell of stays
  */
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,13 +18,24 @@ const { values } = parseArgs({
   options: {
     kernel: { type: 'string', default: 'native' },
     only: { type: 'string' },
+    import: { type: 'string' },
     out: { type: 'string', default: join(root, 'test', 'golden') },
   },
 });
 
 await ensureOrExit();
-const { caseNames, record, writeGolden } = await import('../dist/conformance/record.js');
-try {
+const { caseNames, readRecording, record, writeGolden } = await import('../dist/conformance/record.js');
+
+function takeIn(file) {
+  const golden = readRecording(file);
+  const told = [...Object.keys(golden.cases), ...Object.keys(golden.notRun)];
+  const gone = told.filter((name) => !caseNames.includes(name));
+  if (gone.length === told.length) throw new Error(`${file} tells of no case there is`);
+  for (const line of writeGolden(values.out, golden, caseNames, true)) console.log(line);
+  for (const name of gone) console.log(`  dropped: ${name}: there is no such case any more`);
+}
+
+async function recordHere() {
   const { golden, failed } = await record(values.kernel, values.only === undefined ? {} : { only: values.only });
   if (Object.keys(failed).length > 0) {
     const lines = Object.entries(failed).map(([name, how]) => `  ${name}: ${how}`);
@@ -31,6 +43,11 @@ try {
   }
   for (const line of writeGolden(values.out, golden, caseNames, values.only !== undefined)) console.log(line);
   for (const [name, reason] of Object.entries(golden.notRun)) console.log(`  not run: ${name}: ${reason}`);
+}
+
+try {
+  if (values.import === undefined) await recordHere();
+  else takeIn(values.import);
 } catch (error) {
   console.error(`nothing to record: ${error.message}`);
   process.exitCode = 1;

@@ -159,6 +159,26 @@ static int hva_bits(void) {
   return ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) == 0 ? 56 : 47;
 }
 
+/* Device nodes of the interfaces kvio is about. */
+static void devices(void) {
+  static const char *paths[] = {"/dev/kvm", "/dev/vfio/vfio", "/dev/iommu"};
+  int first = 1;
+  printf("\"devices\":[");
+  for (unsigned i = 0; i < sizeof paths / sizeof *paths; i++) {
+    if (access(paths[i], F_OK)) continue;
+    printf("%s\"%s\"", first ? "" : ",", paths[i]);
+    first = 0;
+  }
+  printf("],\n");
+}
+
+/* KVM_X86_SEV_VMSA_FEATURES, where KVM is built with CONFIG_KVM_AMD_SEV. */
+static void sev_features(void) {
+  uint64_t value = 0;
+  struct kvm_device_attr attr = {.group = 1, .addr = (uint64_t)&value};
+  if (ioctl(sys, KVM_GET_DEVICE_ATTR, &attr) == 0) printf("\"sevVmsaFeatures\":\"%llu\",\n", (unsigned long long)value);
+}
+
 int main(void) {
   struct utsname u;
   uname(&u);
@@ -169,6 +189,8 @@ int main(void) {
   caps("vm", vm, ",");
   types();
   huge_pages();
+  devices();
+  sev_features();
   cpuid("cpuid", KVM_GET_SUPPORTED_CPUID);
   cpuid("emulatedCpuid", KVM_GET_EMULATED_CPUID);
   cpuid("hvCpuid", KVM_GET_SUPPORTED_HV_CPUID);

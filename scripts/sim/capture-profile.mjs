@@ -1,18 +1,33 @@
 #!/usr/bin/env node
-// Captures a /dev/kvm as a machine profile of the simulator: node scripts/sim/capture-profile.mjs [--lab] NAME BACKEND [FILE]
-// NAME: 'pvm-6.18'; BACKEND: pvm, svm or vmx. Without FILE the module goes to standard output. Needs cc, and /dev/kvm or, with --lab, the lab.
+/**
+ * Captures a /dev/kvm as a machine profile of the simulator. What all profiles share is in src/sim/machines/tables.ts and is not repeated.
+ *
+ *   node scripts/sim/capture-profile.mjs [--lab] [--base OTHER] NAME BACKEND [FILE]
+ *
+ * NAME: 'pvm-6.18'; BACKEND: pvm, svm or vmx. --base: a profile of the same processor; of its CPUID only what is different is written. Without FILE
+ * the module goes to standard output. Needs cc, and /dev/kvm or, with --lab, the lab: KVIO_LAB_KERNEL=debian-6.1 names its kernel.
+ */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { ensureOrExit } from '../ensure.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
-const lab = process.argv[2] === '--lab';
-const [name, backend, file] = process.argv.slice(lab ? 3 : 2);
+const {
+  values: { lab, base },
+  positionals: [name, backend, file],
+} = parseArgs({ allowPositionals: true, options: { lab: { type: 'boolean', default: false }, base: { type: 'string' } } });
 if (!name || !['pvm', 'svm', 'vmx'].includes(backend ?? '')) {
-  console.error('usage: capture-profile.mjs [--lab] NAME pvm|svm|vmx [FILE]');
+  console.error('usage: capture-profile.mjs [--lab] [--base OTHER] NAME pvm|svm|vmx [FILE]');
   process.exit(2);
 }
+await ensureOrExit();
+const tables = await import('../../dist/sim/machines/tables.js');
+const { profiles } = await import('../../dist/sim/profiles.js');
+const other = base === undefined ? undefined : profiles[base];
+if (base !== undefined && other === undefined) throw new Error(`there is no profile '${base}'`);
 
 // In the checkout: the lab sees it there.
 const cache = join(here, '..', '..', '.cache');
@@ -30,16 +45,6 @@ try {
 }
 
 const hex = (value) => `0x${BigInt(value).toString(16)}`;
-const numbers = (list, perLine = 8) =>
-  Array.from(
-    { length: Math.ceil(list.length / perLine) },
-    (_, i) =>
-      `      ${list
-        .slice(i * perLine, (i + 1) * perLine)
-        .map(hex)
-        .join(', ')},`,
-  ).join('\n');
-
 /** What names one CPU of the host and not the kind of host: the APIC ids in leaves 1 and 0xB. */
 function withoutIdentity([leaf, index, flags, eax, ebx, ecx, edx]) {
   if (leaf === 1) return [leaf, index, flags, eax, ebx & 0xffffff, ecx, edx];
@@ -48,17 +53,51 @@ function withoutIdentity([leaf, index, flags, eax, ebx, ecx, edx]) {
 }
 
 function leaves(rows) {
-  return rows.map((row) => `      [${withoutIdentity(row).map(hex).join(', ')}],`).join('\n');
+  return `leaves([\n${rows.map((row) => `[${withoutIdentity(row).map(hex).join(', ')}],`).join('\n')}\n])`;
 }
 
-/** Those that are 1 everywhere as a list, the others by value, or by [system, vm] where the two descriptors differ. */
-const caps = [...new Set([host.system, host.vm, ...Object.values(host.types)].flatMap(Object.keys))].map((cap) => [
-  cap,
-  host.system[cap] ?? 0,
-  host.vm[cap] ?? 0,
-]);
-const ones = caps.filter(([, system, vm]) => system === 1 && vm === 1).map(([cap]) => cap);
-const others = caps.filter(([, system, vm]) => system !== 1 || vm !== 1);
+const camel = (text) => text.replace(/[^a-z0-9]+([a-z])?/gi, (_all, letter = '') => letter.toUpperCase());
+/** What the module takes from tables.ts. */
+const used = new Set(['capabilities']);
+const use = (what) => {
+  used.add(what);
+  return what;
+};
+
+/** A CPUID table: where the other profile's has the same leaves, those that changed. */
+function cpuidTable(key) {
+  const rows = host[key].map(withoutIdentity);
+  const whole = () => (rows.length === 0 ? '[]' : `${use('leaves') && leaves(rows)}`);
+  const before = other?.kvm[key].map((leaf) => [leaf.function, leaf.index, leaf.flags, leaf.eax, leaf.ebx, leaf.ecx, leaf.edx]);
+  if (before === undefined || String(before.map((row) => row.slice(0, 3))) !== String(rows.map((row) => row.slice(0, 3))))
+    return whole();
+  const changed = rows.filter((row, at) => String(row) !== String(before[at]));
+  if (changed.length === 0) return `${camel(base)}.kvm.${key}`;
+  return `${use('changedLeaves')}(${camel(base)}.kvm.${key}, ${leaves(changed).slice('leaves('.length)}`;
+}
+
+/** The MSR list: all that KVM has, without those the host has not; in full where its order is another. */
+function msrList() {
+  const absent = tables.MSRS.filter((index) => !host.msrs.includes(index));
+  if (String(tables.MSRS.filter((index) => host.msrs.includes(index))) !== String(host.msrs))
+    return `[${host.msrs.map(hex).join(', ')}]`;
+  const groups = ['PMU_MSRS', 'LBR_MSRS', 'HYPERV_MSRS'].filter((group) =>
+    tables[group].every((index) => absent.includes(index)),
+  );
+  const single = absent.filter((index) => !groups.some((group) => tables[group].includes(index)));
+  const lists = [...groups.map(use), ...(single.length === 0 ? [] : [`[${single.map(hex).join(', ')}]`])];
+  return `${use('msrsWithout')}(${lists.join(', ')})`;
+}
+
+/** What differs from the capabilities all kernels have: those that are 1 as a list, the others by value, or by [system, vm] where the two descriptors differ. */
+const caps = [...new Set([host.system, host.vm, ...Object.values(host.types), tables.COMMON_CAPABILITIES].flatMap(Object.keys))]
+  .map((cap) => [Number(cap), host.system[cap] ?? 0, host.vm[cap] ?? 0])
+  .sort(([a], [b]) => a - b);
+const special = caps.filter(([cap, system, vm]) => system !== vm || system !== (tables.COMMON_CAPABILITIES[cap] ?? 0));
+const isOne = (cap) => special.some((row) => row[0] === cap && row[1] === 1 && row[2] === 1);
+const hyperv = tables.HYPERV_CAPABILITIES.every(isOne);
+const ones = special.map(([cap]) => cap).filter((cap) => isOne(cap) && !(hyperv && tables.HYPERV_CAPABILITIES.includes(cap)));
+const others = special.filter(([cap]) => !isOne(cap));
 
 /** Where a VM of another type answers otherwise than one of the default type. */
 const types = Object.entries(host.types).map(([type, answers]) => {
@@ -70,39 +109,17 @@ const types = Object.entries(host.types).map(([type, answers]) => {
 const tscKhz = Math.round(host.tscKhz / 1000) * 1000;
 const mebibytes = Math.floor(host.memory / 2 ** 20);
 
-const native = host.nativeCpuid.length === 0 ? '' : `    nativeCpuid: leaves([\n${leaves(host.nativeCpuid)}\n    ]),\n`;
-const module = `// Captured from ${lab ? "the lab's /dev/kvm" : '/dev/kvm'} by scripts/sim/capture-profile.mjs; the APIC ids of the CPU that answered are masked.
-${native === '' ? '' : "import type { PvmHost } from '../kvm/pvm-cpuid.ts';\n"}import type { Machine } from '../machine.ts';
-import { capabilities, leaves } from './tables.ts';
-
-export const ${name.replace(/[^a-z0-9]+([a-z])?/gi, (_all, letter = '') => letter.toUpperCase())}: Machine${native === '' ? '' : ' & { readonly kvm: PvmHost }'} = {
-  name: '${name}',
-  release: '${host.release.replace(/-.*/, '')}',
-  backend: '${backend}',
-  cpus: ${host.system[9]},
-  instructionsPerMs: 100_000,
-  limits: { nofile: ${host.nofile}, maps: 65530, memory: ${mebibytes} * 2 ** 20, memlock: Infinity },
-  hugePages: { ${host.hugePages.map((kib) => `${hex(kib * 1024)}: 0`).join(', ')} },
-  memfdNoexec: 0,
-  devices: { '/dev/kvm': true },
-  kvm: {
+const native = host.nativeCpuid.length === 0 ? '' : `nativeCpuid: ${use('leaves') && leaves(host.nativeCpuid)},\n`;
+const body = `  kvm: {
     capabilities: capabilities(
-      [${ones.join(', ')}],
+      [${[...(hyperv ? [`...${use('HYPERV_CAPABILITIES')}`] : []), ...ones].join(', ')}],
       { ${others.map(([cap, system, vm]) => `${cap}: ${system === vm ? system : `[${system}, ${vm}]`}`).join(', ')} },
     ),
     vmTypeCapabilities: { ${types.join(', ')} },
-    cpuid: leaves([
-${leaves(host.cpuid)}
-    ]),
-    emulatedCpuid: leaves([
-${leaves(host.emulatedCpuid)}
-    ]),
-    hvCpuid: leaves([
-${leaves(host.hvCpuid)}
-    ]),
-${native}    msrs: [
-${numbers(host.msrs)}
-    ],
+    cpuid: ${cpuidTable('cpuid')},
+    emulatedCpuid: ${cpuidTable('emulatedCpuid')},
+    hvCpuid: ${cpuidTable('hvCpuid')},
+    ${native}msrs: ${msrList()},
     featureMsrs: [
 ${host.featureMsrs.map(([index, value]) => `      [${hex(index)}, ${hex(value)}n],`).join('\n')}
     ],
@@ -111,8 +128,28 @@ ${host.featureMsrs.map(([index, value]) => `      [${hex(index)}, ${hex(value)}n
     gpaBits: ${host.gpaBits},
     hvaBits: ${host.hvaBits},
     vmTypes: ${hex(host.system[235] ?? 1)},
-  },
+${host.sevVmsaFeatures === undefined ? '' : `    sevVmsaFeatures: ${hex(host.sevVmsaFeatures)}n,\n`}  },
 };
 `;
+const imports = [
+  ...(native === '' ? [] : ["import type { PvmHost } from '../kvm/pvm-cpuid.ts';"]),
+  "import type { Machine } from '../machine.ts';",
+  ...(body.includes(`${camel(base ?? '-')}.kvm`) ? [`import { ${camel(base)} } from './${base}.ts';`] : []),
+  `import { ${[...used].sort().join(', ')} } from './tables.ts';`,
+];
+const module = `// Captured from ${lab ? "the lab's /dev/kvm" : '/dev/kvm'} by scripts/sim/capture-profile.mjs; the APIC ids of the CPU that answered are masked.
+${imports.join('\n')}
+
+export const ${camel(name)}: Machine${native === '' ? '' : ' & { readonly kvm: PvmHost }'} = {
+  name: '${name}',
+  release: '${/^\d+(\.\d+)*/.exec(host.release)[0]}',
+  backend: '${backend}',
+  cpus: ${host.system[9]},
+  instructionsPerMs: 100_000,
+  limits: { nofile: ${host.nofile}, maps: 65530, memory: ${mebibytes} * 2 ** 20, memlock: Infinity },
+  hugePages: { ${host.hugePages.map((kib) => `${kib * 1024}: 0`).join(', ')} },
+  memfdNoexec: 0,
+  devices: { ${host.devices.map((path) => `'${path}': true`).join(', ')} },
+${body}`;
 if (file) writeFileSync(file, module);
 else process.stdout.write(module);

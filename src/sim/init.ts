@@ -1,5 +1,6 @@
 import { O_LARGEFILE, O_RDWR } from '../uapi/sys.ts';
 import { absentDriver, nullDevice, zeroDevice } from './char-device.ts';
+import { deviceNodes } from './machine.ts';
 import { Process } from './process.ts';
 import type { System } from './system.ts';
 
@@ -35,8 +36,8 @@ export function makeNodes(system: System): void {
   for (const [name, except] of systemCalls) system.coverage.add('syscall', name, except);
   system.register(nullDevice);
   system.register(zeroDevice);
-  for (const [path, present] of Object.entries(system.machine.devices)) {
-    if (present && system.device(path) === undefined) system.register(absentDriver(path));
+  for (const path of deviceNodes(system.machine)) {
+    if (system.device(path) === undefined) system.register(absentDriver(path));
   }
 }
 

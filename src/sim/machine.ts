@@ -42,7 +42,7 @@ export interface Machine {
   readonly hugePages: Readonly<Record<number, number>>;
   /** vm.memfd_noexec. */
   readonly memfdNoexec: 0 | 1 | 2;
-  /** Device nodes that exist: '/dev/kvm': true. */
+  /** Device nodes that exist: '/dev/kvm': true. One that is younger than the release does not, whatever is said here (`deviceNodes`). */
   readonly devices: Readonly<Record<string, boolean>>;
   /** What KVM answers; see `machines/`. */
   readonly kvm: KvmMachine;
@@ -80,6 +80,22 @@ export interface KvmMachine {
   readonly vmTypes: number;
   /** KVM_X86_SEV_VMSA_FEATURES; undefined where KVM is built without CONFIG_KVM_AMD_SEV. */
   readonly sevVmsaFeatures?: bigint;
+}
+
+/** Device nodes, and those in folders, that came later than 6.1. */
+const deviceReleases: readonly (readonly [path: string, release: string])[] = [
+  ['/dev/iommu', '6.2'],
+  ['/dev/vfio/devices/', '6.6'],
+];
+
+/** The paths of the device nodes this machine has. */
+export function deviceNodes(machine: Machine): string[] {
+  const young = (path: string): boolean =>
+    deviceReleases.some(([which, release]) => {
+      const meant = which.endsWith('/') ? path.startsWith(which) : path === which;
+      return meant && !atLeast(machine, release);
+    });
+  return Object.entries(machine.devices).flatMap(([path, present]) => (present && !young(path) ? [path] : []));
 }
 
 /** True when the machine's kernel is `version` ('6.14') or newer. */

@@ -19,6 +19,8 @@ export interface Needs {
   readonly devices?: readonly string[];
   /** The case fills the descriptor table: RLIMIT_NOFILE must be at most this. */
   readonly nofile?: number;
+  /** Backends (`svm`) on which a guest of the case never leaves KVM_RUN: there the kernel must be able to end a run. */
+  readonly endless?: readonly string[];
   /** The process the kernel lives in must be a real one: something the simulated one does not have is named here. */
   readonly real?: string;
 }

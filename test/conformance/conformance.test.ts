@@ -109,6 +109,19 @@ describe('goldens', () => {
     }
   });
 
+  test('show an endless guest only of cases that say so', () => {
+    const ended = (fact: unknown): boolean => /"returned":"EINTR","reason":10/.test(JSON.stringify(fact));
+    const needs = new Map(cases.map((one) => [one.name, one.needs]));
+    const unsaid = all.flatMap(({ identity, cases: recorded }) => {
+      const backend = /-([a-z]+)/.exec(identity)![1]!;
+      const bounded = (name: string) =>
+        needs.get(name)?.features?.includes('kick') || needs.get(name)?.endless?.includes(backend);
+      const names = Object.keys(recorded).filter((name) => Object.values(recorded[name]!).some(ended) && !bounded(name));
+      return names.map((name) => `${name} (needs: { endless: ['${backend}'] })`);
+    });
+    expect(unsaid).toEqual([]);
+  });
+
   test('of different kernels differ only where it is known, and why', () => {
     for (const [at, a] of all.entries()) {
       for (const b of all.slice(at + 1)) {

@@ -49,6 +49,17 @@ export function readDifferences(goldens: string): KnownDifference[] {
   return files(join(goldens, 'differences')).flatMap((path) => read<KnownDifference[]>(path));
 }
 
+/** Reads a recording somebody sent in, as `kvio conformance record` writes it. The identity becomes the name of a folder. */
+export function readRecording(path: string): Golden {
+  const found = read<Partial<Golden> | null>(path);
+  const isTable = (value: unknown): boolean => typeof value === 'object' && value !== null && !Array.isArray(value);
+  const { identity, release, cases, notRun } = found ?? {};
+  const named = typeof identity === 'string' && /^(\d+\.\d+|unknown)-[a-z0-9]+(\+[a-z0-9-]+)*$/.test(identity);
+  if (!named || typeof release !== 'string' || !isTable(cases) || !isTable(notRun) || !Object.values(cases!).every(isTable))
+    throw new Error(`${path} is no recording of conformance cases`);
+  return found as Golden;
+}
+
 /**
  * Writes what was recorded, and says of each file that changed what became of it. With `partial`, cases that were not recorded keep what
  * is there; otherwise files without a case go. `names`: all cases there are, in order; others are dropped.

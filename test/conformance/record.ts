@@ -11,7 +11,7 @@ import type { Report, Result } from './run-cases.ts';
 import type { Message } from './worker.ts';
 
 export { compare, countObservations, formatGolden, showDifference } from './golden.ts';
-export { writeGolden } from './golden-files.ts';
+export { readRecording, writeGolden } from './golden-files.ts';
 
 export interface RecordOptions {
   /** Milliseconds a case may take. */

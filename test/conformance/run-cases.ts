@@ -63,6 +63,11 @@ function unmet(candidate: Candidate, kernel: Kernel, { needs }: Case): string | 
       return `${path}: ${(error as { code?: string }).code ?? error}`;
     }
   }
+  if (needs?.endless !== undefined && !kernel.features.kick) {
+    const backend = /-([a-z]+)/.exec(identify(kernel, candidate.arch) ?? '')?.[1];
+    if (backend === 'unknown' || needs.endless.includes(backend ?? ''))
+      return `its guest never leaves KVM_RUN on ${backend}, and this kernel cannot end a run`;
+  }
   if (needs?.nofile !== undefined && candidate.nofile > needs.nofile) {
     return `fills the descriptor table, and RLIMIT_NOFILE is ${candidate.nofile} (wanted: at most ${needs.nofile})`;
   }

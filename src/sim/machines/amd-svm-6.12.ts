@@ -4,13 +4,16 @@ import { amdSvm72 } from './amd-svm-7.2.ts';
 import { capabilities, changedLeaves, HYPERV_CAPABILITIES, LBR_MSRS, msrsWithout, PMU_MSRS } from './tables.ts';
 
 export const amdSvm612: Machine = {
-  ...amdSvm72,
   name: 'amd-svm-6.12',
   release: '6.12.107',
+  backend: 'svm',
   cpus: 1,
+  instructionsPerMs: 100_000,
   limits: { nofile: 1024, maps: 65530, memory: 3920 * 2 ** 20, memlock: Infinity },
+  hugePages: { 2097152: 0, 1073741824: 0 },
+  memfdNoexec: 0,
+  devices: { '/dev/kvm': true, '/dev/vfio/vfio': true },
   kvm: {
-    ...amdSvm72.kvm,
     capabilities: capabilities([...HYPERV_CAPABILITIES, 9, 89, 117, 196, 226, 231, 232, 235, 236, 237, 238], {
       38: 511,
       66: 4096,
@@ -29,6 +32,7 @@ export const amdSvm612: Machine = {
       [0x80000001, 0x0, 0x0, 0x60fb1, 0x0, 0x75, 0xedd3fbfd],
       [0x80000008, 0x0, 0x0, 0x283928, 0x4000000, 0x0, 0x0],
     ]),
+    emulatedCpuid: amdSvm72.kvm.emulatedCpuid,
     hvCpuid: changedLeaves(amdSvm72.kvm.hvCpuid, [[0x40000005, 0x0, 0x0, 0x1000, 0x40, 0x0, 0x0]]),
     msrs: msrsWithout(PMU_MSRS, LBR_MSRS),
     featureMsrs: [
@@ -37,7 +41,11 @@ export const amdSvm612: Machine = {
       [0x10a, 0x400000000c000079n],
       [0x345, 0x0n],
     ],
+    mceCap: 0x1000100n,
+    tscKhz: 2596000,
+    gpaBits: 40,
+    hvaBits: 56,
     vmTypes: 0x1,
-    sevVmsaFeatures: 0n,
+    sevVmsaFeatures: 0x0n,
   },
 };

@@ -11,7 +11,7 @@ export const amdSvm72: Machine = {
   limits: { nofile: 1024, maps: 65530, memory: 3946 * 2 ** 20, memlock: Infinity },
   hugePages: { 2097152: 0, 1073741824: 0 },
   memfdNoexec: 0,
-  devices: { '/dev/kvm': true },
+  devices: { '/dev/kvm': true, '/dev/vfio/vfio': true, '/dev/iommu': true },
   kvm: {
     capabilities: capabilities([...HYPERV_CAPABILITIES, 70, 89, 117, 226, 231, 232, 234, 236, 237, 238], {
       9: 2,

@@ -34,6 +34,7 @@ export const intelVmx72: Machine = {
   ...pvm618,
   name: 'intel-vmx-7.2',
   release: amdSvm72.release,
+  devices: amdSvm72.devices,
   backend: 'vmx',
   kvm: {
     ...amdSvm72.kvm,

@@ -15,6 +15,8 @@ interface Program {
   readonly play?: Play;
   readonly before?: (guest: Guest) => void;
   readonly after?: (guest: Guest, see: Observer) => void;
+  /** Backends on which it never leaves KVM_RUN. */
+  readonly endless?: readonly string[];
 }
 
 const memory =
@@ -225,6 +227,7 @@ const programs: readonly Program[] = [
     code: [0x0f, 0x0b],
     start: { sregs: withoutIdt },
     play: { past: 2 },
+    endless: ['svm'],
   },
   {
     name: 'real-mode-beyond-the-idt-limit',
@@ -238,6 +241,7 @@ const programs: readonly Program[] = [
     code: [0xcd, 0x20, HLT],
     start: { regs: { rsp: 1n }, data: { 128: [0, 0x30, 0, 0], 12288: [HLT], 48: [0, 0x31, 0, 0], 12544: [HLT] } },
     play: { past: 1 },
+    endless: ['svm'],
   },
   {
     name: 'interrupt-through-the-ivt',
@@ -266,6 +270,7 @@ const programs: readonly Program[] = [
     code: [0x40, 0xcd, 0x20],
     start: { sregs: withoutIdt },
     play: { past: 1 },
+    endless: ['svm'],
   },
   {
     name: 'above-the-segment-limit',
@@ -321,13 +326,18 @@ function withoutIdt(s: Sregs): void {
 
 export const guestCases: Case[] = [
   ...programs.map((program) =>
-    define(`kvm/guest/${program.name}`, program.section, (kernel, see) => {
-      const guest = startGuest(kernel, program.code, program.start);
-      program.before?.(guest);
-      play(guest, see, program.play);
-      see.note('regs at the end', nonZero(getRegs(kernel, guest.vcpu)));
-      program.after?.(guest, see);
-    }),
+    define(
+      `kvm/guest/${program.name}`,
+      program.section,
+      (kernel, see) => {
+        const guest = startGuest(kernel, program.code, program.start);
+        program.before?.(guest);
+        play(guest, see, program.play);
+        see.note('regs at the end', nonZero(getRegs(kernel, guest.vcpu)));
+        program.after?.(guest, see);
+      },
+      program.endless === undefined ? {} : { needs: { endless: program.endless } },
+    ),
   ),
   define('kvm/guest/finish-without-running', io, (kernel, see) => {
     const guest = startGuest(kernel, [0xe4, 0x10, 0xe6, 0x11, 0xa0, 0, 0, HLT], { sregs: dsOutside });
