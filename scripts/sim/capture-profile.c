@@ -179,6 +179,16 @@ static void sev_features(void) {
   if (ioctl(sys, KVM_GET_DEVICE_ATTR, &attr) == 0) printf("\"sevVmsaFeatures\":\"%llu\",\n", (unsigned long long)value);
 }
 
+/* The host's XCR0, and the MXCSR bits its processor has. */
+static void fpu(void) {
+  static uint8_t area[512] __attribute__((aligned(16)));
+  uint32_t low, high, mask;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  __asm__ volatile("fxsave %0" : "=m"(area));
+  memcpy(&mask, area + 28, 4);
+  printf("\"hostXcr0\":\"%llu\",\"mxcsrMask\":%u,\n", (unsigned long long)high << 32 | low, mask);
+}
+
 int main(void) {
   struct utsname u;
   uname(&u);
@@ -191,6 +201,7 @@ int main(void) {
   huge_pages();
   devices();
   sev_features();
+  fpu();
   cpuid("cpuid", KVM_GET_SUPPORTED_CPUID);
   cpuid("emulatedCpuid", KVM_GET_EMULATED_CPUID);
   cpuid("hvCpuid", KVM_GET_SUPPORTED_HV_CPUID);

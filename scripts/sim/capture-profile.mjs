@@ -124,6 +124,8 @@ const body = `  kvm: {
 ${host.featureMsrs.map(([index, value]) => `      [${hex(index)}, ${hex(value)}n],`).join('\n')}
     ],
     mceCap: ${hex(host.mceCap)}n,
+    hostXcr0: ${hex(host.hostXcr0)}n,
+    mxcsrMask: ${hex(host.mxcsrMask)},
     tscKhz: ${tscKhz},
     gpaBits: ${host.gpaBits},
     hvaBits: ${host.hvaBits},

@@ -43,6 +43,8 @@ export const amdSvm61: Machine = {
       [0x345, 0x0n],
     ],
     mceCap: 0x1000100n,
+    hostXcr0: 0x21fn,
+    mxcsrMask: 0xffff,
     tscKhz: 2596000,
     gpaBits: 40,
     hvaBits: 56,
