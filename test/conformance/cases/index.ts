@@ -22,6 +22,7 @@ import { registerCases } from './registers.ts';
 import { runCases } from './run.ts';
 import { settingsCases } from './settings.ts';
 import { signalMaskCases } from './signal-mask.ts';
+import { slotCases } from './slots.ts';
 import { stateCases } from './state.ts';
 import { statsCases } from './stats.ts';
 import { systemCases } from './system.ts';
@@ -56,6 +57,7 @@ export const cases: readonly Case[] = [
   ...x86(lapicCases),
   ...eventfdMemfdCases,
   ...x86(refusalCases),
+  ...x86(slotCases),
   ...x86(dirtyLogCases),
   ...x86(dirtyRingCases),
   ...x86(coalescedCases),
