@@ -67,7 +67,7 @@ interface Answer {
 /** One page of guest-physical address space as this CPU last saw it. */
 export interface PhysicalPage {
   readonly number: number;
-  readonly read: DataView | null;
+  read: DataView | null | undefined;
   write: DataView | null | undefined;
   fetch: DataView | null | undefined;
   /** Bytes of the page that cached blocks were decoded from; null: none. */
@@ -220,7 +220,7 @@ export abstract class Memory extends State {
   loadPdptrs(): boolean {
     this.sync();
     const table = Number(this.cr3 & 0xffff_ffe0n);
-    const view = this.physical(Math.floor(table / 4096)).read;
+    const view = this.readable(this.physical(Math.floor(table / 4096)));
     if (view === null) return false;
     const entries = [0, 1, 2, 3].map((n) => view.getBigUint64((table & 0xfff) + n * 8, true));
     if (!entries.every((entry) => legalPdpte(this, entry))) return false;
@@ -233,12 +233,19 @@ export abstract class Memory extends State {
   physical(number: number): PhysicalPage {
     let page = this.pages.get(number);
     if (page === undefined) {
-      const ram = this.bus.page(number, 'read');
-      const read = ram && new DataView(ram.view.buffer, ram.view.byteOffset + ram.offset, 4096);
-      page = { number, read, write: undefined, fetch: undefined, code: null };
+      page = { number, read: undefined, write: undefined, fetch: undefined, code: null };
       this.pages.set(number, page);
     }
     return page;
+  }
+
+  /** The page as it can be loaded from; null: it is not RAM. Asked for each access apart: a store need not be able to load. */
+  readable(page: PhysicalPage): DataView | null {
+    if (page.read === undefined) {
+      const ram = this.bus.page(page.number, 'read');
+      page.read = ram && new DataView(ram.view.buffer, ram.view.byteOffset + ram.offset, 4096);
+    }
+    return page.read;
   }
 
   /** The page as code can be fetched from it; null: it cannot. */
@@ -368,11 +375,12 @@ export abstract class Memory extends State {
     let data = this.replay.length > this.replayed ? this.answer(key) : null;
     if (data === null) {
       const page = this.physical(Math.floor(gpa / 4096));
-      if (page.read === null && this.vectoring) throw this.vectoringFailure(gpa, false);
-      if (page.read === null) data = this.deviceRead(key, gpa, length);
+      const view = this.readable(page);
+      if (view === null && this.vectoring) throw this.vectoringFailure(gpa, false);
+      if (view === null) data = this.deviceRead(key, gpa, length);
       else {
-        if (access === READ) this.tlb.fill(linear, page.read, false, this.long);
-        data = new Uint8Array(page.read.buffer, page.read.byteOffset + (gpa & 0xfff), length);
+        if (access === READ) this.tlb.fill(linear, view, false, this.long);
+        data = new Uint8Array(view.buffer, view.byteOffset + (gpa & 0xfff), length);
       }
     }
     for (let i = 0; i < length; i++) this.scratch.setUint8(at + i, data[i]!);

@@ -95,7 +95,7 @@ export function walk(m: Memory, linear: number, access: number): number {
 }
 
 /** An entry, as a place in RAM; null where there is none: KVM then says the page is not present. */
-const entryAt = (m: Memory, gpa: number): DataView | null => m.physical(Math.floor(gpa / 4096)).read;
+const entryAt = (m: Memory, gpa: number): DataView | null => m.readable(m.physical(Math.floor(gpa / 4096)));
 
 /** Sets bits of an entry. Tables in memory the guest may not write stay as they are. */
 function mark(m: Memory, gpa: number, low: number, bits: number, access: number): void {
