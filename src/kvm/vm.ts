@@ -16,10 +16,11 @@ import {
   kvm_userspace_memory_region2,
 } from '../uapi/kvm.ts';
 import type { Input } from '../uapi/struct.ts';
-import { Handle, setStruct, withWord } from './handle.ts';
+import { setStruct, withWord } from './handle.ts';
 import { rangeOf } from './memory-argument.ts';
 import type { Kvm } from './system.ts';
 import { mapRunPage, Vcpu } from './vcpu.ts';
+import { VmInterrupts } from './vm-interrupts.ts';
 
 /** A memslot over a `Memory` (all of it, or `length` bytes from `offset`) instead of `userspace_addr` and `memory_size`. */
 export interface MemorySlot {
@@ -43,7 +44,7 @@ export interface MemorySlot2 extends MemorySlot {
 }
 
 /** A VM descriptor. The VM itself lives until the last of its VM, vCPU and device descriptors is closed. */
-export class Vm extends Handle {
+export class Vm extends VmInterrupts {
   /** The `/dev/kvm` it came from; undefined for a descriptor from outside. */
   readonly kvm: Kvm | undefined;
 

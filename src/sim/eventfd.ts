@@ -1,4 +1,4 @@
-import { EAGAIN, EFD_SEMAPHORE, EINVAL, O_NONBLOCK, O_RDWR, POLLERR, POLLIN, POLLOUT } from '../uapi/sys.ts';
+import { EAGAIN, EFD_SEMAPHORE, EINVAL, O_NONBLOCK, O_RDWR, POLLERR, POLLHUP, POLLIN, POLLOUT } from '../uapi/sys.ts';
 import { AnonFile } from './file.ts';
 import type { Process } from './process.ts';
 import { WaitQueue } from './wait-queue.ts';
@@ -49,6 +49,11 @@ export class EventfdFile extends AnonFile {
     return (
       (this.#count > 0n ? POLLIN : 0) | (this.#count === ULLONG_MAX ? POLLERR : 0) | (this.#count < ULLONG_MAX - 1n ? POLLOUT : 0)
     );
+  }
+
+  /** Those who wait are told that no writer will come (irqfd); a holder of the counter alone may go on signalling it. */
+  override release(_p: Process): void {
+    this.wait.wake(POLLHUP);
   }
 
   /** eventfd_signal: never blocks; the counter sticks at its maximum (POLLERR). */

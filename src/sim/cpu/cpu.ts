@@ -46,7 +46,7 @@ export class Cpu extends Core {
   intr = false;
   /** Ask for an 'irqWindow' outcome as soon as an external interrupt could be taken. */
   windowRequested = false;
-  /** NMIs are looked for between any two instructions; in turns (see `beginTurn`) once, as a turn begins. INTR ends a turn. */
+  /** NMIs and INTR are looked for between any two instructions; in turns (see `beginTurn`) once, as a turn begins. */
   private toLook = true;
   private inTurns = false;
 
@@ -86,7 +86,7 @@ export class Cpu extends Core {
     return (this.fl & IF) !== 0 && this.shadow === 0 && !this.excepted && !interrupt.injected && !nmi.injected;
   }
 
-  /** KVM's emulator begins another turn of instructions: NMIs that wait are looked at now, and then not until the next one. */
+  /** KVM's emulator begins another turn of instructions: NMIs and interrupts that wait are looked at now, and then not until the next one. */
   beginTurn(): void {
     this.turnBegan = this.executed;
     this.inTurns = this.toLook = true;
@@ -382,7 +382,7 @@ export class Cpu extends Core {
     if (ready && toLook && nmi.pending > 0 && !nmi.masked) {
       nmi.pending--;
       nmi.injected = true;
-    } else if (this.intr && ready && this.fl & IF) {
+    } else if (this.intr && ready && toLook && this.fl & IF) {
       const vector = this.bus.acknowledge?.() ?? -1;
       if (vector >= 0) Object.assign(interrupt, { injected: true, nr: vector, soft: false });
     }

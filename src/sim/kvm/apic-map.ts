@@ -157,7 +157,7 @@ function fromMap(vm: Vm, source: Lapic | undefined, irq: LapicIrq): readonly Lap
 }
 
 /** kvm_apic_match_dest: whether an APIC takes itself for the destination. */
-function matches(target: Lapic, source: Lapic | undefined, irq: LapicIrq): boolean {
+export function matchesDest(target: Lapic, source: Lapic | undefined, irq: LapicIrq): boolean {
   if (irq.shorthand !== 'none') return irq.shorthand === 'all' || target !== source;
   const { irqchip } = target.vcpu.vm;
   const toX2apic = !irqchip.broadcastQuirkDisabled && source === undefined && irq.destId === APIC_BROADCAST && target.x2apic;
@@ -192,7 +192,7 @@ export function deliverIrq(vm: Vm, source: Vcpu | undefined, irq: LapicIrq): num
   const toAll = irq.destMode === 'physical' && irq.destId === APIC_BROADCAST && lowestPriority(irq);
   const message = toAll ? { ...irq, deliveryMode: apic.APIC_DM_FIXED } : irq;
   const present = [...vm.vcpus.values()].flatMap(({ lapic }) => (lapic?.hwEnabled ? [lapic] : []));
-  const targets = present.filter((lapic) => matches(lapic, from, message));
+  const targets = present.filter((lapic) => matchesDest(lapic, from, message));
   if (!lowestPriority(message)) return targets.length === 0 ? -1 : targets.reduce((sum, lapic) => sum + lapic.accept(message), 0);
   const able = targets.filter(({ swEnabled }) => swEnabled);
   return able.length === 0 ? -1 : hashed(message.vector, able).accept(message);

@@ -7,6 +7,8 @@ import {
 import { EEXIST, EINVAL } from '../../uapi/sys.ts';
 import type { Process } from '../process.ts';
 import type { EnableCap } from './enable-cap.ts';
+import { Ioapic } from './ioapic.ts';
+import { Pics } from './pic.ts';
 import type { Vcpu } from './vcpu.ts';
 import type { Vm } from './vm.ts';
 
@@ -59,6 +61,10 @@ export function createIrqchip(vm: Vm, _p: Process): number {
   if (vm.irqchip.inKernel) return -EEXIST;
   if (vm.vcpus.size > 0) return -EINVAL;
   vm.irqchip.mode = 'kernel';
+  vm.pics = vm.irqchip.pic = new Pics(vm);
+  const ioapic = (vm.ioapic = new Ioapic(vm));
+  vm.irqchip.onEoi = (vcpu, vector, level) => ioapic.eoi(vcpu, vector, level);
+  vm.routing.setDefault();
   return 0;
 }
 
@@ -70,6 +76,9 @@ export function splitIrqchip(vm: Vm, { args: [pins] }: EnableCap): number {
   if (vm.irqchip.inKernel || vm.vcpus.size > 0) return -EEXIST;
   vm.irqchip.mode = 'split';
   vm.irqchip.reservedPins = Number(pins);
+  vm.irqchip.onEoi = (vcpu, vector) => {
+    if (vm.routing.userspaceIoapicHandles(vcpu, vector)) vcpu.requestIoapicEoi(vector);
+  };
   return 0;
 }
 

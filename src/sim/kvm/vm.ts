@@ -15,10 +15,17 @@ import { clearDirtyLog, DirtyTracking, getDirtyLog } from './dirty-log.ts';
 import { resetDirtyRings } from './dirty-ring.ts';
 import { enableVmCap } from './enable-cap.ts';
 import { IoBus } from './io-bus.ts';
+import type { Ioapic } from './ioapic.ts';
 import { capability, IoctlTable, NOT_MODELLED } from './ioctl-table.ts';
+import { Ioeventfds } from './ioeventfd.ts';
+import { IrqRouting, irqLine, setGsiRouting, signalMsi } from './irq-routing.ts';
 import { createIrqchip, Irqchip } from './irqchip.ts';
+import { getIrqchip, setIrqchip } from './irqchip-state.ts';
+import { Irqfds } from './irqfd.ts';
 import { decodeRegion, Memslots, type SlotLimits } from './memslots.ts';
 import { setMsrFilter } from './msr-filter.ts';
+import type { Pics } from './pic.ts';
+import { createPit, createPit2, getPit, getPit2, type Pit, reinjectControl, setPit, setPit2 } from './pit.ts';
 import type { RunPages } from './run-page.ts';
 import { getVmStatsFd, Stats } from './stats.ts';
 import { askedKhz } from './tsc.ts';
@@ -55,6 +62,13 @@ export class Vm {
   /** What KVM serves by itself of guest-physical addresses without memory, and of ports. */
   readonly mmioBus: IoBus = new IoBus();
   readonly pioBus: IoBus = new IoBus();
+  readonly routing: IrqRouting = new IrqRouting(this);
+  /** Of KVM_CREATE_IRQCHIP, not of a split one. */
+  pics: Pics | undefined = undefined;
+  ioapic: Ioapic | undefined = undefined;
+  pit: Pit | undefined = undefined;
+  readonly irqfds: Irqfds = new Irqfds(this);
+  readonly ioeventfds: Ioeventfds = new Ioeventfds(this);
   bootId = 0;
   /** One above the highest vCPU id; 0 until the first vCPU, or KVM_CAP_MAX_VCPU_ID, fixes it. */
   maxVcpuIds = 0;
@@ -100,6 +114,19 @@ export class Vm {
     return this.clock.at(this.#runner.now);
   }
 
+  /** CLOCK_MONOTONIC in nanoseconds, what a vCPU executed since its last slice included. */
+  now(): bigint {
+    let ticks = this.#runner.ticks;
+    for (const { bus } of this.vcpus.values()) ticks += bus.sliceExecuted;
+    return (BigInt(ticks) * 1_000_000n) / BigInt(this.machine.instructionsPerMs);
+  }
+
+  /** Calls `fire` when the clock reaches `now`; the result cancels. */
+  atTime(now: bigint, fire: () => void): () => void {
+    const ticks = (now * BigInt(this.machine.instructionsPerMs) + 999_999n) / 1_000_000n;
+    return this.#runner.at(Number(ticks), fire);
+  }
+
   get alive(): boolean {
     return this.#references > 0;
   }
@@ -113,6 +140,7 @@ export class Vm {
     if (--this.#references > 0) return;
     for (const { lapic } of this.vcpus.values()) lapic?.timer.cancel();
     this.vcpus.clear();
+    this.pit?.stop();
   }
 }
 
@@ -125,7 +153,9 @@ export class VmFile extends AnonFile {
     this.vm = vm;
   }
 
+  /** Irqfds go with the last descriptor, though vCPUs may keep the VM. */
   override release(_p: Process): void {
+    this.vm.irqfds.release();
     this.vm.put();
   }
 
@@ -236,23 +266,23 @@ export const vmIoctls: IoctlTable<Vm> = new IoctlTable<Vm>('vm', ENOTTY, {
   KVM_UNREGISTER_COALESCED_MMIO: { needs: kvm.KVM_CAP_COALESCED_MMIO, handler: unregisterCoalescedMmio },
   KVM_MEMORY_ENCRYPT_OP: () => -ENOTTY,
   KVM_CREATE_IRQCHIP: createIrqchip,
-  KVM_IRQ_LINE: NOT_MODELLED,
-  KVM_IRQ_LINE_STATUS: NOT_MODELLED,
-  KVM_GET_IRQCHIP: NOT_MODELLED,
-  KVM_SET_IRQCHIP: NOT_MODELLED,
-  KVM_CREATE_PIT: NOT_MODELLED,
-  KVM_CREATE_PIT2: NOT_MODELLED,
-  KVM_GET_PIT: NOT_MODELLED,
-  KVM_SET_PIT: NOT_MODELLED,
-  KVM_GET_PIT2: NOT_MODELLED,
-  KVM_SET_PIT2: NOT_MODELLED,
-  KVM_REINJECT_CONTROL: NOT_MODELLED,
-  KVM_SET_GSI_ROUTING: NOT_MODELLED,
-  KVM_IRQFD: NOT_MODELLED,
-  KVM_IOEVENTFD: NOT_MODELLED,
-  KVM_SIGNAL_MSI: NOT_MODELLED,
   KVM_SET_CLOCK: setClock,
   KVM_GET_CLOCK: getClock,
+  KVM_IRQ_LINE: irqLine(false),
+  KVM_IRQ_LINE_STATUS: irqLine(true),
+  KVM_GET_IRQCHIP: getIrqchip,
+  KVM_SET_IRQCHIP: setIrqchip,
+  KVM_CREATE_PIT: createPit,
+  KVM_CREATE_PIT2: createPit2,
+  KVM_GET_PIT: getPit,
+  KVM_SET_PIT: setPit,
+  KVM_GET_PIT2: getPit2,
+  KVM_SET_PIT2: setPit2,
+  KVM_REINJECT_CONTROL: reinjectControl,
+  KVM_SET_GSI_ROUTING: setGsiRouting,
+  KVM_IRQFD: (vm, p, arg) => vm.irqfds.ioctl(p, arg),
+  KVM_IOEVENTFD: (vm, p, arg) => vm.ioeventfds.ioctl(p, arg),
+  KVM_SIGNAL_MSI: signalMsi,
   KVM_ENABLE_CAP: enableVmCap,
   KVM_SET_PMU_EVENT_FILTER: NOT_MODELLED,
   KVM_X86_SET_MSR_FILTER: setMsrFilter,

@@ -11,12 +11,16 @@ import { fileCases } from './files.ts';
 import { fuzzedCases } from './fuzzed.ts';
 import { guestDebugIoctlCases } from './guest-debug-ioctl.ts';
 import { guestCases } from './guests.ts';
+import { irqRoutingCases } from './irq-routing.ts';
+import { irqchipCases } from './irqchip.ts';
+import { irqfdCases } from './irqfd.ts';
 import { lapicCases } from './lapic.ts';
 import { machineCheckCases } from './machine-checks.ts';
 import { memoryCases } from './memory.ts';
 import { memslotCases } from './memslots.ts';
 import { msrFilterCases } from './msr-filter.ts';
 import { otherStateCases } from './other-state.ts';
+import { pitCases } from './pit.ts';
 import { refusalCases } from './refusals.ts';
 import { registerCases } from './registers.ts';
 import { runCases } from './run.ts';
@@ -55,6 +59,7 @@ export const cases: readonly Case[] = [
   ...x86(guestCases),
   ...x86(memoryCases),
   ...x86(lapicCases),
+  ...x86([...irqchipCases, ...irqRoutingCases, ...irqfdCases, ...pitCases]),
   ...eventfdMemfdCases,
   ...x86(refusalCases),
   ...x86(slotCases),

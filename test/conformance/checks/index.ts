@@ -1,6 +1,7 @@
 /** The fidelity table's data, by area. */
 import type { Checks } from './check.ts';
 import { fileChecks } from './files.ts';
+import { irqChecks } from './irq.ts';
 import { lapicChecks } from './lapic.ts';
 import { memoryChecks } from './memory.ts';
 import { stateChecks } from './state.ts';
@@ -15,6 +16,7 @@ export const areas: Readonly<Record<string, Checks>> = {
   'vCPU descriptor': vcpuChecks,
   'Further state': stateChecks,
   'Local APIC': lapicChecks,
+  'Interrupt controllers': irqChecks,
   'All descriptors': notItsOwn,
   'File operations': fileChecks,
 };
