@@ -113,7 +113,7 @@ export function irqGuest(
 
 /** Runs to the next port write that nobody in the kernel takes: `port: value`. */
 export function next({ kernel, vcpu, run }: IrqGuest): string {
-  const returned = kernel.run(vcpu, { budget: 5000 });
+  const returned = kernel.run(vcpu);
   if (returned < 0) return `error ${returned}`;
   const reason = Number(run.get('exit_reason'));
   if (reason !== 2) return `exit reason ${reason}`;

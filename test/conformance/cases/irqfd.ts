@@ -238,7 +238,7 @@ export const irqfdCases: Case[] = [
       ioeventfd(kernel, guest.vm, { fd, addr: 0x500n, ...args, flags: (args.flags ?? 0) | PIO });
       const seen: string[] = [];
       for (let at = 0; at < 8; at++) {
-        kernel.run(guest.vcpu, { budget: 5000 });
+        kernel.run(guest.vcpu);
         const { run } = guest;
         if (run.get('exit_reason') !== 2) break;
         seen.push(`${run.get('io.direction') === 1 ? 'out' : 'in'} ${run.get('io.size')} at ${hex(Number(run.get('io.port')))}`);
@@ -273,7 +273,7 @@ export const irqfdCases: Case[] = [
       const run: RunPage = guest.run;
       const seen: string[] = [];
       for (let at = 0; at < 12; at++) {
-        kernel.run(guest.vcpu, { budget: 5000 });
+        kernel.run(guest.vcpu);
         if (run.get('exit_reason') !== 6) break;
         seen.push(
           `${run.get('mmio.is_write') === 1 ? 'write' : 'read'} ${run.get('mmio.len')} at ${hex(BigInt(run.get('mmio.phys_addr')))}`,
