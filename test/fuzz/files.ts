@@ -146,8 +146,8 @@ function part(c: Choices, { length }: MemoryState): { offset: number; length: nu
 
 /** MADV_NORMAL … MADV_COLLAPSE without those that change what the machine does with its own memory (mergeable, huge pages, cold, poison). */
 const ADVICE = [4, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 22, 23, 24, 7, 77];
-/** What depends on whether memory is private, shared or a file's: which of them guestRam is, is our choice. */
-const RAM_ADVICE = ADVICE.filter((advice) => ![4, 8, 9, 18, 24].includes(advice));
+/** Without what depends on whether memory is private, shared or a file's: which of them guestRam is, is our choice. WILLNEED is EBADF without CONFIG_SWAP. */
+const RAM_ADVICE = ADVICE.filter((advice) => ![3, 4, 8, 9, 18, 24].includes(advice));
 
 export const fileSteps: readonly WeightedStep[] = [
   { weight: 5, name: 'dup', step: dup },

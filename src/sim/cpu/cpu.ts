@@ -335,6 +335,8 @@ export class Cpu extends Core {
         // It will be injected again.
         const { vector: nr, errorCode } = event;
         const hasErrorCode = errorCode >= 0;
+        // KVM has set RF as it took the fault from those that were pending.
+        if (!this.emulated && !this.events.exception.injected) this.fl |= RF;
         Object.assign(this.events.exception, {
           injected: true,
           pending: false,

@@ -99,13 +99,13 @@ function storeCommon(vcpu: Vcpu, view: DataView, from: number): void {
   }
 }
 
-/** The bitmap has one bit at most: the injected interrupt, if it is an external one. */
+/** The bit of the injected interrupt, if it is an external one, joins what the bitmap holds: nothing with KVM_GET_SREGS, anything in kvm_run. */
 export function storeSregs(vcpu: Vcpu, view: DataView, from: number): void {
   storeCommon(vcpu, view, from);
-  for (let i = 0; i < 4; i++) view.setBigUint64(from + BITMAP + i * 8, 0n, true);
   const { injected, nr, soft } = vcpu.cpu.events.interrupt;
   if (!injected || soft) return;
-  view.setBigUint64(from + BITMAP + (nr >> 6) * 8, 1n << BigInt(nr & 63), true);
+  const word = from + BITMAP + (nr >> 6) * 8;
+  view.setBigUint64(word, view.getBigUint64(word, true) | (1n << BigInt(nr & 63)), true);
 }
 
 /** Checks, then everything but the last field; 0 or −EINVAL with nothing changed. */

@@ -6,6 +6,8 @@ import {
   KVM_NMI,
   KVM_SET_NR_MMU_PAGES,
   KVM_SET_VCPU_EVENTS,
+  kvm_run,
+  kvm_sregs,
   kvm_vcpu_events,
   MADV_REMOVE,
 } from 'kvio/uapi';
@@ -18,6 +20,7 @@ import {
   mapRun,
   newVcpu,
   RUN_SIZE,
+  RunPage,
   type Sregs,
   setMsr,
   setRegion,
@@ -240,6 +243,24 @@ export const fuzzedCases: Case[] = [
         see.note(`${label}: rip`, getRegs(kernel, guest.vcpu).rip);
       }
     }
+  }),
+  define('kvm/fuzzed/decimal-adjustments', 'KVM_EXIT_INTERNAL_ERROR', (kernel, see) => {
+    for (const opcode of [0x27, 0x2f, 0x37, 0x3f]) {
+      const guest = startGuest(kernel, [opcode, HLT], { data: vectors, regs: { rax: 0x1fn } });
+      see.call(opcode.toString(16), () => result(kernel.run(guest.vcpu)));
+      see.note(`${opcode.toString(16)}: exit_reason`, guest.run.get('exit_reason'));
+      see.note(`${opcode.toString(16)}: rax`, getRegs(kernel, guest.vcpu).rax);
+    }
+  }),
+  define('kvm/fuzzed/interrupt-bitmap-in-kvm-run', 'Register sets in kvm_run', (kernel, see) => {
+    const { vcpu } = newVcpu(kernel);
+    const run = new RunPage(mapRun(kernel, vcpu));
+    const from = kvm_run.offsetOf('s.regs.sregs') + kvm_sregs.offsetOf('interrupt_bitmap');
+    run.bytes.fill(0x5a, from, from + 32);
+    run.set('kvm_valid_regs', 2n);
+    run.set('immediate_exit', 1);
+    see.call('run', () => result(kernel.run(vcpu)));
+    see.note('interrupt_bitmap', run.slice(from, 32));
   }),
   define('kvm/fuzzed/madvise-remove-of-a-vcpu', 'The vCPU mapping', (kernel, see) => {
     const { vcpu } = newVcpu(kernel);

@@ -195,7 +195,8 @@ const run: Step = function* (c, w) {
   const state = vcpu.file.vcpu!;
   const page = w.runPage(state);
   if (state.odd) {
-    if (page === undefined) return;
+    // Even this run completes an MMIO read.
+    if (page === undefined || state.pending) return;
     yield { do: 'store', memory: page.name, offset: kvm_run.offsetOf('immediate_exit'), bytes: Uint8Array.of(1) };
     yield { do: 'run', vcpu: vcpu.name, page: page.name, look: [] };
     return;

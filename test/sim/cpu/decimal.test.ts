@@ -18,7 +18,7 @@ const golden = JSON.parse(readFileSync(new URL('../../golden/cpu-decimal.json', 
 };
 
 test.each(golden.results)('$name $immediate', ({ name, immediate, values, sha256 }) => {
-  const { cpu } = guest([]);
+  const { cpu } = guest([], { options: { emulated: false } });
   const form = FORMS.find((row) => row.name === name)!;
   const insn = new Insn(form, form.exec!);
   insn.imm = immediate;

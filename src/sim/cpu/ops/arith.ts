@@ -212,7 +212,15 @@ const adjustDecimal =
     c.r8[0] = adjust(c, sign, 1, (low ? 6 : 0) + (high ? 0x60 : 0), cf, low);
   };
 
-export const daa: Exec = adjustDecimal(1);
+/** KVM's emulator does not have it. */
+const notEmulated =
+  (exec: Exec): Exec =>
+  (c, i) => {
+    if (c.emulated) throw c.emulationFailure();
+    exec(c, i);
+  };
+
+export const daa: Exec = notEmulated(adjustDecimal(1));
 export const das: Exec = adjustDecimal(-1);
 
 const adjustAscii =
@@ -222,8 +230,8 @@ const adjustAscii =
     c.r16[0] = adjust(c, sign, 2, carry ? 0x106 : 0, carry, carry) & 0xff0f;
   };
 
-export const aaa: Exec = adjustAscii(1);
-export const aas: Exec = adjustAscii(-1);
+export const aaa: Exec = notEmulated(adjustAscii(1));
+export const aas: Exec = notEmulated(adjustAscii(-1));
 
 export const aam: Exec = (c, i) => {
   if (i.imm === 0) throw new Fault(DE);
