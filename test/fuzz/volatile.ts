@@ -98,7 +98,7 @@ const members: Readonly<Record<number, (view: DataView, hardware: boolean) => re
     [KVM_EXIT_INTERNAL_ERROR]: (view, hardware) => {
       const suberror = view.getUint32(UNION, true);
       const words = view.getUint32(UNION + 4, true);
-      const told = view.getUint32(UNION + 8, true) & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES ? 3 : 1;
+      const told = view.getUint32(UNION + 8, true) & Number(KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) ? 3 : 1;
       // What follows on hardware says whether any vCPU has found the page to be MMIO before; DELIVERY_EV ends in the number of the host's CPU.
       const same = suberror === KVM_INTERNAL_ERROR_DELIVERY_EV ? 2 : hardware ? told : words;
       return [[UNION, UNION + 8 + 8 * Math.min(16, words, same)]];
