@@ -8,6 +8,7 @@ import { anyDescriptor, fileSteps, mapFile } from '../files.ts';
 import { type Area, making, type Step, succeeded } from '../step.ts';
 import { argumentOf } from '../struct-bytes.ts';
 import type { Descriptor, FileState, VmState, World } from '../world.ts';
+import { controllers, interruptSteps } from './interrupts.ts';
 import { memslot } from './memslots.ts';
 import { guest, tellAll, vcpuSteps } from './vcpus.ts';
 
@@ -138,19 +139,24 @@ const scenes: readonly Step[] = [
     yield* vcpuScene(c, w);
     yield* guest(c, w);
   },
+  function* (c, w) {
+    yield* vcpuScene(c, w, controllers);
+    if (c.chance(0.7)) yield* guest(c, w);
+  },
 ];
 
-const vcpuScene: Step = function* (c, w) {
+function* vcpuScene(c: Choices, w: World, between?: Step): ReturnType<Step> {
   yield* making(w, 'kvm', { kind: 'kvm' }, (as) => ({ do: 'open', path: '/dev/kvm', as }));
   const vm: VmState = { slots: new Map(), ids: new Set() };
   const made = yield* making(w, 'vm', { kind: 'vm', vm }, (as) => integer('kvm0', 'KVM_CREATE_VM', k.KVM_CREATE_VM, 0n, as));
   if (made === undefined) return;
+  if (between !== undefined) yield* between(c, w);
   const name = yield* making(w, 'vcpu', { kind: 'vcpu', vcpu: { vm, id: 0, odd: false, pending: false } }, (as) =>
     integer(made, 'KVM_CREATE_VCPU', k.KVM_CREATE_VCPU, 0n, as),
   );
   const vcpu = w.live('vcpu').find((one) => one.name === name);
   if (vcpu !== undefined && c.chance(0.7)) yield* mapFile(w, vcpu, { length: 0x3000, prot: 3, flags: 1, offset: 0n, view: true });
-};
+}
 
 /** State of every vCPU, content of every memory, descriptors. */
 const last: Step = function* (_c, w) {
@@ -171,6 +177,7 @@ export const kvmArea: Area = {
     { weight: 7, name: 'KVM_CREATE_VCPU', step: createVcpu },
     { weight: 18, name: 'memslot', step: memslot },
     ...vcpuSteps,
+    ...interruptSteps,
     { weight: 20, name: 'a request of its kind', step: ownRequest },
     { weight: 8, name: 'a request of another kind', step: foreignRequest },
     { weight: 6, name: 'an unknown request', step: unknownRequest },
