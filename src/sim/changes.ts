@@ -40,6 +40,10 @@ const releases = {
   apicBusCyclesOfVm: '7.0',
   /** The statistic mmu_shadow_pages. */
   countsShadowPages: '7.0',
+  /** guest_memfds live on a file system of their own; before, on that of the other anonymous inodes. */
+  gmemFilesystem: '6.19',
+  /** A memslot over a part of a guest_memfd that another one has is EEXIST; before, EINVAL. */
+  gmemOverlapExists: '6.19',
 } as const;
 
 export type Change = keyof typeof releases;

@@ -17,6 +17,8 @@ export interface Needs {
   readonly features?: readonly (keyof KernelFeatures)[];
   /** Paths that must open read-write. Default: /dev/kvm. */
   readonly devices?: readonly string[];
+  /** KVM_CAP_* that /dev/kvm must have, whatever the value. */
+  readonly capability?: number;
   /** The case fills the descriptor table: RLIMIT_NOFILE must be at most this. */
   readonly nofile?: number;
   /** Backends (`svm`) on which a guest of the case never leaves KVM_RUN: there the kernel must be able to end a run. */

@@ -1,5 +1,6 @@
 /** Runs cases on a kernel: what each observed, or why it was not run. */
 import type { Kernel } from 'kvio';
+import { KVM_CHECK_EXTENSION } from 'kvio/uapi';
 import { type Case, type Fact, isRecord, NOT_MODELLED, type Observation } from './case.ts';
 import { identify } from './identity.ts';
 
@@ -68,10 +69,21 @@ function unmet(candidate: Candidate, kernel: Kernel, { needs }: Case): string | 
     if (backend === 'unknown' || needs.endless.includes(backend ?? ''))
       return `its guest never leaves KVM_RUN on ${backend}, and this kernel cannot end a run`;
   }
+  if (needs?.capability !== undefined && !hasCapability(kernel, needs.capability))
+    return `KVM has no capability ${needs.capability}`;
   if (needs?.nofile !== undefined && candidate.nofile > needs.nofile) {
     return `fills the descriptor table, and RLIMIT_NOFILE is ${candidate.nofile} (wanted: at most ${needs.nofile})`;
   }
   return undefined;
+}
+
+function hasCapability(kernel: Kernel, capability: number): boolean {
+  const kvm = kernel.open('/dev/kvm');
+  try {
+    return kernel.ioctl(kvm, KVM_CHECK_EXTENSION, capability) !== 0;
+  } finally {
+    kernel.close(kvm);
+  }
 }
 
 /** The observation with the values at these paths hidden; their presence stays. */

@@ -2,19 +2,10 @@ import { KVM_MEM_READONLY } from '../../uapi/kvm.ts';
 import type { CpuBus, CpuidResult, MsrExit, PageAccess, RamPage } from '../cpu/bus.ts';
 import { legalXcr0 } from './debugregs.ts';
 import { guestRdmsr, guestWrmsr } from './guest-msrs.ts';
+import { gmemPage, HostPageFault } from './memory-fault.ts';
 import type { Memslot } from './memslots.ts';
 import { legalCr4 } from './sregs.ts';
 import type { Vcpu } from './vcpu.ts';
-
-/** The host page behind a slot cannot be used: with hardware paging KVM_RUN gives −EFAULT, exit reason 0. */
-export class HostPageFault extends Error {
-  readonly gfn: number;
-
-  constructor(gfn: number) {
-    super(`no host page behind guest frame 0x${gfn.toString(16)}`);
-    this.gfn = gfn;
-  }
-}
 
 /** A page was told of, and the ring has room for no more. */
 export class DirtyRingFull extends Error {}
@@ -49,10 +40,10 @@ export class VcpuBus implements CpuBus {
     return this.#inSlice ? this.#vcpu.cpu.executed - this.#sliceStart : 0;
   }
 
-  /** Slots and the process's mappings decide what a guest page is, tracking who hears of a store: all these counters only ever grow. */
+  /** Slots, attributes, guest_memfds and the process's mappings decide what a guest page is, tracking who hears of a store: all these counters only ever grow. */
   get generation(): number {
-    const { memslots, mm, dirty } = this.#vcpu.vm;
-    return memslots.generation + mm.generation + dirty.generation + this.#retries;
+    const { memslots, mm, dirty, zapped } = this.#vcpu.vm;
+    return memslots.generation + mm.generation + dirty.generation + zapped + this.#retries;
   }
 
   /** Each store of KVM's emulator is an entry of the ring; a bitmap and hardware's page tables need to know of the first. */
@@ -68,6 +59,9 @@ export class VcpuBus implements CpuBus {
   page(gpaPage: number, access: PageAccess): RamPage | null {
     const { memslots, mm } = this.#vcpu.vm;
     const slot = memslots.find(gpaPage);
+    // KVM's emulator reaches memory through userspace_addr only.
+    const own = this.#vcpu.backend.emulated ? undefined : gmemPage(this.#vcpu.vm, slot, gpaPage);
+    if (own !== undefined) return own;
     if (slot === undefined) return null;
     const write = access === 'write';
     if (write && slot.flags & KVM_MEM_READONLY) return null;
@@ -76,6 +70,7 @@ export class VcpuBus implements CpuBus {
     const hostWritable = !write && stage !== undefined && !(slot.flags & KVM_MEM_READONLY) && mm.mappedWritable(hva);
     const page = mm.resolve(hva, write);
     if (page !== null) {
+      this.#vcpu.vm.mmioFrames.forget(gpaPage);
       const told = stage === undefined ? write && !this.tellsStores : stage.access(slot, gpaPage, page, write, hostWritable);
       if (told) this.#mark(slot, gpaPage);
       return page;

@@ -7,6 +7,7 @@ import type { Process } from '../process.ts';
 import type { CharDevice, System } from '../system.ts';
 import { checkExtension } from './caps.ts';
 import { getEmulatedCpuid, getSupportedCpuid } from './cpuid.ts';
+import { deviceIoctls } from './devices.ts';
 import { getSupportedHvCpuid } from './hyperv.ts';
 import { IoctlTable } from './ioctl-table.ts';
 import { getFeatureMsr, getIndexList, msrIo } from './msrs.ts';
@@ -90,7 +91,7 @@ const device: CharDevice = { path: PATH, major: 10, minor: 232, mode: 0o600, ope
 export function registerKvm(system: System): void {
   if (system.machine.devices[PATH] !== true) return;
   system.register(device);
-  for (const table of [systemIoctls, vmIoctls, vcpuIoctls]) {
+  for (const table of [systemIoctls, vmIoctls, vcpuIoctls, deviceIoctls]) {
     for (const { name, handler } of table.rows.values())
       if (handler !== undefined) system.coverage.add('ioctl', `${name} (${table.kind})`);
   }

@@ -8,7 +8,7 @@ import type { Process } from '../process.ts';
 export type Handler<T> = (self: T, p: Process, arg: bigint) => number;
 
 /** The kinds of KVM descriptor, as the table of `uapi/ioctls.ts` names them; 'kvm' is /dev/kvm. */
-export type KvmFdKind = 'kvm' | 'vm' | 'vcpu';
+export type KvmFdKind = 'kvm' | 'vm' | 'vcpu' | 'kvm-device';
 
 export interface Row<T> {
   readonly name: string;

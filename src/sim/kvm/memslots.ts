@@ -5,8 +5,9 @@ import {
   kvm_userspace_memory_region,
   kvm_userspace_memory_region2,
 } from '../../uapi/kvm.ts';
-import { EBADF, EEXIST, EINVAL } from '../../uapi/sys.ts';
+import { EEXIST, EINVAL } from '../../uapi/sys.ts';
 import type { DirtyTracking } from './dirty-log.ts';
+import { type GmemBinding, unbindGuestMemfd } from './guest-memfd.ts';
 import { SlotIndex } from './slot-index.ts';
 
 /** User memslot ids per address space: 32767 less 3 internal ones. */
@@ -25,6 +26,8 @@ export interface Memslot {
   readonly npages: number;
   readonly userspace_addr: bigint;
   flags: number;
+  /** KVM_MEM_GUEST_MEMFD: the memory of its private frames, or of all. */
+  readonly gmem: GmemBinding | undefined;
   /** KVM_MEM_LOG_DIRTY_PAGES: a bit a page, in whole 64-bit words; none where rings are used instead. */
   dirty: Uint8Array | undefined;
 }
@@ -48,8 +51,8 @@ export interface SlotLimits {
   readonly gpaBits: number;
   readonly readonlyMem: boolean;
   readonly guestMemfd: boolean;
-  /** True when the descriptor is open. Only asked for GUEST_MEMFD. */
-  isOpen(fd: number): boolean;
+  /** kvm_gmem_bind: the slot's part of a guest_memfd, or −errno. */
+  bind(fd: number, offset: bigint, npages: number): GmemBinding | number;
   readonly dirty: DirtyTracking;
 }
 
@@ -119,6 +122,7 @@ export class Memslots {
     if (npages === 0) {
       if (old === undefined) return -EINVAL;
       space.remove(old);
+      unbindGuestMemfd(old.gmem);
       this.generation++;
       this.roots++;
       return 0;
@@ -127,7 +131,7 @@ export class Memslots {
       // A guest_memfd slot can only be deleted, not even set again to what it is.
       if (flags & KVM_MEM_GUEST_MEMFD) return -EINVAL;
       if (userspace_addr !== old.userspace_addr || npages !== old.npages) return -EINVAL;
-      if ((flags ^ old.flags) & KVM_MEM_READONLY) return -EINVAL;
+      if ((flags ^ old.flags) & (KVM_MEM_READONLY | KVM_MEM_GUEST_MEMFD)) return -EINVAL;
       if (base_gfn === old.base_gfn) {
         if (flags !== old.flags) {
           Object.assign(old, { flags, dirty: limits.dirty.bitmapFor(flags, npages, old) });
@@ -138,16 +142,19 @@ export class Memslots {
       }
     }
     if (space.overlaps(base_gfn, npages, old)) return -EEXIST;
-    // No guest_memfd can exist in this simulator yet: any open descriptor is one of another kind.
-    if (flags & KVM_MEM_GUEST_MEMFD) return limits.isOpen(region.guest_memfd) ? -EINVAL : -EBADF;
+    const gmem = flags & KVM_MEM_GUEST_MEMFD ? limits.bind(region.guest_memfd, region.guest_memfd_offset, npages) : undefined;
+    if (typeof gmem === 'number') return gmem;
     // A slot to be moved is invalid for a moment, also if it then stays where it is.
     if (old !== undefined) this.roots++;
     // The frame limit comes after overlap and guest_memfd, and counts the host's address bits.
-    if (base_gfn + npages > 2 ** (limits.gpaBits - 12)) return -EINVAL;
+    if (base_gfn + npages > 2 ** (limits.gpaBits - 12)) {
+      unbindGuestMemfd(gmem);
+      return -EINVAL;
+    }
 
     if (old !== undefined) space.remove(old);
     const dirty = limits.dirty.bitmapFor(flags, npages, old);
-    const slot = old === undefined ? { as_id, id, base_gfn, npages, userspace_addr, flags, dirty } : old;
+    const slot = old === undefined ? { as_id, id, base_gfn, npages, userspace_addr, flags, gmem, dirty } : old;
     space.insert(Object.assign(slot, { base_gfn, flags, dirty }));
     this.generation++;
     return 0;

@@ -13,14 +13,15 @@ import {
   KVM_SYNC_X86_SREGS,
 } from '../../uapi/kvm.ts';
 import { EAGAIN, EFAULT, EINTR, EINVAL, EIO, ENOSPC } from '../../uapi/sys.ts';
-import { has, syncFieldsMask } from '../changes.ts';
+import { syncFieldsMask } from '../changes.ts';
 import type { Outcome } from '../cpu/bus.ts';
 import { IF } from '../cpu/state.ts';
 import type { Pending, Slice } from '../vcpu-like.ts';
-import { DirtyRingFull, HostPageFault } from './bus.ts';
+import { DirtyRingFull } from './bus.ts';
 import { deliverPayload, loadEvents, storeEvents } from './events.ts';
 import { complete, writeExit } from './exits.ts';
 import { notModelled } from './ioctl-table.ts';
+import { HostPageFault, MemoryFault, memoryFaultExit } from './memory-fault.ts';
 import { acceptApicEvents, hasEvents, runnable } from './mp-state.ts';
 import { loadRegs, storeRegs } from './regs.ts';
 import { RUN } from './run-page.ts';
@@ -63,6 +64,7 @@ export function runSlice(vcpu: Vcpu, fuel: number, first: boolean, pending: Pend
     result = (first ? enter(vcpu, pending) : undefined) ?? guest(vcpu, fuel, pending);
   } catch (error) {
     if (error instanceof DirtyRingFull) result = ringFull(vcpu);
+    else if (error instanceof MemoryFault) result = memoryFaultExit(vcpu, error);
     else if (error instanceof HostPageFault) result = -EFAULT;
     else throw error;
   } finally {
@@ -131,10 +133,7 @@ function turn(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   if (!awake) return 'idle';
   if (vcpu.rootLostAt === vcpu.vm.memslots.roots) return exitOf(vcpu, vcpu.cpu.spin(fuel));
   vcpu.rootLostAt = undefined;
-  // Shadow paging, and once any, needs pages of its own: none are allowed until the first memslot, or KVM_SET_NR_MMU_PAGES; deleting all slots leaves 64.
-  const { machine, memslots, mmuPagesSet } = vcpu.vm;
-  const needsPages = vcpu.backend.badHostPage === 'mmio' || !has(machine, 'rootsWithoutMmuPages');
-  if (needsPages && memslots.generation === 0 && !mmuPagesSet) {
+  if (!vcpu.hasShadowPages) {
     vcpu.cpu.acceptNmi();
     return -ENOSPC;
   }

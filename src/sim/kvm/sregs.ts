@@ -4,8 +4,8 @@ import { has } from '../changes.ts';
 import { CS } from '../cpu/state.ts';
 import type { Process } from '../process.ts';
 import { MSR_IA32_APICBASE_BSP } from './apic-regs.ts';
-import { HostPageFault } from './bus.ts';
 import { setApicBase } from './lapic-state.ts';
+import { HostPageFault, MemoryFault } from './memory-fault.ts';
 import { viewOf } from './regs.ts';
 import { deriveSegments, truncateSegments } from './svm-segments.ts';
 import type { Vcpu } from './vcpu.ts';
@@ -140,7 +140,7 @@ function loadPdptrs({ cpu }: Vcpu): void {
   try {
     cpu.loadPdptrs();
   } catch (error) {
-    if (!(error instanceof HostPageFault)) throw error;
+    if (!(error instanceof HostPageFault || error instanceof MemoryFault)) throw error;
   }
 }
 

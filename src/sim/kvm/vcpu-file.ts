@@ -10,9 +10,10 @@ import { enableVcpuCap } from './enable-cap.ts';
 import { getEvents, interrupt, nmi, setEvents } from './events.ts';
 import { setGuestDebug } from './guest-debug.ts';
 import { getVcpuHvCpuid } from './hyperv.ts';
-import { IoctlTable, NOT_MODELLED } from './ioctl-table.ts';
+import { IoctlTable } from './ioctl-table.ts';
 import { getLapic, setLapic, setVapicAddr, tprAccessReporting } from './lapic-state.ts';
 import { setMce, setupMce } from './mce.ts';
+import { preFaultMemory } from './memory-fault.ts';
 import { getMpState, setMpState } from './mp-state.ts';
 import { getMsr, msrIo, setMsr } from './msrs.ts';
 import { getOneReg, getRegList, setOneReg } from './one-reg.ts';
@@ -132,7 +133,7 @@ export const vcpuIoctls: IoctlTable<VcpuFile> = new IoctlTable<VcpuFile>('vcpu',
   KVM_XEN_VCPU_GET_ATTR: { needs: kvm.KVM_CAP_XEN_HVM },
   KVM_XEN_VCPU_SET_ATTR: { needs: kvm.KVM_CAP_XEN_HVM },
   KVM_GET_STATS_FD: on(getVcpuStatsFd),
-  KVM_PRE_FAULT_MEMORY: NOT_MODELLED,
+  KVM_PRE_FAULT_MEMORY: on(preFaultMemory),
   KVM_SET_DEVICE_ATTR: on(vcpuDeviceAttr('set')),
   KVM_GET_DEVICE_ATTR: on(vcpuDeviceAttr('get')),
   KVM_HAS_DEVICE_ATTR: on(vcpuDeviceAttr('has')),

@@ -1,5 +1,6 @@
 import { KVM_CAP_X86_SMM, KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED } from '../../uapi/kvm.ts';
 import { EFAULT, EINVAL } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import { Cpu } from '../cpu/cpu.ts';
 import { CS, SS, TR } from '../cpu/state.ts';
 import type { Process } from '../process.ts';
@@ -162,6 +163,16 @@ export class Vcpu {
     if (capability(this.vm.machine, KVM_CAP_X86_SMM) === 0) return false;
     this.cpu.smi.requested = true;
     return true;
+  }
+
+  /**
+   * Shadow paging, and once any, needs pages of its own: none are allowed until the first memslot, or KVM_SET_NR_MMU_PAGES; deleting all slots
+   * leaves 64. Without them page tables cannot be loaded (−ENOSPC).
+   */
+  get hasShadowPages(): boolean {
+    const { machine, memslots, mmuPagesSet } = this.vm;
+    const needed = this.backend.badHostPage === 'mmio' || !has(machine, 'rootsWithoutMmuPages');
+    return !needed || memslots.generation > 0 || mmuPagesSet;
   }
 
   /** The host's TSC. */

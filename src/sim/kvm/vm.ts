@@ -7,13 +7,16 @@ import type { Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
 import type { System } from '../system.ts';
 import { ApicMap } from './apic-map.ts';
+import { FrameRanges, setMemoryAttributes } from './attributes.ts';
 import { type Backend, backendOf } from './backends.ts';
 import { checkExtension, vmCapability } from './caps.ts';
 import { getClock, setClock, VmClock } from './clock.ts';
 import { type CoalescedZone, registerCoalescedMmio, unregisterCoalescedMmio } from './coalesced.ts';
+import { createDevice, type Device } from './devices.ts';
 import { clearDirtyLog, DirtyTracking, getDirtyLog } from './dirty-log.ts';
 import { resetDirtyRings } from './dirty-ring.ts';
 import { enableVmCap } from './enable-cap.ts';
+import { bindGuestMemfd, createGuestMemfd } from './guest-memfd.ts';
 import { IoBus } from './io-bus.ts';
 import type { Ioapic } from './ioapic.ts';
 import { capability, IoctlTable, NOT_MODELLED } from './ioctl-table.ts';
@@ -22,6 +25,7 @@ import { IrqRouting, irqLine, setGsiRouting, signalMsi } from './irq-routing.ts'
 import { createIrqchip, Irqchip } from './irqchip.ts';
 import { getIrqchip, setIrqchip } from './irqchip-state.ts';
 import { Irqfds } from './irqfd.ts';
+import { MmioFrames } from './memory-fault.ts';
 import { decodeRegion, Memslots, type SlotLimits } from './memslots.ts';
 import { setMsrFilter } from './msr-filter.ts';
 import type { Pics } from './pic.ts';
@@ -49,6 +53,17 @@ export class Vm {
   /** The address space that made it; any other process gets EIO. */
   readonly mm: AddressSpace;
   readonly memslots: Memslots;
+  /** KVM_MEMORY_ATTRIBUTE_* of every guest frame. */
+  readonly attributes: FrameRanges = new FrameRanges();
+  readonly mmioFrames: MmioFrames = new MmioFrames();
+  /** Moves when mappings of the guest's memory are torn down though slots and userspace mappings stay. */
+  zapped = 0;
+  /** KVM_CREATE_DEVICE. */
+  readonly devices: Set<Device> = new Set();
+  /** How many holders of devices whose DMA may bypass the caches are registered. While there is one, WBINVD of the guest is executed. */
+  noncoherentDma = 0;
+  /** WBINVDs of the guest that really flushed. */
+  cacheFlushes = 0;
   readonly dirty: DirtyTracking;
   /** What KVM_ENABLE_CAP has set. */
   readonly caps: VmCaps = new VmCaps();
@@ -99,6 +114,16 @@ export class Vm {
     this.memslots = new Memslots(this.capability(kvm.KVM_CAP_MULTI_ADDRESS_SPACE) || 1);
     this.backend = backendOf(this.machine);
     this.dirty = new DirtyTracking(this.memslots, this.backend.emulated);
+  }
+
+  /** kvm_arch_has_private_mem. */
+  get hasPrivateMemory(): boolean {
+    return this.type === kvm.KVM_X86_SW_PROTECTED_VM;
+  }
+
+  /** Every vCPU faults its memory in anew. */
+  zap(): void {
+    this.zapped++;
   }
 
   /** KVM_CHECK_EXTENSION on its descriptor. */
@@ -195,7 +220,7 @@ function setMemoryRegion(size: number, v1: boolean) {
       gpaBits: vm.machine.kvm.gpaBits,
       readonlyMem: vm.capability(kvm.KVM_CAP_READONLY_MEM) !== 0,
       guestMemfd: vm.capability(kvm.KVM_CAP_GUEST_MEMFD) !== 0,
-      isOpen: (fd) => p.fds.get(fd) !== undefined,
+      bind: (fd, offset, npages) => bindGuestMemfd(vm, p, fd, offset, npages),
       dirty: vm.dirty,
     };
     return vm.memslots.set(decodeRegion(bytes), limits, v1);
@@ -287,9 +312,9 @@ export const vmIoctls: IoctlTable<Vm> = new IoctlTable<Vm>('vm', ENOTTY, {
   KVM_SET_PMU_EVENT_FILTER: NOT_MODELLED,
   KVM_X86_SET_MSR_FILTER: setMsrFilter,
   KVM_GET_STATS_FD: getVmStatsFd,
-  KVM_CREATE_DEVICE: NOT_MODELLED,
-  KVM_CREATE_GUEST_MEMFD: { needs: kvm.KVM_CAP_GUEST_MEMFD },
-  KVM_SET_MEMORY_ATTRIBUTES: { needs: kvm.KVM_CAP_MEMORY_ATTRIBUTES },
+  KVM_CREATE_DEVICE: createDevice,
+  KVM_CREATE_GUEST_MEMFD: { needs: kvm.KVM_CAP_GUEST_MEMFD, handler: createGuestMemfd },
+  KVM_SET_MEMORY_ATTRIBUTES: { needs: kvm.KVM_CAP_MEMORY_ATTRIBUTES, handler: setMemoryAttributes },
   KVM_MEMORY_ENCRYPT_REG_REGION: encryptRegion,
   KVM_MEMORY_ENCRYPT_UNREG_REGION: encryptRegion,
   KVM_XEN_HVM_CONFIG: { needs: kvm.KVM_CAP_XEN_HVM },

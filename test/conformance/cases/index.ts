@@ -1,14 +1,17 @@
 /** All cases, in the order in which the interface is explained. */
 import type { Case } from '../case.ts';
+import { attributeCases } from './attributes.ts';
 import { clockCases } from './clock.ts';
 import { coalescedCases } from './coalesced.ts';
 import { deviceAttrCases } from './device-attr.ts';
+import { deviceCases } from './devices.ts';
 import { dirtyLogCases } from './dirty-log.ts';
 import { dirtyRingCases } from './dirty-ring.ts';
 import { enableCapCases } from './enable-cap.ts';
 import { eventfdMemfdCases } from './eventfd-memfd.ts';
 import { fileCases } from './files.ts';
 import { fuzzedCases } from './fuzzed.ts';
+import { gmemCases } from './gmem.ts';
 import { guestDebugIoctlCases } from './guest-debug-ioctl.ts';
 import { guestCases } from './guests.ts';
 import { irqRoutingCases } from './irq-routing.ts';
@@ -17,10 +20,12 @@ import { irqfdCases } from './irqfd.ts';
 import { lapicCases } from './lapic.ts';
 import { machineCheckCases } from './machine-checks.ts';
 import { memoryCases } from './memory.ts';
+import { memoryFaultCases } from './memory-fault.ts';
 import { memslotCases } from './memslots.ts';
 import { msrFilterCases } from './msr-filter.ts';
 import { otherStateCases } from './other-state.ts';
 import { pitCases } from './pit.ts';
+import { preFaultCases } from './pre-fault.ts';
 import { refusalCases } from './refusals.ts';
 import { registerCases } from './registers.ts';
 import { runCases } from './run.ts';
@@ -51,6 +56,11 @@ export const cases: readonly Case[] = [
   ...x86(systemCases),
   ...x86(vcpuCases),
   ...memslotCases,
+  ...x86(gmemCases),
+  ...x86(attributeCases),
+  ...x86(memoryFaultCases),
+  ...x86(preFaultCases),
+  ...x86(deviceCases),
   ...x86(registerCases),
   ...x86(stateCases),
   ...x86(otherStateCases),

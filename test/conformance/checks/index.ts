@@ -4,6 +4,7 @@ import { fileChecks } from './files.ts';
 import { irqChecks } from './irq.ts';
 import { lapicChecks } from './lapic.ts';
 import { memoryChecks } from './memory.ts';
+import { privateMemoryChecks } from './private-memory.ts';
 import { stateChecks } from './state.ts';
 import { systemChecks } from './system.ts';
 import { notItsOwn, vcpuChecks } from './vcpu.ts';
@@ -18,5 +19,6 @@ export const areas: Readonly<Record<string, Checks>> = {
   'Local APIC': lapicChecks,
   'Interrupt controllers': irqChecks,
   'All descriptors': notItsOwn,
+  'Private memory and devices': privateMemoryChecks,
   'File operations': fileChecks,
 };

@@ -1,5 +1,6 @@
 /** What the vCPU descriptor's ioctls check. */
 import type { Check, Checks } from './check.ts';
+import { memoryFaults } from './private-memory.ts';
 
 const run = 'kvm/run';
 const sregs = (what: string): readonly [string, string] => [`kvm/sregs/set: ${what}`, 'SET_SREGS'];
@@ -58,6 +59,7 @@ export const vcpuChecks: Checks = {
     ['0', 'KVM_EXIT_HLT', 'kvm/guest/hlt', 'exit 1'],
     ['0', 'KVM_EXIT_SHUTDOWN', 'kvm/guest/shutdown', 'exit 1'],
     ['0', 'KVM_EXIT_INTERNAL_ERROR: nothing to fetch from', 'kvm/guest/fetch-from-nothing', 'exit 1'],
+    ...memoryFaults,
   ],
   'KVM_GET_REGS (vcpu)': [pointer('kvm/regs/set', 'GET_REGS, pointer 0'), ['EINVAL', "a vCPU whose state is the guest's secret"]],
   'KVM_SET_REGS (vcpu)': [

@@ -1,5 +1,6 @@
 /** What the VM descriptor's ioctls check. */
 import type { Check, Checks } from './check.ts';
+import { guestMemfdSlots } from './private-memory.ts';
 
 const create = 'kvm/vcpu/create';
 const full = 'kvm/system/create-vm-emfile';
@@ -71,8 +72,7 @@ export const vmChecks: Checks = {
       'kvm/memslots/region2-fields',
       'guest_memfd ignored without the flag',
     ],
-    ['EBADF', 'KVM_MEM_GUEST_MEMFD: no such descriptor'],
-    ['EINVAL', 'KVM_MEM_GUEST_MEMFD: no guest_memfd of this VM'],
+    ...guestMemfdSlots,
   ],
   'KVM_SET_BOOT_CPU_ID (vm)': [
     ['EBUSY', 'there is a vCPU, whatever the id', after, 'SET_BOOT_CPU_ID 0x1001'],

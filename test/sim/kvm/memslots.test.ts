@@ -10,7 +10,7 @@ const limits: SlotLimits = {
   gpaBits: 52,
   readonlyMem: true,
   guestMemfd: true,
-  isOpen: (fd) => fd === 3,
+  bind: (fd) => (fd === 3 ? -u.EINVAL : -u.EBADF),
   dirty: new DirtyTracking(new Memslots(1), true),
 };
 const region = (change: Partial<Region>): Region => ({

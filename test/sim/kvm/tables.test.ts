@@ -45,10 +45,10 @@ describe('ioctl tables', () => {
     const attributes = u.kvm_memory_attributes.alloc();
     expect(kit.io(vm, u.KVM_SET_MEMORY_ATTRIBUTES, attributes)).toBe('ENOTTY');
     expect(kit.io(kit.kvm, u.KVM_GET_SUPPORTED_HV_CPUID, new Uint8Array(8))).toBe('EINVAL');
-    expect(() => kit.io(vm, u.KVM_CREATE_GUEST_MEMFD, u.kvm_create_guest_memfd.alloc())).toThrow(NotModelled);
+    expect(kit.io(vm, u.KVM_CREATE_GUEST_MEMFD, u.kvm_create_guest_memfd.alloc())).toBe('EINVAL');
     kit.kernel.close();
     const hardware = new Kit({ machine: amdSvm72 });
-    expect(() => hardware.io(hardware.vm(), u.KVM_SET_MEMORY_ATTRIBUTES, attributes)).toThrow(NotModelled);
+    expect(hardware.io(hardware.vm(), u.KVM_SET_MEMORY_ATTRIBUTES, attributes)).toBe('EINVAL');
     hardware.kernel.close();
   });
 
