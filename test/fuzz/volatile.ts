@@ -52,6 +52,8 @@ const masks: Readonly<Record<string, Mask>> = {
   KVM_GET_FPU: (view) => {
     for (let at = kvm_fpu.offsetOf('xmm'); at < kvm_fpu.offsetOf('mxcsr'); at++) view.setUint8(at, 0);
   },
+  // A time.
+  KVM_GET_CLOCK: (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength).fill(0),
   KVM_GET_MSRS: msrs,
   KVM_GET_SUPPORTED_CPUID: cpuid,
   KVM_GET_EMULATED_CPUID: cpuid,

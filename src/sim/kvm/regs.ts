@@ -26,7 +26,7 @@ export function loadRegs(vcpu: Vcpu, view: DataView, at: number): void {
     cpu.storeRegs(completion.regsAtExit, 0);
     completion.regsAtExit.setUint32(RFLAGS + 4, vcpu.rflagsHigh, true);
   }
-  if (completion?.rflags !== undefined) completion.rflags = Number(rflags & 0xffffffffn);
+  if (completion?.rflags !== undefined) completion.rflags = Number((rflags & 0xffffffffn) | 2n);
   cpu.loadRegs(regs, 0);
   vcpu.rflagsHigh = Number(rflags >> 32n);
   cpu.events.exception.pending = false;

@@ -67,7 +67,8 @@ function* request(c: Choices, w: World, fd: Descriptor, row: IoctlRow): ReturnTy
   if (row.returns === undefined) {
     const answer = yield call;
     // Whatever bytes were taken: a guest is not to run on such segments.
-    if (/^KVM_SET_S?REGS/.test(row.name) && succeeded(answer) && fd.file.vcpu !== undefined) fd.file.vcpu.odd = true;
+    if (/^KVM_SET_(S?REGS|GUEST_DEBUG)/.test(row.name) && succeeded(answer) && fd.file.vcpu !== undefined)
+      fd.file.vcpu.odd = true;
   } else yield* making(w, row.returns, { kind: row.returns }, (as) => ({ ...call, as }));
 }
 

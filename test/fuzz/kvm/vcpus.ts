@@ -149,7 +149,6 @@ export const guest: Step = function* (c, w) {
 const inputs: readonly (readonly [path: string, values: readonly bigint[]])[] = [
   ['immediate_exit', [1n, 0n, 2n]],
   ['immediate_exit', [0n]],
-  ['request_interrupt_window', [1n, 0n, 0x80n]],
   ['kvm_valid_regs', [1n, 7n, 0n, 2n, 4n, 8n, 1n << 63n]],
   ['kvm_dirty_regs', [1n, 0n, 2n, 4n, 7n, 8n]],
   ['cr8', [0n, 1n, 15n, 16n]],
