@@ -38,6 +38,8 @@ const releases = {
   injectedIsPending: '7.0',
   /** KVM_CAP_X86_APIC_BUS_CYCLES_NS of a VM is the VM's own (6.18: always the default). */
   apicBusCyclesOfVm: '7.0',
+  /** KVM_ASYNC_PF_EN: what is refused for want of memory is not kept (6.18: it is). */
+  asyncPfRefusedForgotten: '7.0',
   /** The statistic mmu_shadow_pages. */
   countsShadowPages: '7.0',
   /** guest_memfds live on a file system of their own; before, on that of the other anonymous inodes. */

@@ -18,7 +18,7 @@ const SET_FLAGS: number = KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_
 
 /**
  * KVM's own clock, in simulated time: 0 when the VM is made. It is read from the host's TSC, and its readings come with it, once the
- * master clock is in use: that is looked at when the clock is set, or a guest asks for a clock page, and there is a vCPU.
+ * master clock is in use: that is looked at when the clock is set, and as a new vCPU is entered.
  */
 export class VmClock {
   readonly #vm: Vm;
@@ -39,11 +39,16 @@ export class VmClock {
   set(now: bigint, value: bigint): void {
     this.#zero = now - value;
     this.updateMasterClock();
+    for (const { pvRequests } of this.#vm.vcpus.values()) pvRequests.clock = true;
   }
 
   /** kvm_update_masterclock: the TSCs of all vCPUs are the host's, or offset alike. */
   updateMasterClock(): void {
-    this.masterClock = this.#vm.vcpus.size > 0;
+    const [first, ...others] = [...this.#vm.vcpus.values()];
+    const masterClock = first !== undefined && others.every((vcpu) => vcpu.tscOffset === first.tscOffset);
+    if (masterClock === this.masterClock) return;
+    this.masterClock = masterClock;
+    for (const { pvRequests } of this.#vm.vcpus.values()) pvRequests.clock = true;
   }
 }
 

@@ -8,6 +8,7 @@ import { getHypervMsr, HYPERV_MSRS, setHypervMsr } from './hyperv.ts';
 import { capability, notModelled } from './ioctl-table.ts';
 import { APIC_MSRS, setApicBase } from './lapic-state.ts';
 import { getBank, mcgCap, setBank, setBankCtl2, setMcgCtl } from './mce.ts';
+import { pvDenied, setAsyncPf, setAsyncPfInt, setPvEoi, setStealTime, setSystemTime, writeWallClock } from './paravirt.ts';
 import type { Vcpu } from './vcpu.ts';
 
 /** MSRs one call may name, plus one. */
@@ -176,18 +177,11 @@ function hasSmm(vcpu: Vcpu): boolean {
 /** SMBASE: for userspace only, and only with CONFIG_KVM_SMM. */
 const setSmbase: Setter = (value, { vcpu, host }) => (host && hasSmm(vcpu) ? value : undefined);
 
-const setPvEoi: Setter = (value, { vcpu }) => {
-  if ((value & ~1n) % 4n !== 0n) return undefined;
-  const gfn = Number(value >> 12n);
-  return value & 1n && vcpu.vm.memslots.find(gfn) === undefined ? undefined : value;
-};
-
-/** The write makes KVM store the boot time at this guest address, if there is memory. */
-const setWallClock: Setter = (value, { vcpu }) => {
-  if (value !== 0n && vcpu.vm.memslots.find(Number(value >> 12n)) !== undefined) notModelled('KVM_WALL_CLOCK in guest memory');
-  vcpu.vm.wallClock = value;
-  return value;
-};
+/** Rules of `paravirt.ts`. */
+const paravirt =
+  (set: (value: bigint, vcpu: Vcpu) => bigint | undefined): Setter =>
+  (value, { vcpu }) =>
+    set(value, vcpu);
 
 /** One for the whole VM. */
 const wallClock = ({ vcpu }: Access): bigint => vcpu.vm.wallClock;
@@ -235,8 +229,8 @@ function rows(specs: readonly MsrSpec[]): MsrRow[] {
 const common: readonly MsrRow[] = rows([
   [[0x0, 0x1], 0n, readOnly], // P5_MC_ADDR, P5_MC_TYPE
   [0x10, ({ vcpu }) => vcpu.tsc(), setTsc], // TSC
-  [0x11, wallClock, setWallClock], // KVM_WALL_CLOCK
-  [0x12, 0n, any], // KVM_SYSTEM_TIME
+  [0x11, wallClock, paravirt(writeWallClock)], // KVM_WALL_CLOCK
+  [0x12, 0n, paravirt(setSystemTime)], // KVM_SYSTEM_TIME
   [0x17, 0n, readOnly], // PLATFORM_ID
   [0x1b, ({ vcpu }) => vcpu.apicBase, (value, { vcpu, host }) => (setApicBase(vcpu, value, host) ? value : undefined)], // APICBASE
   [0x2a, 0n, readOnly], // EBL_CR_POWERON
@@ -302,13 +296,13 @@ const common: readonly MsrRow[] = rows([
     (value, { vcpu, index, host }) => setHypervMsr(vcpu, index, value, host),
   ],
   ...APIC_MSRS,
-  [0x4b564d00, wallClock, setWallClock], // KVM_WALL_CLOCK_NEW
-  [0x4b564d01, 0n, any], // KVM_SYSTEM_TIME_NEW
-  [0x4b564d02, 0n, zeroOnly], // KVM_ASYNC_PF_EN (needs an in-kernel LAPIC)
-  [0x4b564d03, 0n, maskedTo(~0x3en)], // KVM_STEAL_TIME
-  [0x4b564d04, 0n, setPvEoi], // KVM_PV_EOI_EN
+  [0x4b564d00, wallClock, paravirt(writeWallClock)], // KVM_WALL_CLOCK_NEW
+  [0x4b564d01, 0n, paravirt(setSystemTime)], // KVM_SYSTEM_TIME_NEW
+  [0x4b564d02, 0n, paravirt(setAsyncPf)], // KVM_ASYNC_PF_EN
+  [0x4b564d03, 0n, paravirt(setStealTime)], // KVM_STEAL_TIME
+  [0x4b564d04, 0n, paravirt(setPvEoi)], // KVM_PV_EOI_EN
   [0x4b564d05, 1n, maskedTo(1n)], // KVM_POLL_CONTROL
-  [0x4b564d06, 0n, readOnly], // KVM_ASYNC_PF_INT (needs an in-kernel LAPIC)
+  [0x4b564d06, 0n, paravirt(setAsyncPfInt)], // KVM_ASYNC_PF_INT
   [0x4b564d07, 0n, ignored], // KVM_ASYNC_PF_ACK
   [0xc0000080, ({ vcpu }) => vcpu.cpu.efer, setEfer],
   [0xc0000081, 0n, any], // STAR
@@ -402,18 +396,19 @@ function listed(machine: Machine, index: number): boolean {
 /** Whether KVM has a rule for it at all: what fails otherwise is unknown to it. Read-only ones are unknown to a write. */
 export function isKnownMsr(vcpu: Vcpu, index: number): boolean {
   const row = rowOf(vcpu.vm.machine, accessOf(vcpu, index, false).index);
-  return row !== undefined && row.set !== readOnly;
+  return row !== undefined && row.set !== readOnly && !pvDenied(vcpu, index);
 }
 
 /** undefined: there is no such MSR (the guest takes #GP). */
 export function getMsr(vcpu: Vcpu, index: number, host: boolean): bigint | undefined {
-  return read(accessOf(vcpu, index, host)) ?? (host && listed(vcpu.vm.machine, index) ? 0n : undefined);
+  const value = pvDenied(vcpu, index) ? undefined : read(accessOf(vcpu, index, host));
+  return value ?? (host && listed(vcpu.vm.machine, index) ? 0n : undefined);
 }
 
 /** False: refused (the guest takes #GP). */
 export function setMsr(vcpu: Vcpu, index: number, value: bigint, host: boolean): boolean {
   const row = rowOf(vcpu.vm.machine, index);
-  if (row === undefined) return host && value === 0n && listed(vcpu.vm.machine, index);
+  if (row === undefined || pvDenied(vcpu, index)) return host && value === 0n && listed(vcpu.vm.machine, index);
   const access = accessOf(vcpu, index, host);
   const stored = row.set(value, access);
   if (stored === undefined) return false;

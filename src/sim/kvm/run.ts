@@ -23,6 +23,7 @@ import { complete, writeExit } from './exits.ts';
 import { notModelled } from './ioctl-table.ts';
 import { HostPageFault, MemoryFault, memoryFaultExit } from './memory-fault.ts';
 import { acceptApicEvents, hasEvents, runnable } from './mp-state.ts';
+import { updateParavirt } from './paravirt.ts';
 import { loadRegs, storeRegs } from './regs.ts';
 import { RUN } from './run-page.ts';
 import { loadSregs, storeSregs } from './sregs.ts';
@@ -44,12 +45,6 @@ const SYNC = [
   },
   { flag: BigInt(KVM_SYNC_X86_SREGS), offset: RUN.sync_sregs, store: storeSregs, load: loadSregs },
   { flag: BigInt(KVM_SYNC_X86_EVENTS), offset: RUN.sync_events, store: storeEvents, load: loadEvents },
-] as const;
-
-/** Paravirtual clocks that KVM would keep writing into guest memory: [MSR, name]. */
-const PV_WRITERS = [
-  [0x12, 'KVM_SYSTEM_TIME'],
-  [0x4b564d03, 'KVM_STEAL_TIME'],
 ] as const;
 
 /**
@@ -81,6 +76,8 @@ function enter(vcpu: Vcpu, pending: Pending): Slice | undefined {
   // A kick sets immediate_exit before it sends its signal.
   const immediateExit = view.getUint8(RUN.immediate_exit) !== 0 || pending === 'entry';
   view.setUint16(RUN.flags, 0, true);
+  // vcpu_load
+  vcpu.pvRequests.steal = true;
   if (vcpu.mpState === KVM_MP_STATE_UNINITIALIZED) return immediateExit ? -EINTR : undefined;
   const illegal = ~SYNC_FLAGS & syncFieldsMask(vcpu.vm.machine);
   if (view.getBigUint64(RUN.kvm_valid_regs, true) & illegal) return -EINVAL;
@@ -137,10 +134,10 @@ function turn(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
     vcpu.cpu.acceptNmi();
     return -ENOSPC;
   }
-  for (const [index, name] of PV_WRITERS) if ((vcpu.msrs.get(index) ?? 0n) & 1n) notModelled(`${name} switched on`);
   const { smi } = vcpu.cpu;
   if (smi.requested || smi.pending) notModelled('a system management interrupt');
   deliverPayload(vcpu);
+  updateParavirt(vcpu);
   vcpu.entered = true;
   if (!vcpu.backend.emulated) vcpu.rflagsHigh = 0;
   const windowRequested = vcpu.vm.irqchip.mode !== 'kernel' && vcpu.run.view.getUint8(RUN.request_interrupt_window) !== 0;

@@ -63,6 +63,13 @@ export class Vcpu {
   completion: Completion | undefined = undefined;
   /** The instruction whose MMIO read this KVM_RUN has completed, and the RFLAGS userspace saw meanwhile. */
   resumed: { readonly rip: bigint; readonly rflags: number } | undefined = undefined;
+  /** KVM_REQ_MASTERCLOCK_UPDATE, CLOCK_UPDATE, STEAL_UPDATE: what is seen to as the guest is entered. */
+  readonly pvRequests: { masterClock: boolean; clock: boolean; guestStopped: boolean; steal: boolean } = {
+    masterClock: true,
+    clock: true,
+    guestStopped: false,
+    steal: false,
+  };
   /** KVM_CAP_ENFORCE_PV_FEATURE_CPUID. */
   pvCpuidEnforced = false;
   /** KVM_SET_SIGNAL_MASK: the set of signals, all but SIGKILL and SIGSTOP; undefined: the thread's own holds. */

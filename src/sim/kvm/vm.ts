@@ -30,6 +30,7 @@ import { decodeRegion, Memslots, type SlotLimits } from './memslots.ts';
 import { setMsrFilter } from './msr-filter.ts';
 import type { Pics } from './pic.ts';
 import { createPit, createPit2, getPit, getPit2, type Pit, reinjectControl, setPit, setPit2 } from './pit.ts';
+import { setPmuEventFilter } from './pmu-filter.ts';
 import type { RunPages } from './run-page.ts';
 import { getVmStatsFd, Stats } from './stats.ts';
 import { askedKhz } from './tsc.ts';
@@ -309,7 +310,7 @@ export const vmIoctls: IoctlTable<Vm> = new IoctlTable<Vm>('vm', ENOTTY, {
   KVM_IOEVENTFD: (vm, p, arg) => vm.ioeventfds.ioctl(p, arg),
   KVM_SIGNAL_MSI: signalMsi,
   KVM_ENABLE_CAP: enableVmCap,
-  KVM_SET_PMU_EVENT_FILTER: NOT_MODELLED,
+  KVM_SET_PMU_EVENT_FILTER: { needs: kvm.KVM_CAP_PMU_EVENT_FILTER, handler: setPmuEventFilter },
   KVM_X86_SET_MSR_FILTER: setMsrFilter,
   KVM_GET_STATS_FD: getVmStatsFd,
   KVM_CREATE_DEVICE: createDevice,

@@ -24,8 +24,10 @@ import { memoryFaultCases } from './memory-fault.ts';
 import { memslotCases } from './memslots.ts';
 import { msrFilterCases } from './msr-filter.ts';
 import { otherStateCases } from './other-state.ts';
+import { paravirtCases } from './paravirt.ts';
 import { pitCases } from './pit.ts';
 import { preFaultCases } from './pre-fault.ts';
+import { pmuFilterCases } from './pmu-filter.ts';
 import { refusalCases } from './refusals.ts';
 import { registerCases } from './registers.ts';
 import { runCases } from './run.ts';
@@ -87,4 +89,6 @@ export const cases: readonly Case[] = [
   ...x86(translateCases),
   ...x86(xsaveCases),
   ...x86(machineCheckCases),
+  ...x86(paravirtCases),
+  ...x86(pmuFilterCases),
 ];

@@ -58,6 +58,14 @@ export const stateChecks: Checks = {
     ['EFAULT', 'a bitmap that cannot be read', filter, 'a bitmap at 0'],
     ['0', 'a range without MSRs is not looked at', filter, 'a range without flags and MSRs'],
   ],
+  'KVM_SET_PMU_EVENT_FILTER (vm)': [
+    unreadable('kvm/pmu-filter', 'pointer 0'),
+    ['EINVAL', 'an unknown action', 'kvm/pmu-filter', 'action 2'],
+    ['EINVAL', 'an unknown flag', 'kvm/pmu-filter', 'flags 2'],
+    ['E2BIG', 'more than 300 events', 'kvm/pmu-filter', '301 events'],
+    ['EINVAL', 'a masked event with a bit that there is none of', 'kvm/pmu-filter', 'masked: bit 54'],
+    ['0', 'other events and the padding are not looked at', 'kvm/pmu-filter', 'all ones'],
+  ],
   'KVM_HAS_DEVICE_ATTR (vcpu)': attributes('HAS'),
   'KVM_GET_DEVICE_ATTR (vcpu)': [
     ...attributes('GET'),
