@@ -51,9 +51,9 @@ export const EOI: readonly number[] = write(0xb0, 0);
 /** SPIV: enabled, spurious vector 0xff. */
 export const ENABLE: readonly number[] = write(0xf0, 0x1ff);
 
-/** Where handlers are put: vector v at 0x4000 + 32 v. */
+/** Where handlers are put: vector v at 0x4000 + 64 v. */
 const HANDLERS = 0x4000;
-const HANDLER_SIZE = 32;
+const HANDLER_SIZE = 64;
 
 /** A handler that says its vector on port 0x80, ends the interrupt and returns. */
 export const handler = (vector: number, eoi: readonly number[] = EOI): number[] => [

@@ -378,13 +378,12 @@ export class Cpu extends Core {
     if (this.replay.length > 0) return false;
     const { exception, interrupt, nmi } = this.events;
     // What finds something on its way in already waits; in turns, for the next one.
-    const ready = this.shadow === 0 && !this.eventInjected;
-    const toLook = this.toLook;
+    const ready = this.toLook && this.shadow === 0 && !this.eventInjected;
     if (this.inTurns && !this.longMode) this.toLook = false;
-    if (ready && toLook && nmi.pending > 0 && !nmi.masked) {
+    if (ready && nmi.pending > 0 && !nmi.masked) {
       nmi.pending--;
       nmi.injected = true;
-    } else if (this.intr && ready && toLook && this.fl & IF) {
+    } else if (this.intr && ready && this.fl & IF) {
       const vector = this.bus.acknowledge?.() ?? -1;
       if (vector >= 0) Object.assign(interrupt, { injected: true, nr: vector, soft: false });
     }

@@ -49,6 +49,10 @@ export interface Backend {
   readonly hiddenRflags: bigint;
   /** The guest's TSC is the host's, and writes to it have no effect. */
   readonly hostTsc: boolean;
+  /** An interrupt taken from the local APIC is in service until EOI. On pvm it ends as it is acknowledged: ISR stays empty, EOI finds nothing. */
+  readonly interruptsInService: boolean;
+  /** The processor holds four bits of TPR: what the others are is forgotten as the guest runs. */
+  readonly virtualTpr: boolean;
   /** The x2APIC's 64-bit ICR is kept in the xAPIC's two registers. */
   readonly splitsX2apicIcr: boolean;
   /** IA32_PAT takes memory types the architecture reserves. */
@@ -86,6 +90,8 @@ const hardware = {
   echoesSegmentPadding: false,
   hiddenRflags: 0n,
   hostTsc: false,
+  interruptsInService: true,
+  virtualTpr: false,
   splitsX2apicIcr: false,
   anyPat: false,
   cpuidOverlay: false,
@@ -116,6 +122,8 @@ const backends: Readonly<Record<Machine['backend'], Backend>> = {
     echoesSegmentPadding: true,
     hiddenRflags: 1n << 17n,
     hostTsc: true,
+    interruptsInService: false,
+    virtualTpr: false,
     splitsX2apicIcr: false,
     anyPat: true,
     cpuidOverlay: true,
@@ -141,6 +149,7 @@ const backends: Readonly<Record<Machine['backend'], Backend>> = {
     mcgCap: 0x1ffn,
     vmcbSegments: true,
     oneShadow: true,
+    virtualTpr: true,
     splitsX2apicIcr: true,
     // SCE, LME, LMA, NX, SVME, LMSLE, FFXSR, AUTOIBRS.
     eferBits: 0x20_7d01n,

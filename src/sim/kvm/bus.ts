@@ -15,7 +15,8 @@ export class VcpuBus implements CpuBus {
   readonly #vcpu: Vcpu;
   /** `cpu.executed` when the slice under way began. */
   #sliceStart = 0;
-  #inSlice = false;
+  /** The guest runs. */
+  inSlice = false;
   /** A slot had no usable host page. The process may get one without any change of its mappings (a file grows): ask again next time. */
   #holes = false;
   #retries = 0;
@@ -26,18 +27,18 @@ export class VcpuBus implements CpuBus {
 
   beginSlice(): void {
     this.#sliceStart = this.#vcpu.cpu.executed;
-    this.#inSlice = true;
+    this.inSlice = true;
     if (this.#holes) this.#retries++;
     this.#holes = false;
   }
 
   endSlice(): void {
-    this.#inSlice = false;
+    this.inSlice = false;
   }
 
   /** Instructions of the slice under way, which simulated time does not have yet. */
   get sliceExecuted(): number {
-    return this.#inSlice ? this.#vcpu.cpu.executed - this.#sliceStart : 0;
+    return this.inSlice ? this.#vcpu.cpu.executed - this.#sliceStart : 0;
   }
 
   /** Slots, attributes, guest_memfds and the process's mappings decide what a guest page is, tracking who hears of a store: all these counters only ever grow. */

@@ -51,6 +51,7 @@ function pendingNmis(count: number, masked: boolean): number {
 
 /** KVM_GET_VCPU_EVENTS: what is on its way in. Every field but these is 0. */
 export function storeEvents(vcpu: Vcpu, view: DataView, from: number): void {
+  vcpu.nmiRequested = false;
   const { exception, interrupt, nmi } = vcpu.cpu.events;
   const { smi } = vcpu.cpu;
   if (smi.requested) Object.assign(smi, { requested: false, pending: true });
@@ -103,6 +104,8 @@ export function loadEvents(vcpu: Vcpu, view: DataView, from: number): number {
   }
   const nr = get('exception.nr');
   if ((injected || pending) && (nr > 31 || nr === NMI_VECTOR)) return -EINVAL;
+  vcpu.nmiRequested = false;
+  vcpu.lapic?.refresh();
   const { exception, interrupt, nmi } = vcpu.cpu.events;
   Object.assign(exception, {
     injected,
@@ -177,6 +180,7 @@ export function interrupt(vcpu: Vcpu, p: Process, arg: bigint): number {
 export function nmi(vcpu: Vcpu): number {
   const { nmi: events } = vcpu.cpu.events;
   events.pending = pendingNmis(events.pending + 1, events.masked || events.injected);
+  vcpu.nmiRequested = true;
   vcpu.system.runner.wake();
   return 0;
 }

@@ -45,11 +45,6 @@ export class Irqchip {
   broadcastQuirkDisabled = false;
   suppressEoiBroadcast: SuppressEoiBroadcast = 'quirked';
 
-  readonly busCycleNs = 1n;
-  quirk(_bit: number): boolean {
-    return true;
-  }
-
   /** vCPUs made from now on have a local APIC. */
   get inKernel(): boolean {
     return this.mode !== 'none';

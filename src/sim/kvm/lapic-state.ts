@@ -49,7 +49,6 @@ export function setApicBase(vcpu: Vcpu, value: bigint, host: boolean): boolean {
     else if (value & MSR_IA32_APICBASE_ENABLE) lapic.setXapicId(vcpu.id);
   }
   vcpu.vm.apicMap.rebuild(vcpu.vm);
-  lapic.refresh();
   return true;
 }
 

@@ -27,6 +27,8 @@ function divisor(tdcr: number): bigint {
 /** The APIC timer in simulated time, in nanoseconds. It fires between two slices of the machine; a vCPU's slice ends where its timer is due. */
 export class LapicTimer {
   readonly #lapic: Lapic;
+  /** Bits of the LVT entry that choose the mode: none before there is a CPUID. */
+  modeMask = 0;
   /** One of APIC_LVT_TIMER_*, as the local vector table has it. */
   mode: number = APIC_LVT_TIMER_ONESHOT;
   /** 0n: not running. */
@@ -43,10 +45,10 @@ export class LapicTimer {
     this.#lapic = lapic;
   }
 
-  /** Bits of the LVT entry that choose the mode: the guest's CPUID has the TSC deadline, or not. */
-  get modeMask(): number {
+  /** KVM_SET_CPUID2: the guest's CPUID has the TSC deadline, or not. */
+  useCpuid(): void {
     const deadline = this.#lapic.vcpu.cpuid.has(1, 0, 'ecx', 24);
-    return deadline ? APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE : APIC_LVT_TIMER_PERIODIC;
+    this.modeMask = deadline ? APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE : APIC_LVT_TIMER_PERIODIC;
   }
 
   get #usesDeadline(): boolean {
@@ -59,7 +61,7 @@ export class LapicTimer {
 
   /** Nanoseconds of one count. */
   get #unit(): bigint {
-    return this.#lapic.vcpu.vm.irqchip.busCycleNs * this.#divide;
+    return this.#lapic.vcpu.vm.caps.apicBusCycleNs * this.#divide;
   }
 
   get #now(): bigint {

@@ -48,7 +48,7 @@ const XAPIC_READABLE: ReadonlySet<number> = new Set([apic.APIC_ARBPRI, apic.APIC
 /** What KVM_X2APIC makes a guest's write of the 64-bit ICR fail. */
 const X2APIC_ICR_RESERVED = 0xfff3_2000n;
 
-/** `struct kvm_lapic`: the local APIC of one vCPU. Every change that may let an interrupt through ends in `refresh`. */
+/** `struct kvm_lapic`: the local APIC of one vCPU. */
 export class Lapic {
   readonly vcpu: Vcpu;
   readonly timer: LapicTimer;
@@ -66,6 +66,8 @@ export class Lapic {
   cmci = false;
   /** KVM_SET_VAPIC_ADDR; 0n: off. */
   vapicAddr = 0n;
+  /** What KVM's emulator has read last: a register that is not there leaves that in its buffer. */
+  readonly #lastRead = new Uint8Array(8);
   #isrCount = 0;
   #highestIsr: number | undefined;
 
@@ -136,7 +138,7 @@ export class Lapic {
     this.timer.updateMode();
     // KVM_X86_QUIRK_LINT0_REENABLED: the firmware's virtual wire.
     const boots = this.vcpu.id === this.vcpu.vm.bootId;
-    if (boots && this.vcpu.vm.irqchip.quirk(KVM_X86_QUIRK_LINT0_REENABLED)) this.put(apic.APIC_LVT0, apic.APIC_DM_EXTINT);
+    if (boots && this.vcpu.vm.caps.quirk(KVM_X86_QUIRK_LINT0_REENABLED)) this.put(apic.APIC_LVT0, apic.APIC_DM_EXTINT);
     this.put(apic.APIC_DFR, 0xffff_ffff);
     this.#map.dirty = true;
     this.setSpiv(0xff);
@@ -176,6 +178,13 @@ export class Lapic {
     this.put(apic.APIC_TASKPRI, value);
     this.vcpu.cpu.cr8 = cr8Of(value);
     this.updatePpr();
+  }
+
+  /** What running the guest makes of TPR. */
+  guestRuns(): void {
+    if (!this.vcpu.backend.virtualTpr) return;
+    const tpr = Number(this.vcpu.cpu.cr8) << 4;
+    if (this.get(apic.APIC_TASKPRI) !== tpr) this.setTpr(tpr);
   }
 
   /** The guest's MOV to CR8 is seen here at last. */
@@ -247,7 +256,7 @@ export class Lapic {
   /** kvm_apic_ack_interrupt. */
   acknowledge(vector: number): void {
     this.mark(apic.APIC_IRR, vector, false);
-    this.#setInService(vector);
+    if (this.vcpu.backend.interruptsInService) this.#setInService(vector);
     this.updatePpr();
   }
 
@@ -285,7 +294,10 @@ export class Lapic {
     return vector;
   }
 
-  /** Something may be to be delivered: the CPU asks `take` as soon as the guest can take it, and a sleeping vCPU looks again. */
+  /**
+   * KVM_REQ_EVENT: something may be to be delivered, and the CPU asks `take` as soon as the guest can take it. What opens the way for an
+   * interrupt without this request (a write to LINT0) is noticed with the next one.
+   */
   refresh(): void {
     this.vcpu.cpu.intr = this.hasExternal || (this.hwEnabled && this.highest(apic.APIC_IRR) >= 0);
   }
@@ -419,7 +431,6 @@ export class Lapic {
   writeRegister(register: number, value: number): boolean {
     const done = this.#write(register, value);
     this.#map.rebuild(this.vcpu.vm);
-    this.refresh();
     return done;
   }
 
@@ -432,6 +443,8 @@ export class Lapic {
       case apic.APIC_TASKPRI:
         this.#reportTprAccess(true);
         this.setTpr(value & 0xff);
+        if (this.vcpu.bus.inSlice) this.guestRuns();
+        this.refresh();
         return true;
       case apic.APIC_EOI:
         this.endOfInterrupt();
@@ -491,7 +504,7 @@ export class Lapic {
   // ---- the register page
 
   get #hole(): boolean {
-    return this.vcpu.vm.irqchip.quirk(KVM_X86_QUIRK_LAPIC_MMIO_HOLE);
+    return this.vcpu.vm.caps.quirk(KVM_X86_QUIRK_LAPIC_MMIO_HOLE);
   }
 
   /**
@@ -508,7 +521,8 @@ export class Lapic {
     }
     const within = offset & 0xf;
     const value = within + data.length > 4 ? undefined : this.readRegister(offset & ~0xf);
-    if (value !== undefined) for (let i = 0; i < data.length; i++) data[i] = value >>> ((within + i) * 8);
+    if (value !== undefined) for (let i = 0; i < data.length; i++) this.#lastRead[i] = value >>> ((within + i) * 8);
+    data.set(this.#lastRead.subarray(0, data.length));
     return true;
   }
 

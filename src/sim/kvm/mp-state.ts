@@ -53,7 +53,7 @@ export function hasEvents(vcpu: Vcpu): boolean {
   const { cpu, lapic } = vcpu;
   const { exception, nmi } = cpu.events;
   if (vcpu.pvUnhalted || vcpu.tripleFault || exception.pending) return true;
-  if (nmi.pending > 0 && !nmi.masked && !nmi.injected) return true;
+  if (vcpu.nmiRequested || (nmi.pending > 0 && !nmi.masked && cpu.shadow === 0)) return true;
   if (cpu.smi.requested || (cpu.smi.pending && !cpu.smi.active)) return true;
   if (lapic === undefined) return false;
   if ((cpu.flags() & IF) !== 0 && cpu.shadow === 0 && lapic.hasInterrupt) return true;
@@ -95,6 +95,7 @@ export function setMpState(vcpu: Vcpu, p: Process, arg: bigint): number {
     vcpu.mpState = KVM_MP_STATE_INIT_RECEIVED;
     lapic!.pendingSipi = true;
   } else vcpu.mpState = state;
+  lapic?.refresh();
   vcpu.system.runner.wake();
   return 0;
 }

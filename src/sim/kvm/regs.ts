@@ -20,6 +20,7 @@ export function loadRegs(vcpu: Vcpu, view: DataView, at: number): void {
   const regs = new DataView(new ArrayBuffer(kvm_regs.size));
   for (let i = 0; i < kvm_regs.size; i += 8) regs.setBigUint64(i, view.getBigUint64(at + i, true), true);
   regs.setBigUint64(RFLAGS, rflags, true);
+  vcpu.lapic?.refresh();
   const { completion } = vcpu;
   if (completion !== undefined && completion.regsAtExit === undefined) {
     completion.regsAtExit = new DataView(new ArrayBuffer(kvm_regs.size));

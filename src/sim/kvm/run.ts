@@ -139,6 +139,7 @@ function turn(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   deliverPayload(vcpu);
   updateParavirt(vcpu);
   vcpu.entered = true;
+  vcpu.nmiRequested = false;
   if (!vcpu.backend.emulated) vcpu.rflagsHigh = 0;
   const windowRequested = vcpu.vm.irqchip.mode !== 'kernel' && vcpu.run.view.getUint8(RUN.request_interrupt_window) !== 0;
   vcpu.cpu.windowRequested = windowRequested && vcpu.backend.turn === undefined && takesExternal(vcpu);
@@ -203,24 +204,26 @@ function ringFull(vcpu: Vcpu): 0 {
 /** The CPU, no further than to the machine's next timer. With an in-kernel APIC HLT does not leave the kernel. */
 function run(vcpu: Vcpu, fuel: number): Outcome {
   const outcome = vcpu.cpu.run(Math.min(fuel, Math.max(0, vcpu.ticksToTimer)));
+  vcpu.lapic?.guestRuns();
   if (outcome.kind !== 'hlt' || vcpu.lapic === undefined) return outcome;
   vcpu.mpState = KVM_MP_STATE_HALTED;
+  if (vcpu.backend.turn !== undefined) vcpu.cpu.beginTurn();
   return FUEL;
 }
 
 /**
- * A backend that emulates in turns of so many instructions takes NMIs only as a turn begins, and looks for an interrupt window only
- * between two of them. A fault of the guest begins another turn.
+ * A backend that emulates in turns of so many instructions takes NMIs, interrupts and requests only as a turn begins, and looks for an interrupt
+ * window only between two of them. A fault of the guest begins another turn.
  */
 function turns(vcpu: Vcpu, fuel: number, turn: number, windowRequested: boolean): Outcome {
   const { cpu } = vcpu;
   const end = cpu.executed + fuel;
   while (cpu.executed < end && vcpu.ticksToTimer > 0) {
     const outcome = run(vcpu, Math.min(end, cpu.turnBegan + turn) - cpu.executed);
-    if (outcome.kind !== 'fuel' || hasRequest(vcpu)) return outcome;
+    if (outcome.kind !== 'fuel' || vcpu.mpState === KVM_MP_STATE_HALTED) return outcome;
     if (cpu.executed < cpu.turnBegan + turn) continue;
     cpu.beginTurn();
-    if (vcpu.ring?.full === true) return FUEL;
+    if (vcpu.ring?.full === true || hasRequest(vcpu)) return FUEL;
     if (windowRequested && injectable(vcpu)) return { kind: 'irqWindow' };
   }
   return { kind: 'fuel' };

@@ -120,6 +120,7 @@ function loadCommon(vcpu: Vcpu, view: DataView, from: number): number {
   if (mmuReset) vcpu.rootLostAt = undefined;
   cpu.loadSregs(view, from);
   if (get(CR8) <= 15n) vcpu.lapic?.setTpr(Number(get(CR8)) << 4);
+  vcpu.lapic?.refresh();
   wakeAtReset(vcpu);
   // Entries that are illegal, or not in RAM, leave the old ones.
   if (paePaging(BigInt(cpu.cr0), cpu.cr4, cpu.efer)) loadPdptrs(vcpu);

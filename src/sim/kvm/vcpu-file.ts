@@ -71,6 +71,12 @@ const on =
   (file: VcpuFile, p: Process, arg: bigint): number =>
     handler(file.vcpu, p, arg);
 
+function setCpuid(vcpu: Vcpu, p: Process, arg: bigint, old: boolean): number {
+  const result = vcpu.cpuid.set(p, arg, old, vcpu.cpuidRuntime, vcpu.entered);
+  if (result === 0) vcpu.lapic?.timer.useCpuid();
+  return result;
+}
+
 /** KVM_SMI: known without CONFIG_KVM_SMM too, and refused there. */
 function smi({ vcpu }: VcpuFile): number {
   return vcpu.requestSmi() ? 0 : -ENOTTY;
@@ -90,8 +96,8 @@ export const vcpuIoctls: IoctlTable<VcpuFile> = new IoctlTable<VcpuFile>('vcpu',
   KVM_SET_SREGS2: { needs: kvm.KVM_CAP_SREGS2, handler: on(setSregs2) },
   KVM_GET_MSRS: on((vcpu, p, arg) => msrIo(p, arg, { get: (index) => getMsr(vcpu, index, true) })),
   KVM_SET_MSRS: on((vcpu, p, arg) => msrIo(p, arg, { set: (index, value) => setMsr(vcpu, index, value, true) })),
-  KVM_SET_CPUID: on((vcpu, p, arg) => vcpu.cpuid.set(p, arg, true, vcpu.cpuidRuntime, vcpu.entered)),
-  KVM_SET_CPUID2: on((vcpu, p, arg) => vcpu.cpuid.set(p, arg, false, vcpu.cpuidRuntime, vcpu.entered)),
+  KVM_SET_CPUID: on((vcpu, p, arg) => setCpuid(vcpu, p, arg, true)),
+  KVM_SET_CPUID2: on((vcpu, p, arg) => setCpuid(vcpu, p, arg, false)),
   KVM_GET_CPUID2: on((vcpu, p, arg) => vcpu.cpuid.get(p, arg, vcpu.cpuidRuntime)),
   KVM_GET_FPU: on(getFpu),
   KVM_SET_FPU: on(setFpu),

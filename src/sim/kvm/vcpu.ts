@@ -48,6 +48,8 @@ export class Vcpu {
   readonly lapic: Lapic | undefined;
   /** KVM_HC_KICK_CPU: it is to wake from HLT. */
   pvUnhalted = false;
+  /** KVM_REQ_NMI: nobody has looked yet whether an NMI can be taken. */
+  nmiRequested = false;
   /** KVM_TPR_ACCESS_REPORTING is on; an access waits for its exit. */
   tprAccessReporting = false;
   tprAccessed = false;

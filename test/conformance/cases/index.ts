@@ -22,6 +22,7 @@ import { machineCheckCases } from './machine-checks.ts';
 import { memoryCases } from './memory.ts';
 import { memoryFaultCases } from './memory-fault.ts';
 import { memslotCases } from './memslots.ts';
+import { mpStateCases } from './mp-state.ts';
 import { msrFilterCases } from './msr-filter.ts';
 import { otherStateCases } from './other-state.ts';
 import { paravirtCases } from './paravirt.ts';
@@ -72,6 +73,7 @@ export const cases: readonly Case[] = [
   ...x86(memoryCases),
   ...x86(lapicCases),
   ...x86([...irqchipCases, ...irqRoutingCases, ...irqfdCases, ...pitCases]),
+  ...x86(mpStateCases),
   ...eventfdMemfdCases,
   ...x86(refusalCases),
   ...x86(slotCases),
