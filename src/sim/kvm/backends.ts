@@ -49,8 +49,8 @@ export interface Backend {
   readonly hiddenRflags: bigint;
   /** The guest's TSC is the host's, and writes to it have no effect. */
   readonly hostTsc: boolean;
-  /** An interrupt taken from the local APIC is in service until EOI. On pvm it ends as it is acknowledged: ISR stays empty, EOI finds nothing. */
-  readonly interruptsInService: boolean;
+  /** An interrupt taken from the local APIC ends as it is acknowledged: ISR stays empty, and the guest's EOI finds nothing. */
+  readonly autoEoi: boolean;
   /** The processor holds four bits of TPR: what the others are is forgotten as the guest runs. */
   readonly virtualTpr: boolean;
   /** The x2APIC's 64-bit ICR is kept in the xAPIC's two registers. */
@@ -90,7 +90,7 @@ const hardware = {
   echoesSegmentPadding: false,
   hiddenRflags: 0n,
   hostTsc: false,
-  interruptsInService: true,
+  autoEoi: false,
   virtualTpr: false,
   splitsX2apicIcr: false,
   anyPat: false,
@@ -122,7 +122,7 @@ const backends: Readonly<Record<Machine['backend'], Backend>> = {
     echoesSegmentPadding: true,
     hiddenRflags: 1n << 17n,
     hostTsc: true,
-    interruptsInService: false,
+    autoEoi: true,
     virtualTpr: false,
     splitsX2apicIcr: false,
     anyPat: true,

@@ -256,8 +256,9 @@ export class Lapic {
   /** kvm_apic_ack_interrupt. */
   acknowledge(vector: number): void {
     this.mark(apic.APIC_IRR, vector, false);
-    if (this.vcpu.backend.interruptsInService) this.#setInService(vector);
+    this.#setInService(vector);
     this.updatePpr();
+    if (this.vcpu.backend.autoEoi) this.endOfInterrupt();
   }
 
   /** kvm_apic_accept_pic_intr: the PIC's output reaches the CPU, by LINT0 as ExtINT or because there is no APIC in between. */
