@@ -26,12 +26,15 @@ export {
   type WaitOptions,
 } from './kernel/index.ts';
 // KVM: one class per kind of descriptor
+export { CoalescedRing, type CoalescedWrite } from './kvm/coalesced-ring.ts';
+export { type ClearDirtyLog, type DirtyLog, dirtyPages } from './kvm/dirty-log.ts';
+export { type DirtyPage, DirtyRing } from './kvm/dirty-ring.ts';
 export type { KvmExit, KvmExitOf } from './kvm/exits.ts';
 export { Handle } from './kvm/handle.ts';
 export { type Msrs, MsrsIncomplete, type MsrsInput } from './kvm/msrs.ts';
 export { type DeviceAttr, Kvm } from './kvm/system.ts';
 export { type ExitIterable, Vcpu } from './kvm/vcpu.ts';
-export { type MemorySlot, type MemorySlot2, Vm } from './kvm/vm.ts';
+export { type CoalescedZone, type MemorySlot, type MemorySlot, type MemorySlot2, type MemorySlot2, Vm, Vm } from './kvm/vm.ts';
 export type { GsiRoute, Ioeventfd, Irqfd, Msi } from './kvm/vm-interrupts.ts';
 // Which kernel answers, and why
 export { kick } from './open/kick.ts';

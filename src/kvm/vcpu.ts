@@ -4,6 +4,7 @@ import type { IoctlArgument, IoctlOptions, Kernel, RunAsyncOptions, RunOptions }
 import type { Memory } from '../kernel/memory.ts';
 import { ioctlByRequest } from '../uapi/ioctls.ts';
 import {
+  KVM_COALESCED_MMIO_PAGE_OFFSET,
   KVM_EXIT_MEMORY_FAULT,
   KVM_GET_CPUID2,
   KVM_GET_FPU,
@@ -28,7 +29,9 @@ import {
 } from '../uapi/kvm.ts';
 import type { Input } from '../uapi/struct.ts';
 import { EAGAIN, EFAULT, EHWPOISON, EINTR, EINVAL } from '../uapi/sys.ts';
+import { CoalescedRing } from './coalesced-ring.ts';
 import { counted } from './counted.ts';
+import { DirtyRing } from './dirty-ring.ts';
 import { ExitPage, interrupted, type KvmExit } from './exits.ts';
 import { getStruct, Handle, setStruct } from './handle.ts';
 import { type Msrs, type MsrsInput, readMsrs, writeMsrs } from './msrs.ts';
@@ -91,6 +94,7 @@ export class Vcpu extends Handle {
    */
   readonly kvmRun: Uint8Array;
   readonly #exits: ExitPage;
+  #coalesced: CoalescedRing | undefined;
   /** Async turns that are under way or waiting. */
   #turns = 0;
   #tail: Promise<unknown> = Promise.resolve();
@@ -110,6 +114,17 @@ export class Vcpu extends Handle {
   static fromFd(kernel: Kernel, fd: number): Vcpu {
     kernel.adopt(fd);
     return new Vcpu(kernel, fd, mapRunPage(kernel, fd, undefined));
+  }
+
+  /** The VM's ring of coalesced writes, as this vCPU's mapping shows it. x86 only. */
+  get coalescedRing(): CoalescedRing {
+    const at = KVM_COALESCED_MMIO_PAGE_OFFSET * PAGE_SIZE;
+    return (this.#coalesced ??= new CoalescedRing(this.kvmRun.subarray(at, at + PAGE_SIZE)));
+  }
+
+  /** Maps this vCPU's dirty ring: `bytes` as KVM_CAP_DIRTY_LOG_RING was enabled with on the VM, before the vCPU was made. Close it yourself. */
+  mapDirtyRing(bytes: number): DirtyRing {
+    return DirtyRing.map(this.kernel, this.fd, bytes);
   }
 
   /** `struct kvm_run`, live: `kvm_run.immediate_exit = 1`, `kvm_run.s.regs.regs.rip`. */
@@ -299,6 +314,7 @@ export class Vcpu extends Handle {
 }
 
 const MAX_CPUID_ENTRIES = 256;
+const PAGE_SIZE = 4096;
 const finished: IteratorReturnResult<undefined> = Object.freeze({ done: true, value: undefined });
 
 async function settle<T>(turn: () => T | Promise<T>): Promise<T> {

@@ -3,19 +3,28 @@ import type { Kernel } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
 import {
   KVM_CHECK_EXTENSION,
+  KVM_CLEAR_DIRTY_LOG,
   KVM_CREATE_VCPU,
   KVM_ENABLE_CAP,
+  KVM_GET_DIRTY_LOG,
+  KVM_REGISTER_COALESCED_MMIO,
+  KVM_RESET_DIRTY_RINGS,
   KVM_SET_BOOT_CPU_ID,
   KVM_SET_IDENTITY_MAP_ADDR,
   KVM_SET_NR_MMU_PAGES,
   KVM_SET_TSS_ADDR,
   KVM_SET_USER_MEMORY_REGION,
   KVM_SET_USER_MEMORY_REGION2,
+  KVM_UNREGISTER_COALESCED_MMIO,
+  kvm_clear_dirty_log,
+  kvm_coalesced_mmio_zone,
+  kvm_dirty_log,
   kvm_enable_cap,
   kvm_userspace_memory_region,
   kvm_userspace_memory_region2,
 } from '../uapi/kvm.ts';
 import type { Input } from '../uapi/struct.ts';
+import { bitmapAddress, type ClearDirtyLog, type DirtyLog } from './dirty-log.ts';
 import { setStruct, withWord } from './handle.ts';
 import { rangeOf } from './memory-argument.ts';
 import type { Kvm } from './system.ts';
@@ -41,6 +50,15 @@ export interface MemorySlot {
 export interface MemorySlot2 extends MemorySlot {
   guest_memfd?: number;
   guest_memfd_offset?: bigint;
+}
+
+/** A range of guest-physical addresses, or of ports. */
+export interface CoalescedZone {
+  addr: bigint;
+  /** In bytes. */
+  size: number;
+  /** 1: ports (KVM_CAP_COALESCED_PIO); default 0. */
+  pio?: number;
 }
 
 /** A VM descriptor. The VM itself lives until the last of its VM, vCPU and device descriptors is closed. */
@@ -87,6 +105,45 @@ export class Vm extends VmInterrupts {
       ? { guest_memfd: region.guest_memfd ?? 0, guest_memfd_offset: region.guest_memfd_offset ?? 0n, ...plainRegion(region) }
       : region;
     setStruct(this, KVM_SET_USER_MEMORY_REGION2, kvm_userspace_memory_region2, plain);
+  }
+
+  /**
+   * KVM_GET_DIRTY_LOG: writes the bitmap of the pages of a slot that the guest, and the kernel for it, have written to. Unless protection is
+   * manual (KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) the bits are cleared, and the pages tracked again. `dirtyPages` reads a bitmap.
+   * ENOENT: no such slot, or without KVM_MEM_LOG_DIRTY_PAGES. EINVAL: the slot's number is out of range. ENXIO: the VM has dirty rings.
+   */
+  getDirtyLog(log: DirtyLog): void {
+    setStruct(this, KVM_GET_DIRTY_LOG, kvm_dirty_log, { ...log, dirty_bitmap: bitmapAddress(log.dirty_bitmap) });
+  }
+
+  /**
+   * KVM_CLEAR_DIRTY_LOG: clears the bits that are set in the bitmap, and tracks those pages again. Manual protection need not be on.
+   * EINVAL: `first_page` is no multiple of 64, the range leaves the slot, or it ends within a word. ENOENT and ENXIO as KVM_GET_DIRTY_LOG.
+   */
+  clearDirtyLog(log: ClearDirtyLog): void {
+    const dirty_bitmap = bitmapAddress(log.dirty_bitmap);
+    setStruct(this, KVM_CLEAR_DIRTY_LOG, kvm_clear_dirty_log, { first_page: 0n, ...log, dirty_bitmap });
+  }
+
+  /**
+   * KVM_RESET_DIRTY_RINGS: gives the entries that were harvested, of all vCPUs, back to the kernel and tracks their pages again; how many. EINVAL
+   * without KVM_CAP_DIRTY_LOG_RING, which has to be enabled, with the bytes of a ring, before the first vCPU.
+   */
+  resetDirtyRings(): number {
+    return this.ioctl(KVM_RESET_DIRTY_RINGS);
+  }
+
+  /**
+   * KVM_REGISTER_COALESCED_MMIO: writes wholly inside [addr, addr + size), of guest-physical space or with `pio: 1` of ports, wait in
+   * `vcpu.coalescedRing` instead of leaving the guest. ENOSPC: 1000 zones and other devices of the kernel.
+   */
+  registerCoalescedMmio(zone: CoalescedZone): void {
+    setStruct(this, KVM_REGISTER_COALESCED_MMIO, kvm_coalesced_mmio_zone, { pio: 0, ...zone });
+  }
+
+  /** KVM_UNREGISTER_COALESCED_MMIO: every zone that holds the whole range goes, all of it. Never fails for want of one. */
+  unregisterCoalescedMmio(zone: CoalescedZone): void {
+    setStruct(this, KVM_UNREGISTER_COALESCED_MMIO, kvm_coalesced_mmio_zone, { pio: 0, ...zone });
   }
 
   /** KVM_SET_TSS_ADDR: three pages of guest-physical space for old VMX hosts; stored nowhere on others. EINVAL above 0xffffd000. x86 only. */

@@ -32,6 +32,16 @@ const outputs: Readonly<Record<string, readonly string[]>> = {
     'write 1 at 8: 80',
     'device: 34 12 34 12 01 02 03 04 80',
   ],
+  'dirty-log': [
+    'the guest wrote: 0 3 7',
+    'fetched already: none',
+    'manual protection: 0 3 7',
+    'page 3 cleared: 0 7',
+    'the ring, first run: 1:0 1:3 1:7',
+    '3 entries reset',
+    'the ring, second run: 1:0 1:3 1:7',
+    '3 entries reset',
+  ],
   'async-run': ['the guest wrote to port 1', 'intr', 'the guest spun while the event loop ticked 3 times; it stands at 0x1002'],
   'worker-kick': ['KVM_RUN came back: intr, rip 0x1000'],
 };
