@@ -34,7 +34,7 @@ export { Handle } from './kvm/handle.ts';
 export { type Msrs, MsrsIncomplete, type MsrsInput } from './kvm/msrs.ts';
 export { type DeviceAttr, Kvm } from './kvm/system.ts';
 export { type ExitIterable, Vcpu } from './kvm/vcpu.ts';
-export { type CoalescedZone, type MemorySlot, type MemorySlot, type MemorySlot2, type MemorySlot2, Vm, Vm } from './kvm/vm.ts';
+export { type CoalescedZone, type MemorySlot, type MemorySlot2, Vm } from './kvm/vm.ts';
 export type { GsiRoute, Ioeventfd, Irqfd, Msi } from './kvm/vm-interrupts.ts';
 // Which kernel answers, and why
 export { kick } from './open/kick.ts';
