@@ -28,7 +28,7 @@ import {
   kvm_sregs2,
 } from '../uapi/kvm.ts';
 import type { Input } from '../uapi/struct.ts';
-import { EAGAIN, EFAULT, EHWPOISON, EINTR, EINVAL } from '../uapi/sys.ts';
+import { EAGAIN, EBADF, EFAULT, EHWPOISON, EINTR, EINVAL } from '../uapi/sys.ts';
 import { CoalescedRing } from './coalesced-ring.ts';
 import { counted } from './counted.ts';
 import { DirtyRing } from './dirty-ring.ts';
@@ -124,6 +124,7 @@ export class Vcpu extends Handle {
 
   /** Maps this vCPU's dirty ring: `bytes` as KVM_CAP_DIRTY_LOG_RING was enabled with on the VM, before the vCPU was made. Close it yourself. */
   mapDirtyRing(bytes: number): DirtyRing {
+    if (this.closed) throw new KernelError(EBADF, 'mmap', { note: 'this Vcpu is closed' });
     return DirtyRing.map(this.kernel, this.fd, bytes);
   }
 

@@ -145,10 +145,15 @@ function objects(kernel: Kernel): { kvm: Kvm; vm: Vm; vcpu: Vcpu; given: Record<
         signalMsi: [{ address_lo: 0xfee00000, data: 0x20 }],
         irqfd: [{ fd: 0, gsi: 0 }],
         ioeventfd: [{ fd: 0, addr: 0n }],
+        getDirtyLog: [{ slot: 0, dirty_bitmap: memory }],
+        clearDirtyLog: [{ slot: 0, num_pages: 1, dirty_bitmap: memory }],
+        registerCoalescedMmio: [{ addr: 0x1000n, size: 8 }],
+        unregisterCoalescedMmio: [{ addr: 0x1000n, size: 8 }],
         enableCap: [{ cap: uapi.KVM_CAP_X86_DISABLE_EXITS, flags: 0, args: [0n, 0n, 0n, 0n] }],
       },
       vcpu: {
         ioctl: [uapi.KVM_RUN],
+        mapDirtyRing: [4096],
         setRegs: [vcpu.getRegs()],
         setSregs: [vcpu.getSregs()],
         setSregs2: [{ ...vcpu.getSregs(), flags: 0n, pdptrs: [0n, 0n, 0n, 0n], interrupt_bitmap: undefined }].map(
