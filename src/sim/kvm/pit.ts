@@ -321,7 +321,7 @@ function create(vm: Vm, flags: number): number {
 export function getPit(vm: Vm, p: Process, arg: bigint): number {
   if (p.mm.copyFrom(arg, kvm_pit_state.size) === null) return -EFAULT;
   if (vm.pit === undefined) return -ENXIO;
-  return p.mm.copyTo(arg, kvm_pit_state.encode(vm.pit)) ? 0 : -EFAULT;
+  return p.mm.copyTo(arg, kvm_pit_state.encode({ channels: vm.pit.channels })) ? 0 : -EFAULT;
 }
 
 export function setPit(vm: Vm, p: Process, arg: bigint): number {
