@@ -102,7 +102,10 @@ export const pitCases: Case[] = [
     see.note('after SET_PIT', facts(kernel, vm));
     const bytes = kvm_pit_state.alloc();
     see.call('GET_PIT', () => kernel.ioctl(vm, KVM_GET_PIT, bytes));
-    see.note('GET_PIT: counts', kvm_pit_state.decode(bytes).channels.map(({ count }) => count));
+    see.note(
+      'GET_PIT: counts',
+      kvm_pit_state.decode(bytes).channels.map(({ count }) => count),
+    );
     for (const pit_reinject of [0, 1, 0xff]) {
       const bytes = kvm_reinject_control.encode({ pit_reinject, reserved: new Uint8Array(31).fill(0xee) });
       see.call(`REINJECT_CONTROL ${hex(pit_reinject)}`, () => kernel.ioctl(vm, KVM_REINJECT_CONTROL, bytes));
