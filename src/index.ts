@@ -27,12 +27,15 @@ export {
 } from './kernel/index.ts';
 // KVM: one class per kind of descriptor
 export { CoalescedRing, type CoalescedWrite } from './kvm/coalesced-ring.ts';
+export { KvmDevice, KvmVfio } from './kvm/device.ts';
+export type { DeviceAttr } from './kvm/device-attr.ts';
 export { type ClearDirtyLog, type DirtyLog, dirtyPages } from './kvm/dirty-log.ts';
 export { type DirtyPage, DirtyRing } from './kvm/dirty-ring.ts';
 export type { KvmExit, KvmExitOf } from './kvm/exits.ts';
+export { GuestMemfd } from './kvm/guest-memfd.ts';
 export { Handle } from './kvm/handle.ts';
 export { type Msrs, MsrsIncomplete, type MsrsInput } from './kvm/msrs.ts';
-export { type DeviceAttr, Kvm } from './kvm/system.ts';
+export { Kvm } from './kvm/system.ts';
 export { type ExitIterable, Vcpu } from './kvm/vcpu.ts';
 export { type CoalescedZone, type MemorySlot, type MemorySlot2, Vm } from './kvm/vm.ts';
 export type { GsiRoute, Ioeventfd, Irqfd, Msi } from './kvm/vm-interrupts.ts';

@@ -1,6 +1,5 @@
 import { KernelError } from '../kernel/errors.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import type { Memory } from '../kernel/memory.ts';
 import {
   KVM_CHECK_EXTENSION,
   KVM_CREATE_VM,
@@ -12,25 +11,17 @@ import {
   KVM_GET_SUPPORTED_CPUID,
   KVM_GET_SUPPORTED_HV_CPUID,
   KVM_GET_VCPU_MMAP_SIZE,
-  KVM_HAS_DEVICE_ATTR,
   KVM_X86_GET_MCE_CAP_SUPPORTED,
   kvm_cpuid2,
-  kvm_device_attr,
   kvm_msr_list,
 } from '../uapi/kvm.ts';
-import type { Input } from '../uapi/struct.ts';
+import { type DeviceAttr, encodeAttr, hasAttr } from './device-attr.ts';
 import { Handle, withWord } from './handle.ts';
-import { addressOf } from './memory-argument.ts';
 import { type Msrs, readMsrs } from './msrs.ts';
 import { Vm } from './vm.ts';
 
 /** KVM_MAX_CPUID_ENTRIES: larger counts are clamped to it. */
 const MAX_CPUID_ENTRIES = 256;
-
-/** `struct kvm_device_attr`, or the same with `memory` (and an `offset` into it) in place of `addr`; `flags` defaults to 0 there. */
-export type DeviceAttr =
-  | Input<kvm_device_attr>
-  | { flags?: number; group: number; attr: bigint; memory: Memory; offset?: number };
 
 /** `/dev/kvm`: what the host's KVM can do, and the maker of VMs. */
 export class Kvm extends Handle {
@@ -114,20 +105,8 @@ export class Kvm extends Handle {
 
   /** KVM_HAS_DEVICE_ATTR on the system descriptor: false where the kernel says ENXIO. `addr` is not looked at. */
   hasDeviceAttr(attr: { flags?: number; group: number; attr: bigint; addr?: bigint }): boolean {
-    try {
-      this.ioctl(KVM_HAS_DEVICE_ATTR, kvm_device_attr.encode({ flags: 0, addr: 0n, ...attr }));
-      return true;
-    } catch (error) {
-      if (KernelError.isKernelError(error) && error.code === 'ENXIO') return false;
-      throw error;
-    }
+    return hasAttr(this, attr);
   }
-}
-
-function encodeAttr(attr: DeviceAttr): Uint8Array {
-  if (!('memory' in attr)) return kvm_device_attr.encode(attr);
-  const { memory, offset, ...rest } = attr;
-  return kvm_device_attr.encode({ flags: 0, ...rest, addr: addressOf(memory, offset) });
 }
 
 const isTooBig = (error: unknown): boolean => KernelError.isKernelError(error) && error.code === 'E2BIG';

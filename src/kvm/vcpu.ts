@@ -13,6 +13,7 @@ import {
   KVM_GET_SREGS,
   KVM_GET_SREGS2,
   KVM_GET_VCPU_MMAP_SIZE,
+  KVM_PRE_FAULT_MEMORY,
   KVM_SET_CPUID2,
   KVM_SET_FPU,
   KVM_SET_MP_STATE,
@@ -22,6 +23,7 @@ import {
   kvm_cpuid2,
   kvm_fpu,
   kvm_mp_state,
+  kvm_pre_fault_memory,
   kvm_regs,
   type kvm_run,
   kvm_sregs,
@@ -284,6 +286,18 @@ export class Vcpu extends Handle {
   /** KVM_SET_FPU. `mxcsr` is ignored by the kernel. */
   setFpu(fpu: Input<kvm_fpu>): void {
     setStruct(this, KVM_SET_FPU, kvm_fpu, fpu);
+  }
+
+  /**
+   * KVM_PRE_FAULT_MEMORY: maps guest-physical memory before the guest touches it, and returns what is left of the range: `size` 0n is all of it.
+   * It throws only where not one page was mapped. ENOENT: no memslot. EFAULT: the memory cannot be had; with private memory the page says where as for
+   * a `memory_fault` exit. EOPNOTSUPP without two-dimensional paging. KVM_CAP_PRE_FAULT_MEMORY.
+   */
+  preFaultMemory(range: { gpa: bigint; size: bigint; flags?: bigint }): { gpa: bigint; size: bigint } {
+    const bytes = kvm_pre_fault_memory.encode({ flags: 0n, ...range });
+    this.ioctl(KVM_PRE_FAULT_MEMORY, bytes);
+    const { gpa, size } = kvm_pre_fault_memory.decode(bytes);
+    return { gpa, size };
   }
 
   protected override describe(): string {

@@ -33,7 +33,8 @@ import {
   kvm_reinject_control,
 } from '../uapi/kvm.ts';
 import type { Input, Struct } from '../uapi/struct.ts';
-import { getStruct, Handle, setStruct } from './handle.ts';
+import { getStruct, setStruct } from './handle.ts';
+import { VmMemory } from './vm-memory.ts';
 
 /** An MSI message; `devid` only where the VM's interrupt translation needs it (KVM_CAP_MSI_DEVID). */
 export interface Msi {
@@ -74,7 +75,7 @@ const chips = (chip_id: number): Struct<unknown> =>
 const CHIP: number = kvm_irqchip.offsetOf('chip');
 
 /** Interrupts of a VM: controllers in the kernel, routing, eventfds at both ends. */
-export abstract class VmInterrupts extends Handle {
+export abstract class VmInterrupts extends VmMemory {
   /**
    * KVM_CREATE_IRQCHIP: local APICs, IOAPIC and the two 8259s in the kernel; GSI n is pin n of each. Before the first vCPU (EINVAL), once (EEXIST).
    * For local APICs alone: `enableCap({ cap: KVM_CAP_SPLIT_IRQCHIP, args: [pins …] })`.

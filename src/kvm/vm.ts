@@ -25,6 +25,7 @@ import {
 } from '../uapi/kvm.ts';
 import type { Input } from '../uapi/struct.ts';
 import { bitmapAddress, type ClearDirtyLog, type DirtyLog } from './dirty-log.ts';
+import type { GuestMemfd } from './guest-memfd.ts';
 import { setStruct, withWord } from './handle.ts';
 import { rangeOf } from './memory-argument.ts';
 import type { Kvm } from './system.ts';
@@ -48,7 +49,8 @@ export interface MemorySlot {
 
 /** The same for KVM_SET_USER_MEMORY_REGION2; `guest_memfd` is looked at only with KVM_MEM_GUEST_MEMFD in `flags`. */
 export interface MemorySlot2 extends MemorySlot {
-  guest_memfd?: number;
+  /** A descriptor, or a `GuestMemfd`. */
+  guest_memfd?: number | GuestMemfd;
   guest_memfd_offset?: bigint;
 }
 
@@ -101,9 +103,7 @@ export class Vm extends VmInterrupts {
 
   /** KVM_SET_USER_MEMORY_REGION2: the same with a guest_memfd behind the slot (KVM_MEM_GUEST_MEMFD). KVM_CAP_USER_MEMORY2. */
   setUserMemoryRegion2(region: MemorySlot2 | Input<kvm_userspace_memory_region2>): void {
-    const plain = hasMemory(region)
-      ? { guest_memfd: region.guest_memfd ?? 0, guest_memfd_offset: region.guest_memfd_offset ?? 0n, ...plainRegion(region) }
-      : region;
+    const plain = hasMemory(region) ? plainRegion2(region) : region;
     setStruct(this, KVM_SET_USER_MEMORY_REGION2, kvm_userspace_memory_region2, plain);
   }
 
@@ -175,6 +175,11 @@ export class Vm extends VmInterrupts {
 /** What is not even an object is left to the codec, whose error names the struct. */
 const hasMemory = <T extends MemorySlot>(region: T | object): region is T =>
   typeof region === 'object' && region !== null && 'memory' in region;
+
+function plainRegion2({ guest_memfd = 0, guest_memfd_offset = 0n, ...region }: MemorySlot2): Input<kvm_userspace_memory_region2> {
+  const fd = typeof guest_memfd === 'object' ? guest_memfd.fd : guest_memfd;
+  return { guest_memfd: fd >>> 0, guest_memfd_offset, ...plainRegion(region) };
+}
 
 /** Anything a MemorySlot must not have (userspace_addr besides memory, a misspelt field) is left in for the codec to refuse. */
 function plainRegion(region: MemorySlot): Input<kvm_userspace_memory_region> {

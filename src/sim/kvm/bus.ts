@@ -1,7 +1,8 @@
 import { KVM_MEM_READONLY } from '../../uapi/kvm.ts';
-import type { CpuBus, CpuidResult, MsrExit, PageAccess, RamPage } from '../cpu/bus.ts';
+import type { CpuBus, CpuidResult, Hypercall, MsrExit, PageAccess, RamPage } from '../cpu/bus.ts';
 import { legalXcr0 } from './debugregs.ts';
 import { guestRdmsr, guestWrmsr } from './guest-msrs.ts';
+import { hypercall } from './hypercalls.ts';
 import { gmemPage, HostPageFault } from './memory-fault.ts';
 import type { Memslot } from './memslots.ts';
 import { legalCr4 } from './sregs.ts';
@@ -21,8 +22,12 @@ export class VcpuBus implements CpuBus {
   #holes = false;
   #retries = 0;
 
+  /** Absent where code goes through KVM's emulator: pvm has no hypercall instruction of its own. */
+  readonly hypercall?: (call: Hypercall) => bigint | undefined;
+
   constructor(vcpu: Vcpu) {
     this.#vcpu = vcpu;
+    if (!vcpu.backend.emulated) this.hypercall = (call) => hypercall(vcpu, call);
   }
 
   beginSlice(): void {
@@ -85,6 +90,12 @@ export class VcpuBus implements CpuBus {
   #mark(slot: Memslot, gfn: number): void {
     this.#vcpu.vm.dirty.mark(slot, gfn, this.#vcpu);
     if (this.#vcpu.ring?.full === true) throw new DirtyRingFull();
+  }
+
+  /** need_emulate_wbinvd: only a VM with devices whose DMA bypasses the caches has them flushed. */
+  wbinvd(): void {
+    const { vm } = this.#vcpu;
+    if (vm.noncoherentDma > 0) vm.cacheFlushes++;
   }
 
   mmioWrite(gpa: number, data: Uint8Array): boolean {

@@ -132,6 +132,10 @@ function objects(kernel: Kernel): { kvm: Kvm; vm: Vm; vcpu: Vcpu; given: Record<
         setUserMemoryRegion: [slot],
         setUserMemoryRegion2: [slot],
         setTssAddr: [0xfffbd000],
+        createGuestMemfd: [4096],
+        setMemoryAttributes: [{ address: 0n, size: 4096n, attributes: 0n }],
+        createDevice: [uapi.KVM_DEV_TYPE_VFIO],
+        hasDevice: [uapi.KVM_DEV_TYPE_VFIO],
         setIdentityMapAddr: [0xfffbc000n],
         setBootCpuId: [0],
         setNrMmuPages: [100],
@@ -164,6 +168,7 @@ function objects(kernel: Kernel): { kvm: Kvm; vm: Vm; vcpu: Vcpu; given: Record<
         setMsrs: [{ entries: [{ index: 0x174, data: 1n }] }],
         setMpState: [{ mp_state: 0 }],
         setFpu: [vcpu.getFpu()],
+        preFaultMemory: [{ gpa: 0n, size: 4096n }],
       },
     },
   };

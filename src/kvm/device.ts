@@ -1,0 +1,72 @@
+import { descriptor } from '../kernel/arguments.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import {
+  KVM_DEV_VFIO_FILE,
+  KVM_DEV_VFIO_FILE_ADD,
+  KVM_DEV_VFIO_FILE_DEL,
+  KVM_GET_DEVICE_ATTR,
+  KVM_SET_DEVICE_ATTR,
+} from '../uapi/kvm.ts';
+import { type DeviceAttr, encodeAttr, hasAttr } from './device-attr.ts';
+import { Handle } from './handle.ts';
+
+/** A device in the kernel, made by KVM_CREATE_DEVICE: nothing but attributes. Its descriptor keeps the VM. */
+export class KvmDevice extends Handle {
+  /** KVM_DEV_TYPE_*; undefined for a descriptor from outside. */
+  readonly type: number | undefined;
+
+  constructor(kernel: Kernel, fd: number, type?: number) {
+    super(kernel, fd);
+    this.type = type;
+  }
+
+  /** A descriptor from outside. `close()` closes it; `kernel.close()` does not. */
+  static fromFd(kernel: Kernel, fd: number): KvmDevice {
+    return new KvmDevice(kernel, kernel.adopt(fd));
+  }
+
+  /** KVM_SET_DEVICE_ATTR: the kernel reads the attribute where `addr` (or `memory`) says. ENXIO: no such attribute. EPERM: none can be set. */
+  setDeviceAttr(attr: DeviceAttr): void {
+    this.ioctl(KVM_SET_DEVICE_ATTR, encodeAttr(attr));
+  }
+
+  /** KVM_GET_DEVICE_ATTR: writes the attribute where `addr` (or `memory`) says. ENXIO: no such attribute. EPERM: none can be read. */
+  getDeviceAttr(attr: DeviceAttr): void {
+    this.ioctl(KVM_GET_DEVICE_ATTR, encodeAttr(attr));
+  }
+
+  /** KVM_HAS_DEVICE_ATTR: false where the kernel says ENXIO. `addr` is not looked at. */
+  hasDeviceAttr(attr: { flags?: number; group: number; attr: bigint; addr?: bigint }): boolean {
+    return hasAttr(this, attr);
+  }
+}
+
+/**
+ * The KVM-VFIO device (KVM_DEV_TYPE_VFIO), one per VM: which VFIO groups and devices belong to the VM. A device learns its VM when it is opened
+ * for the first time after its file was added. WBINVD of the guest is executed while one of them has DMA that bypasses the caches.
+ */
+export class KvmVfio extends KvmDevice {
+  /**
+   * KVM_DEV_VFIO_FILE_ADD of a VFIO group or device descriptor, whose file is held until it is deleted or this device is closed.
+   * EBADF: not open. EINVAL: no such file. EEXIST: added already.
+   */
+  addFile(fd: number): void {
+    this.#file(KVM_DEV_VFIO_FILE_ADD, fd);
+  }
+
+  /** KVM_DEV_VFIO_FILE_DEL: by any descriptor of the same open file. ENOENT: not added. */
+  delFile(fd: number): void {
+    this.#file(KVM_DEV_VFIO_FILE_DEL, fd);
+  }
+
+  #file(attr: number, fd: number): void {
+    descriptor(fd);
+    const memory = this.kernel.guestRam(4096);
+    try {
+      memory.write32(0, fd >>> 0);
+      this.setDeviceAttr({ group: KVM_DEV_VFIO_FILE, attr: BigInt(attr), memory });
+    } finally {
+      memory.close();
+    }
+  }
+}
