@@ -6,7 +6,8 @@ const dist: string = new URL(process.env['KVIO_TEST_DIST'] ?? '../../dist/', imp
 const loaded = loadAddon();
 
 /** `loadAddon`, `openNative`, `kickNative` from the built package. */
-const imports = `const { openNative, kickNative, loadAddon } = await import(${JSON.stringify(`${dist}native/index.js`)});`;
+const imports = `const nativeModule = ${JSON.stringify(`${dist}native/index.js`)};
+const { openNative, kickNative, loadAddon } = await import(nativeModule);`;
 
 /**
  * What each program begins with: `kernel`, and a guest that spins or writes to a port for ever (see guest.ts). Plain

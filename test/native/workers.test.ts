@@ -45,6 +45,29 @@ describe.skipIf(missing() !== undefined)('a vCPU and several environments', () =
     expect(result.stdout).toBe('[-4,-4,-4,-4,-4]\n');
   });
 
+  test('an ioctl on a vCPU that another thread runs waits until KVM_RUN is over', () => {
+    const worker = workerSource(`
+      const { vcpu, over } = workerData;
+      kernel.adopt(vcpu);
+      parentPort.postMessage('there');
+      kernel.ioctl(vcpu, 0x8090ae81, new Uint8Array(144));
+      parentPort.postMessage(Atomics.load(new Int32Array(over), 0));`);
+    const result = child(`
+      const g = guest(spin), over = new SharedArrayBuffer(4);
+      const running = kernel.runAsync(g.vcpu);
+      await sleep(20);
+      const worker = new Worker(${JSON.stringify(worker)}, { eval: true, workerData: { vcpu: g.vcpu, over } });
+      worker.once('message', async () => {
+        worker.once('message', (after) => { console.log(after); process.exitCode = 7; });
+        await sleep(200);
+        Atomics.store(new Int32Array(over), 0, 1);
+        kernel.kick(g.vcpu);
+        await running;
+      });`);
+    expect(pick(result)).toEqual(clean);
+    expect(result.stdout).toBe('1\n');
+  });
+
   test('20 000 kicks from another thread, each answered by exactly one EINTR: none is lost, none comes twice', () => {
     const worker = workerSource(`
       const { kicker, buffer } = workerData;

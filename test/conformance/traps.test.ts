@@ -1,0 +1,29 @@
+/** Every trap has a case that was recorded on a real kernel, or a reason why no case can provoke it. */
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { expect, test } from 'vitest';
+import { cases } from './cases/index.ts';
+import { readGoldens } from './golden-files.ts';
+import { traps } from './traps.ts';
+
+const root = resolve(import.meta.dirname, '../..');
+const names = new Set(cases.map(({ name }) => name));
+const recorded = new Set(readGoldens(`${root}/test/golden`).flatMap((golden) => Object.keys(golden.cases)));
+const shown = traps.filter((trap) => Array.isArray(trap)) as readonly (readonly string[])[];
+
+test('there are 66, each with cases or with a reason', () => {
+  expect(traps).toHaveLength(66);
+  expect(shown.filter((trap) => trap.length < 2)).toEqual([]);
+});
+
+test('their cases exist, and were recorded', () => {
+  const named = shown.flatMap(([, ...rest]) => rest);
+  expect(named.filter((name) => !names.has(name))).toEqual([]);
+  expect(named.filter((name) => !recorded.has(name))).toEqual([]);
+});
+
+test('the tests named where there is no case are there', () => {
+  const files = traps.flatMap((trap) => ('why' in trap ? (trap.why.match(/test\/\S+\.ts/g) ?? []) : []));
+  expect(files.length).toBeGreaterThan(0);
+  expect(files.filter((file) => !existsSync(`${root}/${file}`))).toEqual([]);
+});
