@@ -96,6 +96,8 @@ export abstract class Memory extends State {
   private pagingKey = '';
   /** Bits of a guest-physical address, by CPUID. */
   addressBits = 36;
+  /** Page tables may map 1 GiB at once: where KVM walks them itself, only with the guest's CPUID. */
+  gigabytePages = true;
   /** Translations for supervisor, user, and supervisor kept from user pages by SMAP. */
   private readonly tlbs = [new Tlb(), new Tlb(), new Tlb()] as const;
   private tlb: Tlb = this.tlbs[0];
@@ -171,7 +173,10 @@ export abstract class Memory extends State {
   flushTlb(): void {
     for (const tlb of this.tlbs) tlb.flush();
     // The bus has nothing to say before the guest is entered, or looked at, for the first time.
-    if (this.generation !== -1) this.addressBits = this.bus.cpuid(0x80000008, 0).eax & 0xff || 36;
+    if (this.generation !== -1) {
+      this.addressBits = this.bus.cpuid(0x80000008, 0).eax & 0xff || 36;
+      this.gigabytePages = !this.emulated || (this.bus.cpuid(0x80000001, 0).edx & (1 << 26)) !== 0;
+    }
     this.paging = pagingMode(this);
     this.selectTlb();
   }
@@ -207,13 +212,13 @@ export abstract class Memory extends State {
 
   /**
    * Guest-physical address of a linear one, signed as in 64-bit mode, as the page tables have it now; −1: none, or it may not be accessed so.
-   * Nothing is marked as accessed. KVM_TRANSLATE asks as supervisor (`user` false) for a read.
+   * Nothing is marked as accessed, unless `marks`: KVM_TRANSLATE does that, and asks as supervisor (`user` false) for a read.
    */
-  lookUp(linear: number, access: number = READ, user = false): number {
+  lookUp(linear: number, access: number = READ, user = false, marks = false): number {
     this.sync();
     if (this.paging.levels === 0) return linear >>> 0;
     if (this.paging.levels >= 4 && (linear < CANONICAL_LOW || linear > CANONICAL_TOP)) return -1;
-    return walk(this, this.longMode ? linear : linear >>> 0, access | PEEK | (user ? USER : 0));
+    return walk(this, this.longMode ? linear : linear >>> 0, access | (marks ? 0 : PEEK) | (user ? USER : 0));
   }
 
   /** PAE paging loads its four top entries at writes of CR0, CR3 and CR4: false, and nothing taken, if one is illegal or has no RAM. */

@@ -183,7 +183,10 @@ function walkLong(m: Memory, linear: number, access: number, levels: number): nu
     if (!(entry & E_P)) return fail(0);
     const size = pointer ? 0 : entry & E_PS;
     const leaf = level === 1 || (size !== 0 && level <= 3);
-    const misplaced = level >= 4 ? size !== 0 : leaf && level > 1 && (entry & (level === 2 ? 0x1fe000 : 0x3fffe000)) !== 0;
+    const misplaced =
+      level >= 4 || (level === 3 && !pointer && !m.gigabytePages)
+        ? size !== 0
+        : leaf && level > 1 && (entry & (level === 2 ? 0x1fe000 : 0x3fffe000)) !== 0;
     // PDPTEs were checked when they were loaded.
     if (!pointer && (misplaced || entryHigh & paging.reservedHigh)) return fail(PRESENT | RESERVED);
     if (!pointer) {

@@ -1,7 +1,8 @@
 import { kvm_translation } from '../../uapi/kvm.ts';
 import { EFAULT } from '../../uapi/sys.ts';
+import { READ } from '../cpu/paging.ts';
 import type { Process } from '../process.ts';
-import { notModelled } from './ioctl-table.ts';
+import { HostPageFault } from './memory-fault.ts';
 import type { Vcpu } from './vcpu.ts';
 
 const INVALID_GPA = 0xffff_ffff_ffff_ffffn;
@@ -9,13 +10,24 @@ const CR0_PG = 0x80000000;
 /** Reserved bytes after the answer. */
 const PAD: number = kvm_translation.offsetOf('pad');
 
+/** kvm_mmu_gva_to_gpa_system: a supervisor's read, which leaves its accessed bits in the tables. */
+function walk({ cpu }: Vcpu, linear: bigint): bigint {
+  if (!(cpu.cr0 & CR0_PG)) return linear;
+  try {
+    const gpa = cpu.lookUp(Number(BigInt.asIntN(64, linear)), READ, false, true);
+    return gpa < 0 ? INVALID_GPA : BigInt(gpa);
+  } catch (error) {
+    if (error instanceof HostPageFault) return INVALID_GPA;
+    throw error;
+  }
+}
+
 /** KVM_TRANSLATE: never fails. `writeable` and `usermode` are always told the same. */
 export function translate(vcpu: Vcpu, p: Process, arg: bigint): number {
   const bytes = p.mm.copyFrom(arg, kvm_translation.size);
   if (bytes === null) return -EFAULT;
   const { linear_address } = kvm_translation.decode(bytes);
-  if (vcpu.cpu.cr0 & CR0_PG) return notModelled('KVM_TRANSLATE in a guest that pages');
-  const physical_address = linear_address;
+  const physical_address = walk(vcpu, linear_address);
   const answer = kvm_translation.encode({
     linear_address,
     physical_address,
