@@ -35,10 +35,12 @@ export type { KvmExit, KvmExitOf } from './kvm/exits.ts';
 export { GuestMemfd } from './kvm/guest-memfd.ts';
 export { Handle } from './kvm/handle.ts';
 export { type Msrs, MsrsIncomplete, type MsrsInput } from './kvm/msrs.ts';
-export { Kvm } from './kvm/system.ts';
+export { KvmStats, type Statistic } from './kvm/stats.ts';
+export { type DeviceAttr, Kvm, Kvm } from './kvm/system.ts';
 export { type ExitIterable, Vcpu } from './kvm/vcpu.ts';
 export { type CoalescedZone, type MemorySlot, type MemorySlot2, Vm } from './kvm/vm.ts';
 export type { GsiRoute, Ioeventfd, Irqfd, Msi } from './kvm/vm-interrupts.ts';
+export type { MsrFilter, MsrRange } from './kvm/vm-state.ts';
 // Which kernel answers, and why
 export { kick } from './open/kick.ts';
 export { findKernels, type KernelFound, type OpenOptions, openKernel } from './open.ts';

@@ -35,10 +35,11 @@ import { CoalescedRing } from './coalesced-ring.ts';
 import { counted } from './counted.ts';
 import { DirtyRing } from './dirty-ring.ts';
 import { ExitPage, interrupted, type KvmExit } from './exits.ts';
-import { getStruct, Handle, setStruct } from './handle.ts';
+import { getStruct, setStruct } from './handle.ts';
 import { type Msrs, type MsrsInput, readMsrs, writeMsrs } from './msrs.ts';
 import { printable } from './show.ts';
 import type { Kvm } from './system.ts';
+import { VcpuState } from './vcpu-state.ts';
 import type { Vm } from './vm.ts';
 
 /** What is known of a failed KVM_RUN besides its errno (virt/kvm/kvm_main.c, arch/x86/kvm/x86.c: kvm_arch_vcpu_ioctl_run). */
@@ -86,7 +87,7 @@ function mappingSize(kernel: Kernel, kvm: Kvm | undefined): number {
  * While a `runAsync` is under way (or waits its turn) every other call throws VcpuBusy: the real kernel would block on the vCPU's
  * mutex, and with it the event loop. `runAsync` and `queue` wait their turn instead, in the order of the calls.
  */
-export class Vcpu extends Handle {
+export class Vcpu extends VcpuState {
   /** The id given to KVM_CREATE_VCPU; undefined for a descriptor from outside. */
   readonly id: number | undefined;
   readonly vm: Vm | undefined;

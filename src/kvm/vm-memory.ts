@@ -13,10 +13,11 @@ import {
 import type { Input } from '../uapi/struct.ts';
 import { KvmDevice, KvmVfio } from './device.ts';
 import { GuestMemfd } from './guest-memfd.ts';
-import { Handle, setStruct } from './handle.ts';
+import { setStruct } from './handle.ts';
+import { VmState } from './vm-state.ts';
 
 /** Private memory of a VM, and the other descriptors it makes besides vCPUs: guest_memfds and devices. */
-export abstract class VmMemory extends Handle {
+export abstract class VmMemory extends VmState {
   /**
    * KVM_CREATE_GUEST_MEMFD: a file of `size` bytes with memory for this VM's guest. `flags`: GUEST_MEMFD_FLAG_* that KVM_CAP_GUEST_MEMFD_FLAGS
    * names. EINVAL: other flags, a size that is no multiple of the page size. Nothing is allocated yet. KVM_CAP_GUEST_MEMFD.

@@ -5,7 +5,7 @@ import { FS, GS } from '../cpu/state.ts';
 import type { Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
 import { getHypervMsr, HYPERV_MSRS, setHypervMsr } from './hyperv.ts';
-import { capability, notModelled } from './ioctl-table.ts';
+import { capability } from './ioctl-table.ts';
 import { APIC_MSRS, setApicBase } from './lapic-state.ts';
 import { getBank, mcgCap, setBank, setBankCtl2, setMcgCtl } from './mce.ts';
 import { pvDenied, setAsyncPf, setAsyncPfInt, setPvEoi, setStealTime, setSystemTime, writeWallClock } from './paravirt.ts';
