@@ -36,7 +36,7 @@ export { GuestMemfd } from './kvm/guest-memfd.ts';
 export { Handle } from './kvm/handle.ts';
 export { type Msrs, MsrsIncomplete, type MsrsInput } from './kvm/msrs.ts';
 export { KvmStats, type Statistic } from './kvm/stats.ts';
-export { type DeviceAttr, Kvm, Kvm } from './kvm/system.ts';
+export { Kvm } from './kvm/system.ts';
 export { type ExitIterable, Vcpu } from './kvm/vcpu.ts';
 export { type CoalescedZone, type MemorySlot, type MemorySlot2, Vm } from './kvm/vm.ts';
 export type { GsiRoute, Ioeventfd, Irqfd, Msi } from './kvm/vm-interrupts.ts';
