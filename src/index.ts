@@ -42,5 +42,6 @@ export { type CoalescedZone, type MemorySlot, type MemorySlot2, Vm } from './kvm
 export type { GsiRoute, Ioeventfd, Irqfd, Msi } from './kvm/vm-interrupts.ts';
 export type { MsrFilter, MsrRange } from './kvm/vm-state.ts';
 // Which kernel answers, and why
+export { type AttachOptions, attachKernel } from './open/attach.ts';
 export { kick } from './open/kick.ts';
 export { findKernels, type KernelFound, type OpenOptions, openKernel } from './open.ts';

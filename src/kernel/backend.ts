@@ -1,3 +1,4 @@
+import type { MessagePort } from 'node:worker_threads';
 import type { Mapping } from './memory.ts';
 
 /**
@@ -47,6 +48,9 @@ export interface Backend {
 
   /** Calls `done(revents)` once when the descriptor (an eventfd, …) has one of `events`; the result cancels. −errno where it cannot wait. */
   wait(fd: number, events: number, ref: boolean, done: (revents: number) => void): { cancel(): void } | number;
+
+  /** Serves the calls of another thread that come by this port (the simulator). A kernel of the process needs no such thing: that thread opens its own. */
+  attach?(port: MessagePort, reason: string): void;
 
   /** Kernel goes away: stop threads, free what is shared. Descriptors are closed already. */
   dispose(): void;

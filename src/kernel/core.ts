@@ -1,3 +1,4 @@
+import { MessagePort } from 'node:worker_threads';
 import { outDescriptors } from '../uapi/extents.ts';
 import { type IoctlRow, ioctlByRequest } from '../uapi/ioctls.ts';
 import * as check from './arguments.ts';
@@ -22,6 +23,7 @@ import type {
 import { LiveMemory } from './live-memory.ts';
 import { MappedMemory } from './mapped-memory.ts';
 import type { Memory, Ram } from './memory.ts';
+import type { Hello } from './remote.ts';
 
 const EBADF = 9;
 const EINTR = 4;
@@ -400,6 +402,15 @@ export class KernelCore implements Kernel {
     if (!(budget > 0 && budget <= 0x7fff_ffff)) throw rangeError(`budget must be above 0 and at most 2^31 − 1 ms, not ${budget}`);
     if (!this.features.kick) throw new NotAvailable(`run: the ${this.kind} kernel cannot bound a run`);
     return budget;
+  }
+
+  // ---- other threads
+
+  attach(port: MessagePort): void {
+    this.#alive('attach');
+    if (!(port instanceof MessagePort)) throw typeError(`port must be a MessagePort, not ${check.describe(port)}`);
+    if (this.backend.attach !== undefined) this.backend.attach(port, this.reason);
+    else port.postMessage({ kvio: 'attach', kind: this.kind, reason: this.reason } satisfies Hello);
   }
 
   // ---- the end

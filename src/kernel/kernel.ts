@@ -1,3 +1,4 @@
+import type { MessagePort } from 'node:worker_threads';
 import type { KernelFeatures, KernelKind, Kicker, Stat } from './backend.ts';
 import type { Memory, Ram } from './memory.ts';
 
@@ -85,6 +86,17 @@ export interface Kernel {
   kick(vcpu: number): void;
   /** A token for `kick()` that can be posted to another worker. */
   kicker(vcpu: number): Kicker;
+
+  /**
+   * Lets the thread that has the other end of this port use the kernel: `attachKernel(port)` there gives a Kernel whose descriptors are the same. On a
+   * real kernel they are the process's anyway, and that thread opens the kernel itself. A simulated kernel belongs to the thread that made it: calls come
+   * here as messages, answered when this thread is in its event loop or waits inside the kernel (`run`, `poll`, a blocking `read`).
+   *
+   * The caller sleeps meanwhile, for ever where a real thread would (there is no Deadlock for it). Several threads' vCPUs run in slices, in the order in which their calls
+   * arrive; while one of these threads is busy with something else, time that nobody executes passes no faster than the wall clock.
+   * What a thread opened or mapped goes with it, or with its kernel's `close()`; a `close()` here ends its calls: EINTR from KVM_RUN, EBADF from all later ones.
+   */
+  attach(port: MessagePort): void;
 
   /** The live Memory that holds this whole range of addresses, if one does. */
   memoryAt(address: bigint, length?: number | bigint): Memory | undefined;

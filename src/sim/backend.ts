@@ -1,3 +1,4 @@
+import type { MessagePort } from 'node:worker_threads';
 import type { Backend, KernelFeatures, Kicker, MapRequest, Stat } from '../kernel/backend.ts';
 import type { Mapping } from '../kernel/memory.ts';
 import {
@@ -36,12 +37,14 @@ import { createHugeMemfd } from './hugetlb.ts';
 import { MAX_FILE_SIZE, MemfdFile } from './memfd.ts';
 import { MAX_VIEW } from './pages.ts';
 import { open, readlink } from './paths.ts';
+import { Peers } from './peers.ts';
 import { poll, wait } from './poll.ts';
 import type { Process } from './process.ts';
 import { isVcpu } from './vcpu-like.ts';
 import { vfsIoctl } from './vfs-ioctl.ts';
 
 const KVM_RUN = 0xae80;
+const KVMIO = 0xae;
 const MFD_ALL = MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB | MFD_NOEXEC_SEAL | MFD_EXEC;
 const MFD_NAME_MAX = 249;
 const MAX_RW_COUNT = 0x7fff_f000;
@@ -72,6 +75,7 @@ export class SimBackend implements Backend {
   readonly #process: Process;
   /** Kickers made: their ids. */
   #kickers = 0n;
+  #peers: Peers | undefined;
 
   constructor(process: Process) {
     this.#process = process;
@@ -99,6 +103,7 @@ export class SimBackend implements Backend {
     const file = p.fds.get(fd);
     if (file === undefined) return -EBADF;
     const call = (word: bigint): number => vfsIoctl(p, fd, file, request, word) ?? file.ioctl(p, request, word);
+    this.#lockVcpu(file, request);
     const result = typeof arg === 'object' ? p.mm.withScratch(arg, call) : call(BigInt.asUintN(64, BigInt(arg)));
     p.system.runner.wake();
     return result;
@@ -245,9 +250,24 @@ export class SimBackend implements Backend {
     return wait(this.#process, fd, events, ref, done);
   }
 
+  attach(port: MessagePort, reason: string): void {
+    const { runner } = this.#process.system;
+    this.#peers ??= new Peers(this, this.#process);
+    runner.threads = this.#peers;
+    this.#peers.attach(port, reason);
+  }
+
   dispose(): void {
     this.#process.system.runner.dispose();
+    this.#peers?.dispose();
     this.#process.exit();
+  }
+
+  /** The vCPU's mutex, which another thread may have; requests of another type fail before. */
+  #lockVcpu(file: File, request: number): void {
+    const { runner } = this.#process.system;
+    if (!isVcpu(file) || ((request >>> 8) & 0xff) !== KVMIO || !runner.running(file)) return;
+    runner.block(`an ioctl on ${file.link}, which is inside KVM_RUN`, () => !runner.running(file) || undefined);
   }
 
   #readable(fd: number): File | number {

@@ -21,7 +21,29 @@ interface Run {
   result: number | undefined;
   error: unknown;
   readonly done: ((result: number, error?: unknown) => void) | undefined;
+  /** `done` answers another thread, at once: it must not wait for this one's event loop. */
+  readonly forThread: boolean;
 }
+
+/** Other threads of the process that use this kernel (`kernel.attach`). */
+export interface Threads {
+  /** Takes up the calls that have come; false where there were none. */
+  serve(): boolean;
+  /** One of them is not inside a call: it may do something yet. */
+  readonly thinking: boolean;
+  /** Sleeps until a call comes, and takes it up; false when `ms` are over, or nobody is thinking any more. */
+  wait(ms: number): boolean;
+}
+
+/** A call of another thread that waits for something. */
+interface Waiting {
+  /** Whether it is over: it has been answered. */
+  look(): boolean;
+  readonly timed: boolean;
+}
+
+/** How long, in ms, a synchronous call sleeps at most before it looks whether it was kicked. */
+const KICK_LATENCY = 10;
 
 interface Timer {
   readonly at: number;
@@ -42,6 +64,11 @@ export class Runner {
   /** vCPUs whose kick word another thread may have. */
   readonly #shared = new WeakSet<VcpuLike>();
   readonly #completions: (() => void)[] = [];
+  readonly #waiting: Set<Waiting> = new Set();
+  #looking = false;
+  /** A jump that waits for the clock on the wall. */
+  #pace: { readonly next: number; readonly timer: NodeJS.Timeout } | undefined;
+  threads: Threads | undefined;
   #pump: NodeJS.Immediate | undefined;
   /** Keeps the process alive while a run or a wait with `ref` is under way. */
   #alive: NodeJS.Timeout | undefined;
@@ -85,9 +112,10 @@ export class Runner {
     if (this.running(vcpu)) this.block('KVM_RUN on a vCPU that is inside KVM_RUN', () => (this.running(vcpu) ? undefined : true));
     const run = this.#start(p, vcpu, budget, undefined);
     for (;;) {
+      this.threads?.serve();
       this.#step(run);
       if (run.result !== undefined) break;
-      if (!this.#round(run) && run.idle && !this.#jump() && !this.#waitForKick(vcpu)) {
+      if (!this.#round(run) && run.idle && !this.#pass() && !this.#waitForKick(vcpu)) {
         this.#end(run);
         throw new Deadlock(`KVM_RUN: ${vcpu.link} sleeps and nothing in the machine can wake it`);
       }
@@ -98,10 +126,15 @@ export class Runner {
   }
 
   /** KVM_RUN in slices from the event loop; `done` once, later. */
-  runAsync(p: Process, vcpu: VcpuLike, budget: number, done: (result: number, error?: unknown) => void): void {
-    this.#start(p, vcpu, budget, done);
+  runAsync(p: Process, vcpu: VcpuLike, budget: number, done: (result: number, error?: unknown) => void, forThread = false): void {
+    this.#start(p, vcpu, budget, done, forThread);
     this.hold();
     this.#schedule();
+  }
+
+  /** KVM_RUN of another thread: `done` as soon as it is over, whatever this thread does. */
+  runForThread(p: Process, vcpu: VcpuLike, budget: number, done: (result: number, error?: unknown) => void): void {
+    this.runAsync(p, vcpu, budget, done, true);
   }
 
   running(vcpu: VcpuLike): boolean {
@@ -143,15 +176,53 @@ export class Runner {
         const answer = attempt();
         if (answer !== undefined) return answer;
         if (expired) return undefined;
-        if (!this.#round(undefined) && !this.#jump()) throw new Deadlock(`${what}: nothing in the machine can wake it`);
+        if (this.threads?.serve() === true || this.#round(undefined)) continue;
+        if (!this.#pass()) throw new Deadlock(`${what}: nothing in the machine can wake it`);
       }
     } finally {
       cancel?.();
     }
   }
 
-  /** Something changed that a sleeping vCPU may wait for. */
+  /**
+   * The same for a call of another thread, which sleeps meanwhile: `done` gets the answer (or what `attempt` threw) as soon as there is one. The result cancels;
+   * undefined where `done` has been called already. Nothing is a deadlock here: any thread may still act.
+   */
+  blockElsewhere<T>(
+    attempt: () => T | undefined,
+    deadline: number | undefined,
+    done: (answer: T | undefined, error?: unknown) => void,
+  ): (() => void) | undefined {
+    let expired = deadline !== undefined && deadline <= this.#ticks;
+    let cancel: (() => void) | undefined;
+    const look = (): boolean => {
+      let answer: T | undefined;
+      let thrown: unknown;
+      try {
+        answer = attempt();
+      } catch (error) {
+        thrown = error;
+      }
+      if (answer === undefined && thrown === undefined && !expired) return false;
+      cancel?.();
+      done(answer, thrown);
+      return true;
+    };
+    if (look()) return undefined;
+    const waiting: Waiting = { look, timed: deadline !== undefined };
+    const unset = deadline === undefined ? undefined : this.at(deadline, () => (expired = true));
+    cancel = () => {
+      this.#waiting.delete(waiting);
+      unset?.();
+    };
+    this.#waiting.add(waiting);
+    this.#schedule();
+    return cancel;
+  }
+
+  /** Something changed that a sleeping vCPU, or a call of another thread, may wait for. */
   wake(): void {
+    this.#look();
     if (this.#runs.length === 0) return;
     for (const run of this.#runs) run.idle = false;
     if (this.#runs.some((run) => run.done !== undefined)) this.#schedule();
@@ -174,6 +245,7 @@ export class Runner {
   /** The kernel goes away: every run ends as a signal would end it, completions are still delivered. */
   dispose(): void {
     this.#timers.length = 0;
+    this.#stopPace();
     for (const run of [...this.#runs]) {
       if (run.stepping) continue;
       Atomics.store(run.kick, 0, 1);
@@ -185,7 +257,7 @@ export class Runner {
 
   // ---- inside
 
-  #start(process: Process, vcpu: VcpuLike, budget: number, done: Run['done']): Run {
+  #start(process: Process, vcpu: VcpuLike, budget: number, done: Run['done'], forThread = false): Run {
     vcpu.ref();
     const deadline = budget > 0 ? this.#ticks + Math.max(1, Math.floor(budget * this.instructionsPerMs)) : Infinity;
     const run: Run = {
@@ -199,6 +271,7 @@ export class Runner {
       result: undefined,
       error: undefined,
       done,
+      forThread,
     };
     this.#runs.push(run);
     return run;
@@ -237,13 +310,84 @@ export class Runner {
       if (!run.idle) moved = true;
       if (run.result !== undefined) this.#finish(run);
     }
+    this.#look();
     return moved;
+  }
+
+  /** Calls of other threads that wait: one that is answered may be what the next waits for. Not in the middle of an instruction of a guest. */
+  #look(): void {
+    if (this.#looking || this.#waiting.size === 0) return;
+    if (this.#runs.some((run) => run.stepping)) {
+      this.#schedule();
+      return;
+    }
+    this.#looking = true;
+    try {
+      for (let answered = true; answered; ) {
+        answered = false;
+        for (const waiting of [...this.#waiting]) if (this.#waiting.has(waiting) && waiting.look()) answered = true;
+      }
+    } finally {
+      this.#looking = false;
+    }
+  }
+
+  /** The next timer or deadline, in ticks. */
+  #next(): number {
+    let next = this.nextTimer;
+    for (const run of this.#runs) if (!run.stepping) next = Math.min(next, run.deadline);
+    return next;
+  }
+
+  /**
+   * Everything sleeps, in a synchronous call. While another thread is thinking, time passes as it does on the wall: what it will do is not skipped. False: nothing can
+   * happen any more.
+   */
+  #pass(): boolean {
+    const { threads } = this;
+    if (threads?.thinking !== true) return this.#jump();
+    const until = performance.now() + this.#milliseconds(this.#next());
+    for (let left = until; left > 0; left = until - performance.now()) {
+      if (threads.wait(Math.min(left, KICK_LATENCY))) return true;
+      if (this.#runs.some((run) => Atomics.load(run.kick, 0) !== 0)) return true;
+      if (!threads.thinking) break;
+    }
+    return this.#jump();
+  }
+
+  /** The same in the event loop: where time passes as on the wall it is a timer that goes on. */
+  #passLater(): boolean {
+    const next = this.#next();
+    if (next === Infinity || this.threads?.thinking !== true) return this.#jump();
+    if (this.#pace?.next === next) return false;
+    this.#stopPace();
+    const jump = (): void => {
+      this.#pace = undefined;
+      if (this.#sleeping() && this.#next() === next) this.#jump();
+      this.#schedule();
+    };
+    this.#pace = { next, timer: setTimeout(jump, Math.min(this.#milliseconds(next), 2 ** 31 - 1)).unref() };
+    return false;
+  }
+
+  #stopPace(): void {
+    if (this.#pace !== undefined) clearTimeout(this.#pace.timer);
+    this.#pace = undefined;
+  }
+
+  /** Whether anybody waits for time to pass. */
+  #sleeping(): boolean {
+    const runs = this.#runs.filter((run) => run.done !== undefined);
+    return runs.every((run) => run.idle) && (runs.length > 0 || [...this.#waiting].some((waiting) => waiting.timed));
+  }
+
+  #milliseconds(ticks: number): number {
+    return (ticks - this.#ticks) / this.instructionsPerMs;
   }
 
   /** Everything sleeps: on to the next timer or deadline. */
   #jump(): boolean {
-    let next = this.nextTimer;
-    for (const run of this.#runs) if (!run.stepping) next = Math.min(next, run.deadline);
+    const next = this.#next();
     if (next === Infinity) return false;
     this.#advance(next);
     for (const run of this.#runs) run.idle = false;
@@ -261,7 +405,8 @@ export class Runner {
     const { done, result, error } = run;
     if (done === undefined) return;
     this.unhold();
-    this.later(() => done(result!, error));
+    if (run.forThread) done(result!, error);
+    else this.later(() => done(result!, error));
   }
 
   #end(run: Run): void {
@@ -275,9 +420,10 @@ export class Runner {
     if (this.#pump !== undefined) return;
     this.#pump = setImmediate(() => {
       this.#pump = undefined;
-      if (!this.#round(undefined) && this.#runs.some((run) => run.done !== undefined && run.idle)) this.#jump();
+      const jumped = !this.#round(undefined) && this.#sleeping() && this.#passLater();
       for (const completion of this.#completions.splice(0)) completion();
-      if (this.#completions.length > 0 || this.#runs.some((run) => run.done !== undefined && !run.idle)) this.#schedule();
+      if (jumped || this.#completions.length > 0 || this.#runs.some((run) => run.done !== undefined && !run.idle))
+        this.#schedule();
     });
   }
 
