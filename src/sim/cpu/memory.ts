@@ -262,6 +262,14 @@ export abstract class Memory extends State {
     return page.fetch;
   }
 
+  /**
+   * A page of the guest's page tables. With nested paging the processor's walk is a store to each table it passes, whatever it changes;
+   * KVM's own walk only loads.
+   */
+  tablePage(page: PhysicalPage, peek: boolean): DataView | null {
+    return (this.emulated || peek ? null : this.writable(page)) ?? this.readable(page);
+  }
+
   private writable(page: PhysicalPage): DataView | null {
     if (page.write === undefined) {
       const ram = this.bus.page(page.number, 'write');

@@ -95,7 +95,8 @@ export function walk(m: Memory, linear: number, access: number): number {
 }
 
 /** An entry, as a place in RAM; null where there is none: KVM then says the page is not present. */
-const entryAt = (m: Memory, gpa: number): DataView | null => m.readable(m.physical(Math.floor(gpa / 4096)));
+const entryAt = (m: Memory, gpa: number, access: number): DataView | null =>
+  m.tablePage(m.physical(Math.floor(gpa / 4096)), (access & PEEK) !== 0);
 
 /** Sets bits of an entry. Tables in memory the guest may not write stay as they are. */
 function mark(m: Memory, gpa: number, low: number, bits: number, access: number): void {
@@ -119,7 +120,7 @@ function violation(m: Memory, rights: number, noExecute: boolean, access: number
 /** Two levels of 32-bit entries; with CR4.PSE the upper one may map 4 MiB, anywhere below 2^40. */
 function walkTwo(m: Memory, linear: number, access: number): number {
   const upperAt = m.paging.root + ((linear >>> 22) << 2);
-  let view = entryAt(m, upperAt);
+  let view = entryAt(m, upperAt, access);
   if (view === null) return fail(0);
   const upper = view.getInt32(upperAt & 0xfff, true);
   if (!(upper & E_P)) return fail(0);
@@ -131,7 +132,7 @@ function walkTwo(m: Memory, linear: number, access: number): number {
   } else {
     if (!m.emulated) mark(m, upperAt, upper, E_A, access);
     leafAt = ((upper & 0xfffff000) >>> 0) + (((linear >>> 12) & 0x3ff) << 2);
-    view = entryAt(m, leafAt);
+    view = entryAt(m, leafAt, access);
     if (view === null) return fail(0);
     leaf = view.getInt32(leafAt & 0xfff, true);
     if (!(leaf & E_P)) return fail(0);
@@ -175,7 +176,7 @@ function walkLong(m: Memory, linear: number, access: number, levels: number): nu
       entry = Number(m.pdptrs[index & 3]! & 0xffffffffn) | 0;
       entryHigh = Number(m.pdptrs[index & 3]! >> 32n) | 0;
     } else {
-      const view = entryAt(m, at);
+      const view = entryAt(m, at, access);
       if (view === null) return fail(0);
       entry = view.getInt32(at & 0xfff, true);
       entryHigh = view.getInt32((at & 0xfff) + 4, true);

@@ -57,14 +57,20 @@ export class VcpuBus implements CpuBus {
     return this.#vcpu.backend.emulated && this.#vcpu.ring !== undefined;
   }
 
+  /** kvm_arch_vcpu_memslots_id: system management mode has an address space of its own. */
+  get #space(): number {
+    const { cpu, vm } = this.#vcpu;
+    return cpu.smi.active && vm.memslots.spaces > 1 ? 1 : 0;
+  }
+
   written(gpaPage: number): void {
-    const slot = this.#vcpu.vm.memslots.find(gpaPage);
+    const slot = this.#vcpu.vm.memslots.find(gpaPage, this.#space);
     if (slot !== undefined) this.#vcpu.vm.dirty.mark(slot, gpaPage, this.#vcpu);
   }
 
   page(gpaPage: number, access: PageAccess): RamPage | null {
     const { memslots, mm } = this.#vcpu.vm;
-    const slot = memslots.find(gpaPage);
+    const slot = memslots.find(gpaPage, this.#space);
     // KVM's emulator reaches memory through userspace_addr only.
     const own = this.#vcpu.backend.emulated ? undefined : gmemPage(this.#vcpu.vm, slot, gpaPage);
     if (own !== undefined) return own;

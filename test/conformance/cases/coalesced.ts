@@ -1,12 +1,16 @@
 /** Coalesced MMIO and PIO: which zones are taken, what goes into the ring, and when the guest leaves all the same. */
 import type { Kernel } from 'kvio';
 import {
+  EFD_NONBLOCK,
   KVM_CREATE_VCPU,
   KVM_EXIT_HLT,
+  KVM_IOEVENTFD,
+  KVM_IOEVENTFD_FLAG_DEASSIGN,
   KVM_MEM_READONLY,
   KVM_REGISTER_COALESCED_MMIO,
   KVM_UNREGISTER_COALESCED_MMIO,
   kvm_coalesced_mmio_zone,
+  kvm_ioeventfd,
 } from 'kvio/uapi';
 import { type Case, define, type Fact, hex, type Observer } from '../case.ts';
 import { type Guest, play, startGuest } from '../guest.ts';
@@ -227,6 +231,40 @@ export const coalescedCases: Case[] = [
     then('UNREGISTER of 2^31 bytes', () => unregister(kernel, vm, { addr: 0n, size: 0x80000000 }));
     then('UNREGISTER of one byte', () => unregister(kernel, vm, at(0, 1)));
     then('a zone whose end wraps', () => register(kernel, vm, { addr: (1n << 64n) - 16n, size: 0x7fffffff }));
+  }),
+  define('kvm/coalesced/ioeventfds', section, (kernel, see) => {
+    const guest = start(kernel, [...store(0x100, 1), ...store(0x100, 2), ...store(0x100, 4)], { regs: { rax: 0x44332211n } });
+    const { vm, vcpu, run } = guest;
+    const events = [1, 2, 4, 0].map((len) => ({ len, fd: kernel.eventfd(0, EFD_NONBLOCK) }));
+    const bytes = (fd: number, len: number, flags = 0): Uint8Array =>
+      kvm_ioeventfd.encode({ datamatch: 0n, addr: DS + 0x100n, len, fd, flags, pad: new Uint8Array(36) });
+    const counts = (): string =>
+      events
+        .map(({ len, fd }) => {
+          const count = new Uint8Array(8);
+          return `${len}: ${kernel.poll([{ fd }])[0] ? kernel.read(fd, count) && count[0] : 0}`;
+        })
+        .join(', ');
+    let round = 0;
+    const then = (label: string, act: () => number): void => {
+      see.call(label, act);
+      setRegs(kernel, vcpu, { rip: 0x1000n });
+      run.bytes.fill(0, RING, RING + 0x1000);
+      const exits: Fact[] = [];
+      while (kernel.run(vcpu) === 0 && run.get('exit_reason') !== KVM_EXIT_HLT) exits.push(run.get('mmio.len').toString());
+      see.note(`round ${++round}`, { exits, counts: counts(), ring: ring(run) });
+    };
+    const zone = { addr: DS + 0x100n, size: 2 };
+    then('a zone of 2', () => register(kernel, vm, zone));
+    then('an eventfd of 1', () => kernel.ioctl(vm, KVM_IOEVENTFD, bytes(events[0]!.fd, 1)));
+    then('an eventfd of 4', () => kernel.ioctl(vm, KVM_IOEVENTFD, bytes(events[2]!.fd, 4)));
+    then('an eventfd of 2, behind the zone', () => kernel.ioctl(vm, KVM_IOEVENTFD, bytes(events[1]!.fd, 2)));
+    then('the zone goes', () => unregister(kernel, vm, zone));
+    then('and comes again', () => register(kernel, vm, zone));
+    then('the eventfd of 2 goes', () => kernel.ioctl(vm, KVM_IOEVENTFD, bytes(events[1]!.fd, 2, KVM_IOEVENTFD_FLAG_DEASSIGN)));
+    then('a zone that begins lower', () => register(kernel, vm, { addr: DS + 0xf0n, size: 0x20 }));
+    then('it goes', () => unregister(kernel, vm, { addr: DS + 0xf0n, size: 1 }));
+    then('an eventfd of any length', () => kernel.ioctl(vm, KVM_IOEVENTFD, bytes(events[3]!.fd, 0)));
   }),
   define('kvm/coalesced/every-mapping', section, (kernel, see) => {
     const guest = start(kernel, [...store(0x100, 2), 0xf4, ...store(0x102, 2)], { regs: { rax: 0x2211n } });

@@ -14,6 +14,7 @@ import {
 } from 'kvio/uapi';
 import { type Case, define, type Observer } from '../case.ts';
 import { type Guest, startGuest } from '../guest.ts';
+import { DATA, longModeGuest } from '../long-mode.ts';
 import { addRam, newVm, PAGE, setRegion, setRegs, setSregs, UNSAFE } from '../machine.ts';
 
 const section = 'Dirty logging';
@@ -327,6 +328,26 @@ export const dirtyLogCases: Case[] = [
       setRegion(kernel, vm, { slot: 3, flags: LOG | KVM_MEM_READONLY, guest_phys_addr: 0x200000n, memory_size: 0x1000n }),
     );
     noteLog(kernel, see, 'it has a bitmap', vm, 8, 3);
+  }),
+  define('kvm/dirty-log/long-mode', section, (kernel, see) => {
+    // mov byte [DATA],1; hlt, then mov al,[DATA]; hlt: the page tables lie in the logged slot.
+    const code = [0xc6, 0x04, 0x25, 0, 0x20, 0, 0, 1, 0xf4, 0x8a, 0x04, 0x25, 0, 0x20, 0, 0, 0xf4];
+    const guest = longModeGuest(kernel, code);
+    guest.ram.write8(DATA, 7);
+    const { vm, vcpu, run } = guest;
+    see.call('LOG_DIRTY on', () =>
+      setRegion(kernel, vm, { flags: LOG, memory_size: BigInt(guest.ram.length), userspace_addr: guest.ram.address }),
+    );
+    const step = (rip: bigint): string => {
+      setRegs(kernel, vcpu, { rip });
+      return `${kernel.run(vcpu)}, exit ${run.get('exit_reason')}`;
+    };
+    see.note('a store', step(0x1000n));
+    noteLog(kernel, see, 'pages, the first time', vm, 8, 0);
+    see.note('a store again', step(0x1000n));
+    noteLog(kernel, see, 'pages, again', vm, 8, 0);
+    see.note('a load', step(0x1009n));
+    noteLog(kernel, see, 'pages, of a load', vm, 8, 0);
   }),
   define('kvm/dirty-log/two-vcpus', section, (kernel, see) => {
     const { guest, vm } = logged(kernel, [...store(0), 0xf4]);

@@ -6,11 +6,15 @@ import {
   KVM_CREATE_VM,
   KVM_GET_DIRTY_LOG,
   KVM_GET_NR_MMU_PAGES,
+  KVM_GET_VCPU_EVENTS,
   KVM_MEM_LOG_DIRTY_PAGES,
   KVM_MEM_READONLY,
   KVM_SET_NR_MMU_PAGES,
+  KVM_SET_VCPU_EVENTS,
+  KVM_VCPUEVENT_VALID_SMM,
   KVM_X86_SW_PROTECTED_VM,
   kvm_dirty_log,
+  kvm_vcpu_events,
   MAP_PRIVATE,
   PROT_NONE,
   PROT_READ,
@@ -165,6 +169,43 @@ export const slotCases: Case[] = [
     log('dirty log of slot 1 of space 2', 0x20001);
     set('deleted', { slot: 0x10001, memory_size: 0n });
     set('deleted again', { slot: 0x10001, memory_size: 0n });
+  }),
+  define('kvm/slots/memory-of-smm', memslots, (kernel, see) => {
+    const guest = startGuest(kernel, [0xa0, 0, 0x20, 0xa2, 0, 0x30, HLT]);
+    const other = kernel.guestRam(0x10000);
+    const region: Region = { slot: 0x10000, flags: LOG, memory_size: 0x10000n, userspace_addr: other.address };
+    if (see.call('memory of space 1', () => setRegion(kernel, guest.vm, region)) === undefined) return;
+    guest.ram.write8(0x2000, 0x11);
+    // mov al,[0x2000]; inc al; mov [0x3000],al; hlt
+    other.write(0x1000, Uint8Array.from([0xa0, 0, 0x20, 0xfe, 0xc0, 0xa2, 0, 0x30, HLT]));
+    other.write8(0x2000, 0x22);
+    other.write8(0x3000, 1);
+    const smm = (active: number): number => {
+      const events = kvm_vcpu_events.alloc();
+      kernel.ioctl(guest.vcpu, KVM_GET_VCPU_EVENTS, events);
+      const now = kvm_vcpu_events.decode(events);
+      const smi = { ...now.smi, smm: active, pending: 0, smm_inside_nmi: 0 };
+      const flags = KVM_VCPUEVENT_VALID_SMM;
+      return kernel.ioctl(guest.vcpu, KVM_SET_VCPU_EVENTS, kvm_vcpu_events.encode({ ...now, flags, smi }));
+    };
+    const told = (label: string): void => {
+      see.note(label, again(guest));
+      see.note(`${label}: flags`, guest.run.get('flags'));
+      see.note(`${label}: both memories`, [guest.ram.read8(0x3000), other.read8(0x3000)]);
+    };
+    told('outside');
+    see.note('into system management mode', smm(1));
+    told('inside');
+    const into = kernel.guestRam(0x1000);
+    see.call('dirty log of space 1', () =>
+      kernel.ioctl(guest.vm, KVM_GET_DIRTY_LOG, kvm_dirty_log.encode({ slot: 0x10000, dirty_bitmap: into.address })),
+    );
+    see.note('page 3 of it', into.read8(0) & 8);
+    see.note('and out again', smm(0));
+    told('outside again');
+    see.call('memory of space 1 goes', () => setRegion(kernel, guest.vm, { slot: 0x10000 }));
+    see.note('into system management mode without memory', smm(1));
+    see.note('a fetch there', again(guest));
   }),
   define('kvm/slots/one-space-where-protected', memslots, (kernel, see) => {
     const kvm = kernel.open('/dev/kvm');
