@@ -5,6 +5,7 @@ import {
   KVM_EXIT_MMIO,
   KVM_INTERNAL_ERROR_DELIVERY_EV,
   KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
+  kvm_clock_data,
   kvm_fpu,
   kvm_run,
   kvm_vcpu_events,
@@ -52,12 +53,23 @@ const masks: Readonly<Record<string, Mask>> = {
   KVM_GET_FPU: (view) => {
     for (let at = kvm_fpu.offsetOf('xmm'); at < kvm_fpu.offsetOf('mxcsr'); at++) view.setUint8(at, 0);
   },
-  // A time.
-  KVM_GET_CLOCK: (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength).fill(0),
+  // Times; their presence is compared.
+  KVM_GET_CLOCK(view) {
+    for (const field of ['clock', 'realtime', 'host_tsc']) {
+      const at = kvm_clock_data.offsetOf(field);
+      if (field === 'clock' || view.getBigUint64(at, true) !== 0n) view.setBigUint64(at, 1n, true);
+    }
+  },
   KVM_GET_MSRS: msrs,
   KVM_GET_SUPPORTED_CPUID: cpuid,
   KVM_GET_EMULATED_CPUID: cpuid,
   KVM_GET_CPUID2: cpuid,
+};
+
+/** XSTATE_BV: XSAVE may tell a component that is in its initial state as in use, or not. Its content is compared. */
+const inUse: Mask = (view) => {
+  const at = 512;
+  if (view.byteLength >= at + 8) view.setBigUint64(at, view.getBigUint64(at, true) & ~7n, true);
 };
 
 /**
@@ -65,6 +77,8 @@ const masks: Readonly<Record<string, Mask>> = {
  * KVM then queues it once more.
  */
 const hardwareMasks: Readonly<Record<string, Mask>> = {
+  KVM_GET_XSAVE: inUse,
+  KVM_GET_XSAVE2: inUse,
   KVM_GET_VCPU_EVENTS(view) {
     const at = (path: string): number => kvm_vcpu_events.offsetOf(path);
     if (view.getUint8(at('interrupt.injected')) === 0) view.setUint8(at('interrupt.nr'), 0);

@@ -30,7 +30,7 @@ import { setTrace, stepping } from './debug.ts';
 import { Decoder } from './decode.ts';
 import type { Insn } from './insn.ts';
 import { deliver, type Event, TRIPLE_FAULT } from './interrupts.ts';
-import { ABANDON, DB, Fault, GP, type PhysicalPage, STOP_BLOCK, STOP_EXIT, UD } from './memory.ts';
+import { ABANDON, DB, Fault, GP, type PhysicalPage, STOP_BLOCK, STOP_EXIT } from './memory.ts';
 import { FETCH } from './paging.ts';
 import { CANONICAL_LOW, CANONICAL_TOP, CS, IF, IP, IP_HI, RDX, RF, RSP, TF, VM } from './state.ts';
 
@@ -283,8 +283,8 @@ export class Cpu extends Core {
       if (!(e instanceof Fault)) throw e;
       if (this.fuel > 0) this.fuel--;
       this.shadow = 0;
-      // KVM remembers the exceptions it injects itself: all of them where it emulates, on hardware the #UD it intercepts.
-      if (this.emulated || e.vector === UD) this.queued(e);
+      // KVM remembers the exceptions it injects itself: all of them where it emulates.
+      if (this.emulated || e.ofKvm) this.queued(e);
       this.faulted = true;
       this.deliver({ vector: e.vector, errorCode: this.protectedMode ? e.errorCode : -1, soft: false, ip: this.ip0 });
       this.settle();
@@ -345,13 +345,23 @@ export class Cpu extends Core {
           errorCode: Math.max(errorCode, 0),
         });
         this.faulted = false;
-      }
+      } else if (e === ABANDON && this.outcome?.kind === 'internalError' && this.events.interrupt.injected) this.emulateInstead();
       if (e !== ABANDON || this.outcome?.kind !== 'mmio') throw e;
       this.outcome = null;
       this.wanted = null;
       this.stop = 0;
       throw TRIPLE_FAULT;
     }
+  }
+
+  /**
+   * An external interrupt is of type 0 in SVM's EXITINTINFO, which KVM does not take for an event: it emulates the instruction at RIP as if that
+   * had needed the memory.
+   */
+  private emulateInstead(): void {
+    if (this.peekCode().length > 0) throw this.notModelled('an interrupt delivered to what is no RAM');
+    const { outcome } = this;
+    if (outcome?.kind === 'internalError') this.outcome = { ...outcome, suberror: 1 };
   }
 
   /** An exception is on its way in. */
@@ -401,6 +411,10 @@ export class Cpu extends Core {
     } else if (nmi.injected) {
       event = { vector: 2, errorCode: -1, soft: false, ip: this.ip0 };
       nmi.masked = true;
+    } else if (interrupt.soft && !this.emulated && this.peekCode().length === 0) {
+      // SVM needs the address behind INT n: where it cannot be read, the interrupt is lost.
+      interrupt.injected = false;
+      return false;
     } else {
       event = { vector: interrupt.nr, errorCode: -1, soft: interrupt.soft, ip: this.ip0 };
     }

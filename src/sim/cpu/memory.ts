@@ -34,9 +34,12 @@ import { TLB_SIZE, Tlb } from './tlb.ts';
 export class Fault {
   readonly vector: number;
   readonly errorCode: number;
-  constructor(vector: number, errorCode = -1) {
+  /** KVM raises it also where the guest runs on hardware: it intercepts the instruction. */
+  readonly ofKvm: boolean;
+  constructor(vector: number, errorCode = -1, ofKvm: boolean = vector === UD) {
     this.vector = vector;
     this.errorCode = errorCode;
+    this.ofKvm = ofKvm;
   }
 }
 

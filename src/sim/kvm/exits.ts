@@ -39,6 +39,8 @@ export interface Completion {
 
 type OutcomeOf<K extends Outcome['kind']> = Extract<Outcome, { kind: K }>;
 
+/** SVM_EXITINTINFO_VALID; an external interrupt is type 0. */
+const EXITINTINFO_VALID = 0x8000_0000n;
 const at = (path: string): number => kvm_run.offsetOf(path);
 const REG = {
   rip: kvm_regs.offsetOf('rip'),
@@ -146,7 +148,7 @@ const writers: {
     }
     return KVM_EXIT_SHUTDOWN;
   },
-  internalError(vcpu, { suberror, insnBytes, gpa = 0, isWrite = false }) {
+  internalError(vcpu, { suberror, insnBytes, gpa, isWrite = false }) {
     const { view, u8 } = vcpu.run;
     const { emulationExitInfo, deliveryExitInfo } = vcpu.backend;
     if (suberror === KVM_INTERNAL_ERROR_DELIVERY_EV && has(vcpu.vm.machine, 'unhandleableVectoring')) {
@@ -154,7 +156,7 @@ const writers: {
       vcpu.undeliverable = gpa;
       view.setUint32(FAILURE.suberror, suberror, true);
       // Last: the host CPU it ran on.
-      const words = [...deliveryExitInfo(BigInt(gpa), isWrite), 0n];
+      const words = [...deliveryExitInfo(BigInt(gpa ?? 0), isWrite), 0n];
       words.forEach((word, i) => {
         view.setBigUint64(FAILURE.flags + i * 8, word, true);
       });
@@ -174,7 +176,12 @@ const writers: {
       words += 2;
     } else view.setBigUint64(FAILURE.flags, 0n, true);
     const fetched = BigInt.asUintN(32, vcpu.cpu.segments[CS]!.base + vcpu.cpu.rip + BigInt(insnBytes.length));
-    for (const word of emulationExitInfo(fetched)) view.setBigUint64(FAILURE.flags + words++ * 8, word, true);
+    const { interrupt } = vcpu.cpu.events;
+    const info =
+      gpa !== undefined && interrupt.injected && deliveryExitInfo !== undefined
+        ? [...deliveryExitInfo(BigInt(gpa), isWrite).slice(1), EXITINTINFO_VALID | BigInt(interrupt.nr), 0n]
+        : emulationExitInfo(fetched);
+    for (const word of info) view.setBigUint64(FAILURE.flags + words++ * 8, word, true);
     view.setUint32(FAILURE.ndata, words, true);
     if (vcpu.backend.udAfterFailure) {
       Object.assign(vcpu.cpu.events.exception, {

@@ -200,7 +200,14 @@ function createVcpu(vm: Vm, p: Process, arg: bigint): number {
   vm.maxVcpuIds ||= maxIds;
   if (asked >= BigInt(vm.maxVcpuIds)) return -EINVAL;
   const id = Number(asked);
-  if (vm.vcpus.has(id)) return -EEXIST;
+  if (vm.vcpus.has(id)) {
+    // The vCPU has been made by then: the reset of its local APIC has mapped those of the others.
+    if (vm.irqchip.inKernel) {
+      vm.apicMap.dirty = true;
+      vm.apicMap.rebuild(vm);
+    }
+    return -EEXIST;
+  }
   const fd = p.fds.reserve(true);
   if (fd < 0) return -EMFILE;
   const vcpu = new Vcpu(vm, id, p.system);

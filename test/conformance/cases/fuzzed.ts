@@ -1,11 +1,17 @@
 /** What fuzzing found: rules no other case had asked for, each in the fewest calls that show it. */
 import type { Kernel } from 'kvio';
 import {
+  KVM_CREATE_IRQCHIP,
   KVM_CREATE_VCPU,
+  KVM_CREATE_VM,
   KVM_GET_VCPU_EVENTS,
+  KVM_INTERNAL_ERROR_DELIVERY_EV,
+  KVM_INTERRUPT,
   KVM_NMI,
   KVM_SET_NR_MMU_PAGES,
   KVM_SET_VCPU_EVENTS,
+  KVM_SIGNAL_MSI,
+  kvm_msi,
   kvm_run,
   kvm_sregs,
   kvm_vcpu_events,
@@ -266,5 +272,61 @@ export const fuzzedCases: Case[] = [
     const { vcpu } = newVcpu(kernel);
     see.call('shared', () => kernel.madvise(mapRun(kernel, vcpu), MADV_REMOVE));
     see.call('private', () => kernel.madvise(kernel.mmap({ length: RUN_SIZE, fd: vcpu, flags: 2, view: false }), MADV_REMOVE));
+  }),
+  define('kvm/fuzzed/events-without-a-vector-table', 'KVM_EXIT_INTERNAL_ERROR', (kernel, see) => {
+    const events: readonly (readonly [name: string, inject: (vcpu: number) => void])[] = [
+      ['interrupt', (vcpu) => void kernel.ioctl(vcpu, KVM_INTERRUPT, Uint8Array.of(0x20, 0, 0, 0))],
+      ['NMI', (vcpu) => void kernel.ioctl(vcpu, KVM_NMI)],
+      [
+        'soft interrupt',
+        (vcpu) =>
+          injectEvents(kernel, vcpu, ({ interrupt }) => void Object.assign(interrupt, { injected: 1, nr: 0x20, soft: 1 })),
+      ],
+      [
+        'exception',
+        (vcpu) => injectEvents(kernel, vcpu, ({ exception }) => void Object.assign(exception, { injected: 1, nr: 6 })),
+      ],
+    ];
+    for (const [name, inject] of events) {
+      const { vm, vcpu } = newVcpu(kernel);
+      addRam(kernel, vm, 0, 0x20000n, 0x1000);
+      const run = new RunPage(mapRun(kernel, vcpu));
+      setSregs(kernel, vcpu, ({ idt }) => void Object.assign(idt, { base: 0n, limit: 0x3ff }));
+      setRegs(kernel, vcpu, { rip: 0x1000n, rflags: 0x202n, rsp: 0x8000n });
+      inject(vcpu);
+      see.call(name, () => result(kernel.run(vcpu)));
+      see.note(`${name}: exit_reason`, run.get('exit_reason'));
+      see.note(`${name}: suberror`, run.get('internal.suberror'));
+      see.note(`${name}: ndata`, run.get('internal.ndata'));
+      // The last word of suberror 3 is the host's CPU.
+      if (run.get('internal.suberror') !== KVM_INTERNAL_ERROR_DELIVERY_EV)
+        see.note(`${name}: data`, run.slice(kvm_run.offsetOf('internal.data'), 48));
+      see.note(`${name}: rip`, getRegs(kernel, vcpu).rip);
+      noteEvents(kernel, vcpu, see, `${name}: events`);
+    }
+  }),
+  define('kvm/fuzzed/id-that-a-vcpu-has-maps-the-apics', 'Local APIC', (kernel, see) => {
+    const vm = kernel.ioctl(kernel.open('/dev/kvm'), KVM_CREATE_VM);
+    kernel.ioctl(vm, KVM_CREATE_IRQCHIP);
+    const msi = kvm_msi.encode({
+      address_lo: 0xfee00000,
+      address_hi: 0,
+      data: 0x374,
+      flags: 0,
+      devid: 0,
+      pad: new Uint8Array(12),
+    });
+    kernel.ioctl(vm, KVM_CREATE_VCPU);
+    see.call('an MSI of mode 3', () => kernel.ioctl(vm, KVM_SIGNAL_MSI, Uint8Array.from(msi)));
+    see.call('the id again', () => kernel.ioctl(vm, KVM_CREATE_VCPU));
+    see.call('the MSI', () => kernel.ioctl(vm, KVM_SIGNAL_MSI, Uint8Array.from(msi)));
+  }),
+  define('kvm/fuzzed/rdmsr-of-none', 'KVM_GET_VCPU_EVENTS', (kernel, see) => {
+    // In the guest the #GP of an MSR is KVM's: it tells of it afterwards.
+    const code = [0xb9, 0xad, 0xde, 0x66, 0x0f, 0x32, HLT];
+    const guest = startGuest(kernel, code, { data: vectors });
+    see.call('run', () => result(kernel.run(guest.vcpu)));
+    see.note('rip', getRegs(kernel, guest.vcpu).rip);
+    noteEvents(kernel, guest.vcpu, see, 'events');
   }),
 ];

@@ -281,7 +281,11 @@ const MSR_VALUES = [
   1n << 48n,
 ];
 
-/** An MSR of the list, of its neighbourhood, or any low one; none that would let KVM write a clock into guest memory. */
+/** Where KVM writes a time: WALL_CLOCK, SYSTEM_TIME, STEAL_TIME. Only at addresses that no slot can have, so that no time gets into memory. */
+const CLOCKS: ReadonlySet<number> = new Set([0x11, 0x12, 0x4b564d00, 0x4b564d01, 0x4b564d03]);
+const CLOCK_VALUES = [0n, 1n << 53n, (1n << 53n) | 1n, (1n << 53n) | 0x40n, (1n << 53n) | 0x41n, (1n << 64n) - 1n];
+
+/** An MSR of the list, of its neighbourhood, or any low one. */
 function someMsr(c: Choices): number {
   return c.weighted([
     [8, () => c.pick(MSRS)],
@@ -296,8 +300,10 @@ const msrs: Step = function* (c, w) {
   const entries = c.below(5);
   const bytes = new Uint8Array(8 + 16 * entries);
   for (let n = 0; n < entries; n++) {
-    put(bytes, { at: 8 + 16 * n, size: 4 }, BigInt(someMsr(c)));
-    put(bytes, { at: 16 + 16 * n, size: 8 }, c.chance(0.5) ? c.pick(MSR_VALUES) : oddValue(c, 8));
+    const index = someMsr(c);
+    put(bytes, { at: 8 + 16 * n, size: 4 }, BigInt(index));
+    const usual = CLOCKS.has(index) ? CLOCK_VALUES : MSR_VALUES;
+    put(bytes, { at: 16 + 16 * n, size: 8 }, CLOCKS.has(index) || c.chance(0.5) ? c.pick(usual) : oddValue(c, 8));
   }
   put(bytes, { at: 0, size: 4 }, BigInt(entries));
   for (const name of c.pick([['KVM_GET_MSRS'], ['KVM_SET_MSRS', 'KVM_GET_MSRS']] as const))

@@ -79,7 +79,7 @@ const putPair = (c: Core, lo: number, hi: number): void => {
 const answeredMsr = (c: Core): DataView | null => {
   const answer = c.answer('msr');
   if (answer === null) return null;
-  if (answer[0] !== 0) throw new Fault(GP, 0);
+  if (answer[0] !== 0) throw new Fault(GP, 0, true);
   return new DataView(answer.buffer, answer.byteOffset);
 };
 
@@ -92,7 +92,7 @@ export const rdmsr: Exec = (c) => {
   }
   const index = c.r32[RCX]! >>> 0;
   const value = c.bus.rdmsr(index);
-  if (value === null) throw new Fault(GP, 0);
+  if (value === null) throw new Fault(GP, 0, true);
   if ('exit' in value) throw c.ask('msr', 9, { kind: 'msr', isWrite: false, index, reason: value.exit, data: 0n });
   putPair(c, value.lo, value.hi);
 };
@@ -102,7 +102,7 @@ export const wrmsr: Exec = (c) => {
   if (answeredMsr(c) === null) {
     const [index, lo, hi] = [RCX, RAX, RDX].map((n) => c.r32[n]! >>> 0) as [number, number, number];
     const done = c.bus.wrmsr(index, lo, hi);
-    if (done === false) throw new Fault(GP, 0);
+    if (done === false) throw new Fault(GP, 0, true);
     if (done !== true) {
       const data = (BigInt(hi) << 32n) | BigInt(lo);
       throw c.ask('msr', 9, { kind: 'msr', isWrite: true, index, reason: done.exit, data });
