@@ -38,8 +38,9 @@ import {
   kvm_xcrs,
 } from '../uapi/kvm.ts';
 import type { Input } from '../uapi/struct.ts';
-import { getStruct, Handle, setStruct, withWord } from './handle.ts';
+import { getStruct, setStruct, withWord } from './handle.ts';
 import { KvmStats } from './stats.ts';
+import { VcpuInterrupts } from './vcpu-interrupts.ts';
 
 /** A page for a value a struct points at. */
 const PAGE = 4096;
@@ -48,7 +49,7 @@ const XSAVE_SIZE = 4096;
 const MAX_REGISTERS = 1024;
 
 /** State of a vCPU beyond its registers: events, FPU, debugging, machine checks, clock. x86 but for what says otherwise. */
-export abstract class VcpuState extends Handle {
+export abstract class VcpuState extends VcpuInterrupts {
   /** KVM_GET_VCPU_EVENTS: exceptions, interrupts, NMIs and SMIs on their way in. */
   getVcpuEvents(): kvm_vcpu_events {
     return getStruct(this, KVM_GET_VCPU_EVENTS, kvm_vcpu_events);

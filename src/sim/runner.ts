@@ -301,17 +301,18 @@ export class Runner {
     else for (const other of this.#runs) other.idle = false;
   }
 
-  /** One slice of every other run that does not sleep; false when there was none. */
+  /** One slice of every other run that does not sleep; false when there was none, and none has been woken by another. */
   #round(own: Run | undefined): boolean {
     let moved = own !== undefined && !own.idle;
+    const sleeps = (run: Run): boolean => run === own || run.idle || run.stepping || run.done === undefined;
     for (const run of [...this.#runs]) {
-      if (run === own || run.idle || run.stepping || run.done === undefined || run.result !== undefined) continue;
+      if (sleeps(run) || run.result !== undefined) continue;
       this.#step(run);
       if (!run.idle) moved = true;
       if (run.result !== undefined) this.#finish(run);
     }
     this.#look();
-    return moved;
+    return moved || this.#runs.some((run) => !sleeps(run));
   }
 
   /** Calls of other threads that wait: one that is answered may be what the next waits for. Not in the middle of an instruction of a guest. */

@@ -124,12 +124,12 @@ export function apicRam(kernel: Kernel, vm: number, handlers: Readonly<Record<nu
 }
 
 /** A vCPU that begins at `entry` in real mode, with DS on the APIC. */
-export function aim(kernel: Kernel, vcpu: number, entry: number, ds = 0xfee00000n, interrupts = false): void {
+export function aim(kernel: Kernel, vcpu: number, entry: number, ds = 0xfee00000n, interrupts = false, stack = 0x3000): void {
   setSregs(kernel, vcpu, (sregs) => {
     Object.assign(sregs.cs, { base: 0n, selector: 0 });
     Object.assign(sregs.ds, { base: ds, selector: 0 });
   });
-  setRegs(kernel, vcpu, { rip: BigInt(entry), rflags: interrupts ? 0x202n : 2n, rsp: 0x3000n });
+  setRegs(kernel, vcpu, { rip: BigInt(entry), rflags: interrupts ? 0x202n : 2n, rsp: BigInt(stack) });
 }
 
 export function apicGuest(kernel: Kernel, code: readonly number[], options: ApicGuestOptions = {}): ApicGuest {
@@ -144,15 +144,19 @@ export function apicGuest(kernel: Kernel, code: readonly number[], options: Apic
 }
 
 /** One KVM_RUN of at most `budget` milliseconds, as a fact: what it came out with. */
-export function step({ kernel, vcpu, run }: ApicVcpu, budget = 200): Fact {
-  const returned = kernel.run(vcpu, { budget });
+export function step(guest: ApicVcpu, budget = 3000): Fact {
+  return exitFact(guest, guest.kernel.run(guest.vcpu, { budget }));
+}
+
+/** What KVM_RUN returned and left in kvm_run. */
+export function exitFact({ run }: Pick<ApicVcpu, 'run'>, returned: number): Fact {
   if (returned < 0) return `${result(returned)}, reason ${run.get('exit_reason')}`;
   const reason = Number(run.get('exit_reason'));
   return exits[reason]?.(run) ?? `reason ${reason}`;
 }
 
 /** Steps until HLT leaves, the guest says port 0xff, or nothing comes any more. */
-export function story(guest: ApicVcpu, most = 40, budget = 200): Fact[] {
+export function story(guest: ApicVcpu, most = 40, budget = 3000): Fact[] {
   const facts: Fact[] = [];
   for (let at = 0; at < most; at++) {
     const fact = step(guest, budget);

@@ -18,6 +18,7 @@ import { irqRoutingCases } from './irq-routing.ts';
 import { irqchipCases } from './irqchip.ts';
 import { irqfdCases } from './irqfd.ts';
 import { lapicCases } from './lapic.ts';
+import { lapicTimerCases } from './lapic-timer.ts';
 import { machineCheckCases } from './machine-checks.ts';
 import { memoryCases } from './memory.ts';
 import { memoryFaultCases } from './memory-fault.ts';
@@ -35,6 +36,7 @@ import { runCases } from './run.ts';
 import { settingsCases } from './settings.ts';
 import { signalMaskCases } from './signal-mask.ts';
 import { slotCases } from './slots.ts';
+import { smpCases } from './smp.ts';
 import { stateCases } from './state.ts';
 import { statsCases } from './stats.ts';
 import { systemCases } from './system.ts';
@@ -73,7 +75,9 @@ export const cases: readonly Case[] = [
   ...x86(memoryCases),
   ...x86(lapicCases),
   ...x86([...irqchipCases, ...irqRoutingCases, ...irqfdCases, ...pitCases]),
+  ...x86(lapicTimerCases),
   ...x86(mpStateCases),
+  ...x86(smpCases),
   ...eventfdMemfdCases,
   ...x86(refusalCases),
   ...x86(slotCases),

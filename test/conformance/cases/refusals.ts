@@ -161,6 +161,10 @@ function objects(kernel: Kernel): { kvm: Kvm; vm: Vm; vcpu: Vcpu; given: Record<
       },
       vcpu: {
         ioctl: [uapi.KVM_RUN],
+        interrupt: [0x20],
+        setLapic: [{ regs: new Uint8Array(1024) }],
+        tprAccessReporting: [false],
+        setVapicAddr: [0n],
         mapDirtyRing: [4096],
         setRegs: [vcpu.getRegs()],
         setSregs: [vcpu.getSregs()],
