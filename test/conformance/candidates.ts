@@ -1,6 +1,6 @@
 /** The kernels that can be judged here. */
 import { readFileSync } from 'node:fs';
-import { findKernels, openKernel } from 'kvio';
+import { findKernels, type Kernel, openKernel } from 'kvio';
 import { openSim, profiles } from 'kvio/sim';
 import type { Candidate } from './run-cases.ts';
 
@@ -45,13 +45,22 @@ export function withBudget(candidate: Candidate, budget: number): Candidate {
   };
 }
 
+/** The recordings profiles were captured beside, of kernels that have what no simulated machine has. */
+const recordings: Readonly<Record<string, string>> = {
+  'amd-svm-7.2': '7.2-svm+smm+tdp+hyperv+swprot',
+  'amd-svm-6.12': '6.12-svm+smm+tdp+hyperv+xen',
+  'amd-svm-6.1': '6.1-svm+smm+hyperv',
+};
+
 /** A simulated machine, with few enough descriptors for the cases that use them all up. */
 function simulated(profile?: string): Candidate {
   const nofile = 1024;
   const { machine } = openSim(profile === undefined ? {} : { machine: profile });
   const small = { ...machine, limits: { ...machine.limits, nofile } };
   const name = profile === undefined ? 'sim' : `sim ${profile}`;
-  return withBudget({ name, arch: 'x64', nofile, open: () => openSim({ machine: small }) }, 100);
+  const identity = recordings[machine.name];
+  const open = (): Kernel => openSim({ machine: small });
+  return withBudget({ name, arch: 'x64', nofile, open, ...(identity === undefined ? {} : { identity }) }, 100);
 }
 
 /** RLIMIT_NOFILE of this process, the soft one. */

@@ -1,5 +1,6 @@
 import { KVM_CAP_NR_VCPUS } from '../../uapi/kvm.ts';
 import type { Machine } from '../machine.ts';
+import { absentCapabilities } from './absent.ts';
 
 /** KVM_CHECK_EXTENSION on a VM of this type. */
 export function vmCapability(machine: Machine, cap: number, vmType: number): number {
@@ -10,6 +11,6 @@ export function vmCapability(machine: Machine, cap: number, vmType: number): num
 export function checkExtension(machine: Machine, cap: bigint, on: 'system' | 'vm'): number {
   if (cap === BigInt(KVM_CAP_NR_VCPUS)) return machine.cpus;
   const value = cap > 0xffffn ? undefined : machine.kvm.capabilities[Number(cap)];
-  if (value === undefined) return 0;
+  if (value === undefined || absentCapabilities.has(Number(cap))) return 0;
   return typeof value === 'number' ? value : value[on === 'system' ? 0 : 1];
 }

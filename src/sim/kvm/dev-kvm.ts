@@ -5,6 +5,7 @@ import { CharFile } from '../char-device.ts';
 import type { Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
 import type { CharDevice, System } from '../system.ts';
+import { absentCapabilities } from './absent.ts';
 import { checkExtension } from './caps.ts';
 import { getEmulatedCpuid, getSupportedCpuid } from './cpuid.ts';
 import { deviceIoctls } from './devices.ts';
@@ -25,18 +26,17 @@ export class DevKvm extends CharFile {
   }
 }
 
+/** KVM_X86_DEFAULT_VM and KVM_X86_SW_PROTECTED_VM. Those of SEV and TDX need launch firmware. */
+const SIMULATED_TYPES = 3;
+
 /** KVM_CREATE_VM: the descriptor is taken first, so that EMFILE comes before a bad type. The type is a whole unsigned long. */
 function createVm(_self: DevKvm, p: Process, arg: bigint): number {
   const fd = p.fds.reserve(true);
   if (fd < 0) return -EMFILE;
-  const { vmTypes } = p.system.machine.kvm;
+  const vmTypes = p.system.machine.kvm.vmTypes & SIMULATED_TYPES;
   if (arg >= 32n || ((vmTypes >>> Number(arg)) & 1) === 0) {
     p.fds.unreserve(fd);
     return -EINVAL;
-  }
-  if (arg !== BigInt(kvm.KVM_X86_DEFAULT_VM) && arg !== BigInt(kvm.KVM_X86_SW_PROTECTED_VM)) {
-    p.fds.unreserve(fd);
-    return p.system.notModelled(`KVM_CREATE_VM of type ${arg}`, -EINVAL);
   }
   p.fds.set(fd, new VmFile(new Vm(p, Number(arg))));
   return fd;
@@ -95,4 +95,9 @@ export function registerKvm(system: System): void {
     for (const { name, handler } of table.rows.values())
       if (handler !== undefined) system.coverage.add('ioctl', `${name} (${table.kind})`);
   }
+  const { capabilities, vmTypes } = system.machine.kvm;
+  for (const [cap, { name, reason }] of absentCapabilities)
+    if (capabilities[cap] !== undefined) system.coverage.add('capability', name, reason);
+  if (vmTypes & ~SIMULATED_TYPES)
+    system.coverage.add('capability', 'KVM_CAP_VM_TYPES', 'VMs of SEV and TDX need launch firmware: their types are EINVAL');
 }

@@ -64,11 +64,6 @@ function enforcePvFeatureCpuid(vcpu: Vcpu, { args: [on] }: EnableCap): number {
 /** `kvm_vcpu_ioctl_enable_cap`: no flags; every capability of the VM is unknown here. */
 const vcpuCaps: EnableRows<Vcpu> = {
   [kvm.KVM_CAP_ENFORCE_PV_FEATURE_CPUID]: enforcePvFeatureCpuid,
-  [kvm.KVM_CAP_HYPERV_SYNIC]: 'not modelled',
-  [kvm.KVM_CAP_HYPERV_SYNIC2]: 'not modelled',
-  [kvm.KVM_CAP_HYPERV_ENLIGHTENED_VMCS]: 'not modelled',
-  [kvm.KVM_CAP_HYPERV_DIRECT_TLBFLUSH]: 'not modelled',
-  [kvm.KVM_CAP_HYPERV_ENFORCE_CPUID]: 'not modelled',
 };
 
 function read(p: Process, arg: bigint): (EnableCap & { readonly cap: number }) | null {

@@ -9,8 +9,6 @@ import type { Vcpu } from './vcpu.ts';
 
 /** Hyper-V's MSRs. Which of them there are, the machine's list says. */
 export const HYPERV_MSRS: readonly [first: number, last: number] = [0x4000_0000, 0x4000_0118];
-/** Guest CPUID leaf 0x40000001 EAX, "Hv#1": the guest may use Hyper-V's interfaces. */
-const HYPERV_INTERFACE = 0x3123_7648;
 const APIC_HZ = 1_000_000_000n;
 const SINT_MASKED = 1n << 16n;
 
@@ -24,22 +22,18 @@ const atReset: Readonly<Record<number, (vcpu: Vcpu) => bigint>> = {
   1073741971: () => SINT_MASKED,
 };
 
-function enlightened(vcpu: Vcpu): boolean {
-  return vcpu.cpuid.register(0x4000_0001, 0, 'eax') === HYPERV_INTERFACE;
-}
-
-/** Userspace reads them always; a guest only with Hyper-V's CPUID. */
+/** Userspace reads them, as they are listed; no guest does: Hyper-V is not simulated. */
 export function getHypervMsr(vcpu: Vcpu, index: number, host: boolean): bigint | undefined {
   if (!vcpu.vm.machine.kvm.msrs.includes(index)) return undefined;
   if (host) return atReset[index]?.(vcpu) ?? 0n;
-  return enlightened(vcpu) ? notModelled(`Hyper-V MSR 0x${index.toString(16)}`) : undefined;
+  return undefined;
 }
 
 /** Only what is there already. */
 export function setHypervMsr(vcpu: Vcpu, index: number, value: bigint, host: boolean): bigint | undefined {
   if (!vcpu.vm.machine.kvm.msrs.includes(index)) return undefined;
   if (host && value === getHypervMsr(vcpu, index, host)) return value;
-  return host || enlightened(vcpu) ? notModelled(`a write of Hyper-V MSR 0x${index.toString(16)}`) : undefined;
+  return undefined;
 }
 
 /** KVM_GET_SUPPORTED_HV_CPUID: `nent` too small is E2BIG and nothing is written, as for KVM_GET_SUPPORTED_CPUID. */

@@ -3,6 +3,7 @@ import { ioctlByName } from '../../uapi/ioctls.ts';
 import type * as uapi from '../../uapi/kvm.ts';
 import { atLeast, type Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
+import { absentCapabilities } from './absent.ts';
 
 /** An ioctl of one kind of descriptor: ≥ 0 or −errno. A handler reads like the kernel's check list; the first check that fails decides. */
 export type Handler<T> = (self: T, p: Process, arg: bigint) => number;
@@ -39,6 +40,7 @@ export type Rows<T> = Readonly<Partial<Record<RequestName, Handler<T> | Gated<T>
 
 /** KVM_CHECK_EXTENSION on the system descriptor. */
 export function capability(machine: Machine, cap: number): number {
+  if (absentCapabilities.has(cap)) return 0;
   const value = machine.kvm.capabilities[cap] ?? 0;
   return typeof value === 'number' ? value : value[0];
 }

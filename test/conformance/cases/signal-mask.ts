@@ -36,7 +36,6 @@ export const signalMaskCases: Case[] = [
         const guest = startGuest(kernel, [0xeb, 0xfe]); // jmp $
         see.call(`${label}: SET_SIGNAL_MASK`, () => kernel.ioctl(guest.vcpu, KVM_SET_SIGNAL_MASK, bytes));
         see.note(`${label}: a run of 5 ms`, result(kernel.run(guest.vcpu, { budget: 5 })));
-        see.note(`${label}: exit reason`, guest.run.get('exit_reason'));
         kernel.kick(guest.vcpu);
         see.note(`${label}: after a kick`, result(kernel.run(guest.vcpu)));
         see.note(`${label}: a second run of 5 ms`, result(kernel.run(guest.vcpu, { budget: 5 })));
