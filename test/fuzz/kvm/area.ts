@@ -10,6 +10,7 @@ import { argumentOf } from '../struct-bytes.ts';
 import type { Descriptor, FileState, VmState, World } from '../world.ts';
 import { controllers, interruptSteps } from './interrupts.ts';
 import { memslot } from './memslots.ts';
+import { privateRequests, privateSteps } from './private-memory.ts';
 import { guest, tellAll, vcpuSteps } from './vcpus.ts';
 
 const KINDS = ['kvm', 'vm', 'vcpu'] as const;
@@ -20,6 +21,7 @@ const elsewhere = new Set([
   'KVM_CREATE_VCPU',
   'KVM_SET_USER_MEMORY_REGION',
   'KVM_SET_USER_MEMORY_REGION2',
+  ...privateRequests,
 ]);
 const rows = ioctls().filter((row) => (row.arch ?? 'x86') === 'x86' && row.name.startsWith('KVM_') && !excluded.has(row.name));
 const own = Object.fromEntries(
@@ -182,6 +184,7 @@ export const kvmArea: Area = {
     { weight: 18, name: 'memslot', step: memslot },
     ...vcpuSteps,
     ...interruptSteps,
+    ...privateSteps,
     { weight: 20, name: 'a request of its kind', step: ownRequest },
     { weight: 8, name: 'a request of another kind', step: foreignRequest },
     { weight: 6, name: 'an unknown request', step: unknownRequest },
