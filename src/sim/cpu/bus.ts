@@ -68,6 +68,12 @@ export interface CpuBus {
   readonly fixHypercall?: boolean;
   /** MONITOR and MWAIT are #UD: KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS is off and the guest's CPUID does not have them. */
   mwaitIsUd?(): boolean;
+  /**
+   * On a processor: the page as KVM's emulator reaches it, where that is not what `page` answers (`emulatorDiffers`). String I/O and what touches
+   * MMIO is executed by it.
+   */
+  emulatedPage?(gpaPage: number, access: PageAccess): RamPage | null;
+  readonly emulatorDiffers?: boolean;
   /** WBINVD, INVD: what a guest's cache hides from DMA has reached memory. */
   wbinvd?(): void;
 }

@@ -30,7 +30,7 @@ import { setTrace, stepping } from './debug.ts';
 import { Decoder } from './decode.ts';
 import type { Insn } from './insn.ts';
 import { deliver, type Event, TRIPLE_FAULT } from './interrupts.ts';
-import { ABANDON, DB, Fault, GP, type PhysicalPage, STOP_BLOCK, STOP_EXIT } from './memory.ts';
+import { ABANDON, DB, Fault, GP, type PhysicalPage, REDO, STOP_BLOCK, STOP_EXIT } from './memory.ts';
 import { FETCH } from './paging.ts';
 import { CANONICAL_LOW, CANONICAL_TOP, CS, IF, IP, IP_HI, RDX, RF, RSP, TF, VM } from './state.ts';
 
@@ -219,6 +219,7 @@ export class Cpu extends Core {
     this.codeLinear = -1;
     this.outcome = null;
     this.stop = 0;
+    this.leaveUnlessWaiting();
     this.sync();
     // Data obtained from outside is used even if the address has become RAM meanwhile: nothing may bypass the replay.
     if (this.replay.length > 0) this.flushTlb();
@@ -249,9 +250,17 @@ export class Cpu extends Core {
         if (this.windowRequested && this.interruptible) return { kind: 'irqWindow' };
         this.executeBlock();
       } catch (e) {
+        if (e === REDO) {
+          this.rewind();
+          this.stores.length = 0;
+          this.replayed = 0;
+          this.stop = 0;
+          continue;
+        }
         const fatal = this.recover(e);
         if (fatal) return fatal;
       }
+      this.leaveUnlessWaiting();
       if (this.stop & STOP_EXIT) {
         const exit = this.takeExit();
         if (exit) return exit;
@@ -259,6 +268,14 @@ export class Cpu extends Core {
       this.stop = 0;
     }
     return FUEL;
+  }
+
+  /** The emulator keeps an instruction until what it waits for has come. */
+  private leaveUnlessWaiting(): void {
+    if (!this.emulating || this.wanted !== null || this.replay.length > 0) return;
+    this.leaveEmulator();
+    this.codePages.clear();
+    this.codeLinear = -1;
   }
 
   /** The exit an instruction made: its own, or the first of its stores to MMIO. */
@@ -444,7 +461,11 @@ export class Cpu extends Core {
     const insns = block === undefined || (start >>> 0) + block.source.length - 1 > this.codeTop ? this.single() : block.insns;
     // In the page below 4 GiB, and each multiple of it, RIP may carry into its high half.
     const careful =
-      this.shadow !== 0 || (this.fl & (TF | RF)) !== 0 || this.replay.length > 0 || (long && start >>> 12 === 0xfffff);
+      this.shadow !== 0 ||
+      (this.fl & (TF | RF)) !== 0 ||
+      this.replay.length > 0 ||
+      this.emulating ||
+      (long && start >>> 12 === 0xfffff);
     if (careful) {
       this.executeOne(insns[0]!);
       return;

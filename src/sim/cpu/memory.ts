@@ -11,7 +11,7 @@
  * queued and become exits after the instruction is done. Stores to RAM go through at once: repeating them stores the same again.
  * So every instruction reads all it needs and makes every check that can fault before it changes a register or a flag.
  */
-import type { CpuBus, CpuOptions, Outcome } from './bus.ts';
+import type { CpuBus, CpuOptions, Outcome, PageAccess } from './bus.ts';
 import {
   FETCH,
   failed,
@@ -57,6 +57,9 @@ export const NP = 11;
 export const STACK = 12;
 export const GP = 13;
 export const PAGE_FAULT = 14;
+
+/** Thrown to execute an instruction anew, by KVM's emulator. */
+export const REDO: unique symbol = Symbol('redo');
 
 /** Reasons to leave the current block after this instruction: an exit is ready; code or mode changed; a REP stands still. */
 export const STOP_EXIT = 1;
@@ -110,7 +113,10 @@ export abstract class Memory extends State {
   private longWrite: Float64Array = this.tlb.longWrite;
   private tlbView: DataView[] = this.tlb.view;
   private tlbIndex = 0;
-  readonly pages: Map<number, PhysicalPage> = new Map();
+  pages: Map<number, PhysicalPage> = new Map();
+  /** KVM's emulator executes the instruction at hand for the processor, and sees memory its own way (CpuBus.emulatedPage). */
+  emulating = false;
+  private processorPages = this.pages;
   private readonly scratch = new DataView(new ArrayBuffer(16));
 
   /** Data obtained for the current instruction, in order, and how much of it this execution has used. */
@@ -131,6 +137,28 @@ export abstract class Memory extends State {
     this.cachesPdptrs = cachesPdptrs;
     this.intel = intel;
     this.refresh();
+  }
+
+  /** The instruction is KVM's emulator's from here to its end. False where that makes no difference. */
+  emulate(): boolean {
+    if (this.emulating || this.bus.emulatorDiffers !== true) return false;
+    this.emulating = true;
+    this.pages = new Map();
+    this.stop |= STOP_BLOCK;
+    this.flushTlb();
+    return true;
+  }
+
+  /** The instruction is over, or given up. */
+  leaveEmulator(): void {
+    this.emulating = false;
+    this.pages = this.processorPages;
+    this.flushTlb();
+  }
+
+  private ram(page: PhysicalPage, access: PageAccess): DataView | null {
+    const ram = this.emulating ? this.bus.emulatedPage!(page.number, access) : this.bus.page(page.number, access);
+    return ram && new DataView(ram.view.buffer, ram.view.byteOffset + ram.offset, 4096);
   }
 
   abstract invalidateCode(page: PhysicalPage): void;
@@ -169,6 +197,7 @@ export abstract class Memory extends State {
   /** Drops all physical pages and what was decoded from them. */
   forgetPages(): void {
     this.pages.clear();
+    this.processorPages.clear();
     this.flushTlb();
   }
 
@@ -250,8 +279,7 @@ export abstract class Memory extends State {
   /** The page as it can be loaded from; null: it is not RAM. Asked for each access apart: a store need not be able to load. */
   readable(page: PhysicalPage): DataView | null {
     if (page.read === undefined) {
-      const ram = this.bus.page(page.number, 'read');
-      page.read = ram && new DataView(ram.view.buffer, ram.view.byteOffset + ram.offset, 4096);
+      page.read = this.ram(page, 'read');
     }
     return page.read;
   }
@@ -259,8 +287,7 @@ export abstract class Memory extends State {
   /** The page as code can be fetched from it; null: it cannot. */
   fetchable(page: PhysicalPage): DataView | null {
     if (page.fetch === undefined) {
-      const ram = this.bus.page(page.number, 'fetch');
-      page.fetch = ram && new DataView(ram.view.buffer, ram.view.byteOffset + ram.offset, 4096);
+      page.fetch = this.ram(page, 'fetch');
     }
     return page.fetch;
   }
@@ -275,8 +302,7 @@ export abstract class Memory extends State {
 
   private writable(page: PhysicalPage): DataView | null {
     if (page.write === undefined) {
-      const ram = this.bus.page(page.number, 'write');
-      page.write = ram && new DataView(ram.view.buffer, ram.view.byteOffset + ram.offset, 4096);
+      page.write = this.ram(page, 'write');
     }
     return page.write;
   }
@@ -393,6 +419,7 @@ export abstract class Memory extends State {
       const page = this.physical(Math.floor(gpa / 4096));
       const view = this.readable(page);
       if (view === null && this.vectoring) throw this.vectoringFailure(gpa, false);
+      if (view === null && this.emulate()) throw REDO;
       if (view === null) data = this.deviceRead(key, gpa, length);
       else {
         if (access === READ) this.tlb.fill(linear, view, false, this.long);
@@ -574,6 +601,7 @@ export abstract class Memory extends State {
     const page = this.physical(Math.floor(gpa / 4096));
     const view = this.writable(page);
     if (view === null && this.vectoring) throw this.vectoringFailure(gpa, true);
+    if (view === null && this.emulate()) throw REDO;
     if (view === null) {
       if (this.bus.mmioWrite?.(gpa, data.slice())) {
         this.stop |= STOP_BLOCK;

@@ -69,11 +69,30 @@ export class VcpuBus implements CpuBus {
   }
 
   page(gpaPage: number, access: PageAccess): RamPage | null {
-    const { memslots, mm } = this.#vcpu.vm;
-    const slot = memslots.find(gpaPage, this.#space);
-    // KVM's emulator reaches memory through userspace_addr only.
+    const slot = this.#vcpu.vm.memslots.find(gpaPage, this.#space);
     const own = this.#vcpu.backend.emulated ? undefined : gmemPage(this.#vcpu.vm, slot, gpaPage);
     if (own !== undefined) return own;
+    return this.#userPage(slot, gpaPage, access);
+  }
+
+  /** Private memory, and what is in a guest_memfd alone. */
+  get emulatorDiffers(): boolean {
+    const { hasPrivateMemory, gmemOnlySlots } = this.#vcpu.vm;
+    return !this.#vcpu.backend.emulated && (hasPrivateMemory || gmemOnlySlots);
+  }
+
+  /** KVM's emulator reaches memory through userspace_addr only; a page it cannot is MMIO to it. */
+  emulatedPage(gpaPage: number, access: PageAccess): RamPage | null {
+    try {
+      return this.#userPage(this.#vcpu.vm.memslots.find(gpaPage, this.#space), gpaPage, access);
+    } catch (error) {
+      if (error instanceof HostPageFault) return null;
+      throw error;
+    }
+  }
+
+  #userPage(slot: Memslot | undefined, gpaPage: number, access: PageAccess): RamPage | null {
+    const { mm } = this.#vcpu.vm;
     if (slot === undefined) return null;
     const write = access === 'write';
     if (write && slot.flags & KVM_MEM_READONLY) return null;

@@ -186,6 +186,7 @@ export function bindGuestMemfd(vm: Vm, p: Process, fd: number, offset: bigint, n
   if (file === undefined) return -EBADF;
   if (!(file instanceof GuestMemfdFile) || file.vm !== vm) return -EINVAL;
   if (offset + BigInt(npages) * PAGE > file.inode.size) return -EINVAL;
+  vm.gmemOnlySlots ||= file.inode.mappable;
   return file.bind(Number(offset / PAGE), npages) ?? (has(vm.machine, 'gmemOverlapExists') ? -EEXIST : -EINVAL);
 }
 

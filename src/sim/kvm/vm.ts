@@ -56,6 +56,8 @@ export class Vm {
   readonly memslots: Memslots;
   /** KVM_MEMORY_ATTRIBUTE_* of every guest frame. */
   readonly attributes: FrameRanges = new FrameRanges();
+  /** A slot has had a guest_memfd that can be mapped: KVM's emulator then sees other memory there than the guest. */
+  gmemOnlySlots = false;
   readonly mmioFrames: MmioFrames = new MmioFrames();
   /** Moves when mappings of the guest's memory are torn down though slots and userspace mappings stay. */
   zapped = 0;

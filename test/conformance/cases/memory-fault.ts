@@ -161,6 +161,49 @@ export const memoryFaultCases: Case[] = [
     see.note('it goes on', prober.next());
     see.note('all is written', bare.read(0xff0, 0x20));
   }),
+  inScene('emulated', (kernel, see, { vm, prober, shared }) => {
+    shared.write(0, Uint8Array.of(0xa1, 0xa2, 0xa3, 0xa4));
+    see.call('to private', () => setAttributes(kernel, vm, GPA, PAGE));
+    prober.write(GPA, 0xb1);
+    // KVM's own accesses know userspace_addr only: string I/O, and instructions that touch MMIO.
+    see.note('outsb from private memory', prober.execute(GPA, [0xbe, 0, 0, 0xba, 0x10, 0, 0x6e, 0xf4]));
+    see.note('insb into private memory', prober.execute(GPA, [0xbf, 4, 0, 0xba, 0x10, 0, 0x6c, 0xa0, 4, 0, 0xe6, 0x10]));
+    prober.run.bytes[0x1000] = 0xc3;
+    see.note('what the guest then finds there', prober.next());
+    see.note('and the shared side', shared.read(0, 5));
+    see.call('without a guest_memfd', () => setAttributes(kernel, vm, BARE, PAGE));
+    see.note('outsb from private memory that is not there', prober.execute(BARE, [0xbe, 0, 0, 0xba, 0x10, 0, 0x6e, 0xf4]));
+    see.note('outsb from private memory without a slot', prober.execute(NOWHERE, [0xbe, 0, 0, 0xba, 0x10, 0, 0x6e, 0xf4]));
+  }),
+  inScene('emulated-move-to-mmio', (kernel, see, { vm, prober, shared }) => {
+    shared.write8(0, 0xa1);
+    see.call('to private', () => setAttributes(kernel, vm, GPA, PAGE));
+    prober.write(GPA, 0xb1);
+    // movsb from private memory to where no slot is: es is set far away first.
+    const code = [0xb8, 0x00, 0x60, 0x8e, 0xc0, 0xbe, 0, 0, 0xbf, 0, 0, 0xa4, 0xf4];
+    see.note('movsb to MMIO', prober.execute(GPA, code));
+    see.note('the byte that left', prober.run.slice(40, 1));
+    see.note('then', prober.next());
+  }),
+  inScene('emulated-write-across', (kernel, see, { vm, prober, bare }) => {
+    see.call('private', () => setAttributes(kernel, vm, BARE, PAGE));
+    see.note(
+      'write of 4 bytes from MMIO into private memory',
+      prober.execute(BARE - 2n, [0x66, 0xc7, 0x06, 0, 0, 1, 2, 3, 4, 0xf4]),
+    );
+    see.note('then', prober.next());
+    see.note('the shared side', bare.read(0, 2));
+  }),
+  inScene(
+    'emulated-mappable-file',
+    (_kernel, see, { prober, shared }) => {
+      shared.write8(0, 0x11);
+      prober.write(GPA, 0x12);
+      see.note('outsb takes userspace_addr', prober.execute(GPA, [0xbe, 0, 0, 0xba, 0x10, 0, 0x6e, 0xf4]));
+      see.note('a load takes the guest_memfd', prober.read(GPA));
+    },
+    1n,
+  ),
   inScene('closed-file', (kernel, see, { vm, prober, memfd, shared }) => {
     see.call('the first page private', () => setAttributes(kernel, vm, GPA, PAGE));
     prober.write(GPA, 0x66);

@@ -75,6 +75,7 @@ export const outPort: Exec = (c, i) => {
  */
 export const ins: Exec = (c, i) => {
   allowed(c, c.r16[RDX * 2]!, i.width);
+  c.emulate();
   let count = 1;
   let left = 1;
   if (i.rep !== 0) {
@@ -104,6 +105,7 @@ export const ins: Exec = (c, i) => {
 /** OUTS. Under REP every element is an exit of its own with RSI and RCX already moved; the instruction retires when it finds RCX 0. */
 export const outs: Exec = (c, i) => {
   allowed(c, c.r16[RDX * 2]!, i.width);
+  c.emulate();
   const left = i.rep === 0 ? 1 : countOf(c, i);
   if (left === 0) return;
   output(c, c.r16[RDX * 2]!, i.width, loadAt(c, i, i.seg, RSI));
