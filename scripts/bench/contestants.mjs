@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 import { openKernel } from 'kvio';
 import { openBaseline } from './baseline.mjs';
 import { makeGuest } from './guest.mjs';
+import { measureMemslots } from './memslots.mjs';
 
 const KVM_GET_API_VERSION = 0xae00;
 const KVM_RUN = 0xae80;
@@ -107,9 +108,14 @@ export async function openContestants() {
     { name: 'koffi', ...on(kernels.native ? 'native' : 'ffi', (_, guest) => throughKoffi(guest)) },
     { name: 'simulator, kernel.ioctl / vcpu.run', ...on('sim', throughKernel) },
   ];
+  /** The same work on the real kernel and on the simulator, one after the other. */
+  const memslots = () =>
+    Object.fromEntries(
+      ['native', 'sim'].filter((kind) => kernels[kind] !== undefined).map((kind) => [kind, measureMemslots(kernels[kind])]),
+    );
   const close = () => {
     for (const baseline of baselines) baseline.stop?.();
     for (const kernel of Object.values(kernels)) kernel.close();
   };
-  return { contestants, close };
+  return { contestants, memslots, close };
 }

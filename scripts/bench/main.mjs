@@ -42,11 +42,12 @@ async function measure(contestants, what) {
   );
 }
 
-const { contestants, close } = await openContestants();
+const { contestants, memslots, close } = await openContestants();
 const result = { node: process.versions.node, kernel: release(), rounds, absent: {}, ioctl: {}, exit: {}, targets: [] };
 for (const { name, reason } of contestants) if (reason !== undefined) result.absent[name] = reason;
 result.ioctl = await measure(contestants, 'ioctl');
 result.exit = await measure(contestants, 'exit');
+result.memslots = memslots();
 close();
 result.import = footprint(importRounds);
 result.targets = targets(result);
@@ -87,8 +88,13 @@ function table() {
     const verdict = met === undefined ? 'not measured' : met ? 'met' : 'MISSED';
     return `${verdict.padEnd(12)}  ${what}: ${value === undefined ? '–' : value.toFixed(2)} (at most ${limit})`;
   });
+  const { native, sim } = result.memslots;
+  const micro = (ns) => `${(ns / 1000).toFixed(1)} µs`;
+  const slotLine = (what, side) =>
+    `32 764 memslots in random order, ${what}: simulator ${sim ? micro(sim[side]) : 'absent'} a slot, real kernel ${native ? micro(native[side]) : 'absent'}${sim && native ? `, ratio ${(sim[side] / native[side]).toFixed(2)}` : ''}`;
+  const slotLines = [slotLine('set', 'insert'), slotLine('deleted', 'remove')];
   const head = `Node ${result.node}, Linux ${result.kernel}, median of ${rounds} rounds in turns`;
-  return [head, '', ...lines, '', ...absent, footprintLine, '', ...verdicts].join('\n');
+  return [head, '', ...lines, '', ...absent, footprintLine, ...slotLines, '', ...verdicts].join('\n');
 }
 
 process.stdout.write(`${options.has('--json') ? JSON.stringify(result, null, 2) : table()}\n`);

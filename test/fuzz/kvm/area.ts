@@ -11,6 +11,7 @@ import type { Descriptor, FileState, VmState, World } from '../world.ts';
 import { controllers, interruptSteps } from './interrupts.ts';
 import { memslot } from './memslots.ts';
 import { privateRequests, privateSteps } from './private-memory.ts';
+import { trackingSteps } from './tracking.ts';
 import { guest, tellAll, vcpuSteps } from './vcpus.ts';
 
 const KINDS = ['kvm', 'vm', 'vcpu'] as const;
@@ -185,6 +186,7 @@ export const kvmArea: Area = {
     ...vcpuSteps,
     ...interruptSteps,
     ...privateSteps,
+    ...trackingSteps,
     { weight: 20, name: 'a request of its kind', step: ownRequest },
     { weight: 8, name: 'a request of another kind', step: foreignRequest },
     { weight: 6, name: 'an unknown request', step: unknownRequest },
