@@ -124,6 +124,7 @@ function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
 function turn(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   if (vcpu.mpState === KVM_MP_STATE_UNINITIALIZED) return uninitialized(vcpu, pending);
   const awake = runnable(vcpu);
+  if (awake) updateParavirt(vcpu);
   const asked = awake ? request(vcpu) : undefined;
   if (asked !== undefined) return asked;
   if (pending !== 'none') return interrupted(vcpu);
@@ -137,7 +138,6 @@ function turn(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   const { smi } = vcpu.cpu;
   if (smi.requested || smi.pending) notModelled('a system management interrupt');
   deliverPayload(vcpu);
-  updateParavirt(vcpu);
   vcpu.entered = true;
   vcpu.nmiRequested = false;
   if (!vcpu.backend.emulated) vcpu.rflagsHigh = 0;

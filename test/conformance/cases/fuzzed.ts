@@ -4,6 +4,7 @@ import {
   KVM_CREATE_IRQCHIP,
   KVM_CREATE_VCPU,
   KVM_CREATE_VM,
+  KVM_GET_CLOCK,
   KVM_GET_VCPU_EVENTS,
   KVM_INTERNAL_ERROR_DELIVERY_EV,
   KVM_INTERRUPT,
@@ -11,6 +12,7 @@ import {
   KVM_SET_NR_MMU_PAGES,
   KVM_SET_VCPU_EVENTS,
   KVM_SIGNAL_MSI,
+  kvm_clock_data,
   kvm_msi,
   kvm_run,
   kvm_sregs,
@@ -328,5 +330,16 @@ export const fuzzedCases: Case[] = [
     see.call('run', () => result(kernel.run(guest.vcpu)));
     see.note('rip', getRegs(kernel, guest.vcpu).rip);
     noteEvents(kernel, guest.vcpu, see, 'events');
+  }),
+  define('kvm/fuzzed/master-clock-of-a-run-without-memslots', 'KVM_GET_CLOCK', (kernel, see) => {
+    const { vm, vcpu } = newVcpu(kernel);
+    const clock = (): Uint8Array => {
+      const bytes = kvm_clock_data.alloc();
+      kernel.ioctl(vm, KVM_GET_CLOCK, bytes);
+      return bytes;
+    };
+    see.note('flags before', kvm_clock_data.decode(clock()).flags);
+    see.call('run', () => result(kernel.run(vcpu)));
+    see.note('flags', kvm_clock_data.decode(clock()).flags);
   }),
 ];
