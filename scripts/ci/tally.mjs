@@ -18,7 +18,7 @@ const failures = checks.filter(([outcome, name]) => outcome === 'failed' && name
 const counts = {
   passed: checks.filter(([outcome, name]) => outcome === 'passed' && name !== 'npm test').length,
   failed: failures.length,
-  skipped: 0,
+  skipped: checks.filter(([outcome]) => outcome === 'skipped').length,
 };
 
 if (report === undefined) {
@@ -69,6 +69,8 @@ function ffiReason() {
 
 say('');
 for (const [reason, part] of missing) if (reason !== undefined) say(`not run, because ${reason}: ${part}`);
+for (const [outcome, name] of checks)
+  if (outcome === 'skipped') say(`not run, because what it needs is not here (it has said above what): ${name}`);
 for (const [reason, tests] of skippedByReason()) {
   const files = [...new Set(tests.map((test) => test.file))].join(', ');
   say(`not run, because ${reason || 'their condition does not hold here'}: ${tests.length} tests in ${files}`);

@@ -146,7 +146,8 @@ class Run {
     const { memory, hugepages, interactive } = this.#options;
     const programs = this.#write();
     const append = [
-      'console=ttyS0 quiet panic=-1 loglevel=4 unknown_nmi_panic=1',
+      // no_timer_check: on a busy host the timer's interrupts come too late for that check, and it panics.
+      'console=ttyS0 quiet panic=-1 loglevel=4 unknown_nmi_panic=1 no_timer_check',
       variants[this.#plan.machine].append,
       hugepages > 0 ? `hugepages=${hugepages}` : '',
       this.#options.append,

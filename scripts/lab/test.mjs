@@ -67,6 +67,9 @@ async function ask(machine, { kernel, only, timeout }, { readAnswers }) {
   }
 }
 
+/** Exit status where nothing could be run. */
+const NOT_RUN = 77;
+
 class Tally {
   passed = 0;
   failed = 0;
@@ -80,7 +83,7 @@ class Tally {
 
   end() {
     console.log(`${this.passed} passed, ${this.failed} failed, ${this.skipped} skipped`);
-    process.exitCode = this.failed > 0 ? 1 : 0;
+    process.exitCode = this.failed > 0 ? 1 : this.passed === 0 && this.skipped > 0 ? NOT_RUN : 0;
   }
 }
 

@@ -24,11 +24,16 @@ const area = areas[values.area];
 if (area === undefined) {
   console.error(`--area must be one of ${Object.keys(areas).join(', ')}, not ${values.area}`);
   process.exitCode = 2;
-} else if ('notRun' in area) console.log(`${values.area}: not run, because ${area.notRun}`);
+} else if ('notRun' in area) notRun(area.notRun);
 else {
   const pair = pairOf(values.kernel);
-  if (typeof pair === 'string') console.log(`${values.area}: not run, because ${pair}`);
+  if (typeof pair === 'string') notRun(pair);
   else run(area, pair.pair, pair.what);
+}
+
+function notRun(reason: string): void {
+  console.log(`${values.area}: not run, because ${reason}`);
+  process.exitCode = 77;
 }
 
 /** The real kernel of this host and a machine like it, or why there is none; `sim`: the simulator against itself. */
