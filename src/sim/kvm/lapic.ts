@@ -66,6 +66,10 @@ export class Lapic {
   cmci = false;
   /** KVM_SET_VAPIC_ADDR; 0n: off. */
   vapicAddr = 0n;
+  /** KVM_REQ_EVENT, as far as what is written for the guest goes. */
+  eventRequested = true;
+  /** The guest's bit of MSR_KVM_PV_EOI_EN is set: it ends its interrupt by clearing it. */
+  pvEoiPending = false;
   /** What KVM's emulator has read last: a register that is not there leaves that in its buffer. */
   readonly #lastRead = new Uint8Array(8);
   #isrCount = 0;
@@ -207,6 +211,11 @@ export class Lapic {
     return this.#highestIsr ?? this.highest(apic.APIC_ISR);
   }
 
+  /** The vector that was put in service last, if nothing has ended since. */
+  get knownInService(): number | undefined {
+    return this.#highestIsr;
+  }
+
   #setInService(vector: number): void {
     if (!this.test(apic.APIC_ISR, vector)) this.#isrCount++;
     this.mark(apic.APIC_ISR, vector, true);
@@ -300,6 +309,7 @@ export class Lapic {
    * interrupt without this request (a write to LINT0) is noticed with the next one.
    */
   refresh(): void {
+    this.eventRequested = true;
     this.vcpu.cpu.intr = this.hasExternal || (this.hwEnabled && this.highest(apic.APIC_IRR) >= 0);
   }
 
@@ -445,7 +455,7 @@ export class Lapic {
         this.#reportTprAccess(true);
         this.setTpr(value & 0xff);
         if (this.vcpu.bus.inSlice) this.guestRuns();
-        this.refresh();
+        if (this.pendingVector >= 0) this.refresh();
         return true;
       case apic.APIC_EOI:
         this.endOfInterrupt();

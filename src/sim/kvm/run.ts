@@ -17,6 +17,7 @@ import { syncFieldsMask } from '../changes.ts';
 import type { Outcome } from '../cpu/bus.ts';
 import { IF } from '../cpu/state.ts';
 import type { Pending, Slice } from '../vcpu-like.ts';
+import { assistEntry, assistExit } from './apic-assist.ts';
 import { DirtyRingFull } from './bus.ts';
 import { deliverPayload, loadEvents, storeEvents } from './events.ts';
 import { complete, writeExit } from './exits.ts';
@@ -203,7 +204,11 @@ function ringFull(vcpu: Vcpu): 0 {
 
 /** The CPU, no further than to the machine's next timer. With an in-kernel APIC HLT does not leave the kernel. */
 function run(vcpu: Vcpu, fuel: number): Outcome {
+  const { lapic } = vcpu;
+  if (lapic !== undefined) assistEntry(lapic);
+  if (lapic !== undefined && vcpu.backend.turn !== undefined) assistExit(lapic);
   const outcome = vcpu.cpu.run(Math.min(fuel, Math.max(0, vcpu.ticksToTimer)));
+  if (lapic !== undefined && vcpu.backend.turn === undefined) assistExit(lapic);
   vcpu.lapic?.guestRuns();
   if (outcome.kind !== 'hlt' || vcpu.lapic === undefined) return outcome;
   vcpu.mpState = KVM_MP_STATE_HALTED;

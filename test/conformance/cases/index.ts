@@ -18,6 +18,7 @@ import { irqRoutingCases } from './irq-routing.ts';
 import { irqchipCases } from './irqchip.ts';
 import { irqfdCases } from './irqfd.ts';
 import { lapicCases } from './lapic.ts';
+import { lapicAssistCases } from './lapic-assist.ts';
 import { lapicTimerCases } from './lapic-timer.ts';
 import { machineCheckCases } from './machine-checks.ts';
 import { memoryCases } from './memory.ts';
@@ -75,6 +76,7 @@ export const cases: readonly Case[] = [
   ...x86(memoryCases),
   ...x86(lapicCases),
   ...x86([...irqchipCases, ...irqRoutingCases, ...irqfdCases, ...pitCases]),
+  ...x86(lapicAssistCases),
   ...x86(lapicTimerCases),
   ...x86(mpStateCases),
   ...x86(smpCases),
