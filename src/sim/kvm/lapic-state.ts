@@ -14,7 +14,7 @@ import {
   MSR_IA32_APICBASE_ENABLE,
   X2APIC_ENABLE,
 } from './apic-regs.ts';
-import { x2apicLdr } from './lapic.ts';
+import { x2apicLdr } from './lapic-core.ts';
 import type { MsrSpec } from './msrs.ts';
 import { viewOf } from './regs.ts';
 import type { Vcpu } from './vcpu.ts';

@@ -10,7 +10,7 @@ import {
   APIC_TMICT,
   APIC_VECTOR_MASK,
 } from './apic-regs.ts';
-import type { Lapic } from './lapic.ts';
+import type { LapicCore } from './lapic-core.ts';
 
 /** kvm.min_timer_period_us: a periodic timer is not faster. */
 const MIN_PERIOD = 200_000n;
@@ -26,7 +26,7 @@ function divisor(tdcr: number): bigint {
 
 /** The APIC timer in simulated time, in nanoseconds. It fires between two slices of the machine; a vCPU's slice ends where its timer is due. */
 export class LapicTimer {
-  readonly #lapic: Lapic;
+  readonly #lapic: LapicCore;
   /** Bits of the LVT entry that choose the mode: none before there is a CPUID. */
   modeMask = 0;
   /** One of APIC_LVT_TIMER_*, as the local vector table has it. */
@@ -41,7 +41,7 @@ export class LapicTimer {
   #target = 0n;
   #cancel: (() => void) | undefined;
 
-  constructor(lapic: Lapic) {
+  constructor(lapic: LapicCore) {
     this.#lapic = lapic;
   }
 

@@ -19,6 +19,7 @@ import { irqchipCases } from './irqchip.ts';
 import { irqfdCases } from './irqfd.ts';
 import { lapicCases } from './lapic.ts';
 import { lapicAssistCases } from './lapic-assist.ts';
+import { lapicGuestCases } from './lapic-guest.ts';
 import { lapicTimerCases } from './lapic-timer.ts';
 import { machineCheckCases } from './machine-checks.ts';
 import { memoryCases } from './memory.ts';
@@ -75,6 +76,7 @@ export const cases: readonly Case[] = [
   ...x86(guestCases),
   ...x86(memoryCases),
   ...x86(lapicCases),
+  ...x86(lapicGuestCases),
   ...x86([...irqchipCases, ...irqRoutingCases, ...irqfdCases, ...pitCases]),
   ...x86(lapicAssistCases),
   ...x86(lapicTimerCases),
