@@ -35,6 +35,16 @@ export function setMcgCtl(vcpu: Vcpu, value: bigint, host: boolean): bigint | un
   return value === 0n || value === ALL ? value : undefined;
 }
 
+/** A guest has MCG_CTL only with MCG_CTL_P. */
+export function getMcgCtl(vcpu: Vcpu, host: boolean): bigint | undefined {
+  return host || mcgCap(vcpu) & MCG_CTL_P ? (vcpu.msrs.get(MSR.ctl) ?? 0n) : undefined;
+}
+
+/** MCi_CTL2: a guest has it only with MCG_CMCI_P. */
+export function getBankCtl2(vcpu: Vcpu, index: number, bank: number, host: boolean): bigint | undefined {
+  return host || mcgCap(vcpu) & MCG_CMCI_P ? getBank(vcpu, index, bank) : undefined;
+}
+
 /** A register of a bank there is. */
 export function getBank(vcpu: Vcpu, index: number, bank: number): bigint | undefined {
   return bank < mceBanks(vcpu) ? (vcpu.msrs.get(index) ?? 0n) : undefined;

@@ -7,7 +7,7 @@ import type { Process } from '../process.ts';
 import { getHypervMsr, HYPERV_MSRS, setHypervMsr } from './hyperv.ts';
 import { capability } from './ioctl-table.ts';
 import { APIC_MSRS, setApicBase } from './lapic-state.ts';
-import { getBank, mcgCap, setBank, setBankCtl2, setMcgCtl } from './mce.ts';
+import { getBank, getBankCtl2, getMcgCtl, mcgCap, setBank, setBankCtl2, setMcgCtl } from './mce.ts';
 import { pvDenied, setAsyncPf, setAsyncPfInt, setPvEoi, setStealTime, setSystemTime, writeWallClock } from './paravirt.ts';
 import type { Vcpu } from './vcpu.ts';
 
@@ -35,6 +35,8 @@ interface MsrRow {
 }
 
 const any: Setter = (value) => value;
+/** A guest's write is forgotten. */
+const hostsOwn: Setter = (value, { vcpu, index, host }) => (host ? value : (vcpu.msrs.get(index) ?? vcpu.backend.ucodeRev));
 /** Only userspace may write. */
 const hostOnly: Setter = (value, { host }) => (host ? value : undefined);
 const readOnly: Setter = () => undefined;
@@ -135,6 +137,18 @@ const setHwcr: Setter = (value) => {
   const rest = value & ~0x148n;
   return rest & ~0x104_0000n ? undefined : rest;
 };
+
+/** MISC_ENABLE: a guest cannot change what tells of PEBS and BTS, and its bit for performance monitoring is ignored. */
+const setMiscEnable: Setter = (value, { vcpu, index, host }) => {
+  const { miscEnable } = vcpu.backend;
+  const old = vcpu.msrs.get(index) ?? miscEnable;
+  if (host) return value;
+  return (old ^ value) & miscEnable & 0x1800n ? undefined : (value & ~0x80n) | (old & 0x80n);
+};
+
+/** A guest has it with RDTSCP or RDPID. */
+const tscAux = ({ vcpu, host }: Access): boolean =>
+  host || vcpu.cpuid.has(0x80000001, 0, 'edx', 27) || vcpu.cpuid.has(7, 0, 'ecx', 22);
 
 const setTscAux: Setter = (value, { vcpu }) => {
   if (vcpu.cpuid.amdLike) return value & 0xffffffffn;
@@ -240,7 +254,7 @@ const common: readonly MsrRow[] = rows([
   [0x48, 0n, ignored], // SPEC_CTRL
   [[0x49, 0x49], undefined, ignored], // PRED_CMD
   [0x79, undefined, ignored], // UCODE_WRITE
-  [0x8b, ({ vcpu, index }) => vcpu.msrs.get(index) ?? vcpu.backend.ucodeRev, hostOnly], // UCODE_REV
+  [0x8b, ({ vcpu, index }) => vcpu.msrs.get(index) ?? vcpu.backend.ucodeRev, hostsOwn], // UCODE_REV
   [[0xc1, 0xc2], 0n, ignored], // PERFCTR0, 1
   [0xcd, 3n, readOnly], // FSB_FREQ
   [0x9e, ({ vcpu, index, host }) => (host && hasSmm(vcpu) ? (vcpu.msrs.get(index) ?? 0x30000n) : undefined), setSmbase],
@@ -254,11 +268,11 @@ const common: readonly MsrRow[] = rows([
   [[0x175, 0x176], 0n, setSysenter], // SYSENTER_ESP, EIP
   [0x179, ({ vcpu }) => mcgCap(vcpu), readOnly], // MCG_CAP
   [0x17a, 0n, any], // MCG_STATUS
-  [0x17b, 0n, (value, { vcpu, host }) => setMcgCtl(vcpu, value, host)], // MCG_CTL
+  [0x17b, ({ vcpu, host }) => getMcgCtl(vcpu, host), (value, { vcpu, host }) => setMcgCtl(vcpu, value, host)], // MCG_CTL
   [[0x186, 0x187], 0n, ignored], // EVNTSEL0, 1
   [0x198, 0x400_0000_03e8n, readOnly], // PERF_STATUS
   [0x199, 0n, readOnly], // PERF_CTL
-  [0x1a0, ({ vcpu, index }) => vcpu.msrs.get(index) ?? vcpu.backend.miscEnable, any], // MISC_ENABLE
+  [0x1a0, ({ vcpu, index }) => vcpu.msrs.get(index) ?? vcpu.backend.miscEnable, setMiscEnable], // MISC_ENABLE
   [[0x1c4, 0x1c5], 0n, zeroOnly], // XFD, XFD_ERR
   [0x1d9, 0n, ignored], // DEBUGCTL
   [[0x1db, 0x1de], 0n, zeroOnly], // LASTBRANCH…, LASTINT…
@@ -274,7 +288,7 @@ const common: readonly MsrRow[] = rows([
   ],
   [
     [0x280, 0x29f], // MCi_CTL2
-    ({ vcpu, index }) => getBank(vcpu, index, index - 0x280),
+    ({ vcpu, index, host }) => getBankCtl2(vcpu, index, index - 0x280, host),
     (value, { vcpu, index, host }) => setBankCtl2(vcpu, value, index - 0x280, host),
   ],
   [0x2ff, 0n, (value) => (value & ~0xcffn || !memoryType(value & 0xffn, MTRR_TYPES) ? undefined : value)], // MTRRdefType
@@ -311,7 +325,11 @@ const common: readonly MsrRow[] = rows([
   [0xc0000100, base(FS).get, base(FS).set],
   [0xc0000101, base(GS).get, base(GS).set],
   [0xc0000102, 0n, canonical], // KERNEL_GS_BASE
-  [0xc0000103, 0n, setTscAux],
+  [
+    0xc0000103, // TSC_AUX
+    (access) => (tscAux(access) ? (access.vcpu.msrs.get(access.index) ?? 0n) : undefined),
+    (value, access) => (tscAux(access) ? setTscAux(value, access) : undefined),
+  ],
   [[0xc0010000, 0xc0010007], 0n, ignored], // K7_EVNTSEL0 … K7_PERFCTR3
   [0xc0010010, 0n, readOnly], // SYSCFG
   [0xc0010015, 0n, setHwcr],
@@ -396,6 +414,8 @@ function listed(machine: Machine, index: number): boolean {
 /** Whether KVM has a rule for it at all: what fails otherwise is unknown to it. Read-only ones are unknown to a write. */
 export function isKnownMsr(vcpu: Vcpu, index: number): boolean {
   const row = rowOf(vcpu.vm.machine, accessOf(vcpu, index, false).index);
+  // The MTRRs have all of their range.
+  if (index >= 0x200 && index < 0x280) return true;
   return row !== undefined && row.set !== readOnly && !pvDenied(vcpu, index);
 }
 

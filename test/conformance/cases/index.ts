@@ -27,6 +27,7 @@ import { memoryFaultCases } from './memory-fault.ts';
 import { memslotCases } from './memslots.ts';
 import { mpStateCases } from './mp-state.ts';
 import { msrFilterCases } from './msr-filter.ts';
+import { guestMsrCases } from './msrs2.ts';
 import { otherStateCases } from './other-state.ts';
 import { paravirtCases } from './paravirt.ts';
 import { pitCases } from './pit.ts';
@@ -101,4 +102,5 @@ export const cases: readonly Case[] = [
   ...x86(machineCheckCases),
   ...x86(paravirtCases),
   ...x86(pmuFilterCases),
+  ...x86(guestMsrCases),
 ];
