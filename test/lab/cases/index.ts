@@ -3,6 +3,7 @@ import type { Kernel } from 'kvio';
 import { KVM_CHECK_EXTENSION, KVM_X86_SW_PROTECTED_VM } from 'kvio/uapi';
 import type { Case } from '../../conformance/case.ts';
 import { assigned, unassisted } from './assigned.ts';
+import { kvmVfioCases } from './kvm-vfio.ts';
 import { privateMemory } from './private-memory.ts';
 
 const KVM_CAP_VM_TYPES = 235;
@@ -19,6 +20,7 @@ interface Group {
 const groups: readonly Group[] = [
   { cases: privateMemory, machines: [...withIommu, 'none'], lacks: withoutProtectedVms },
   { cases: assigned, machines: withIommu },
+  { cases: kvmVfioCases, machines: withIommu },
   { cases: unassisted, machines: ['none'] },
 ];
 

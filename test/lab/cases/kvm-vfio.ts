@@ -1,0 +1,92 @@
+/** The KVM-VFIO device given real VFIO files: groups, opened devices, and what it refuses. */
+import type { Kernel } from 'kvio';
+import {
+  KVM_CREATE_DEVICE,
+  KVM_DEV_TYPE_VFIO,
+  KVM_DEV_VFIO_FILE,
+  KVM_DEV_VFIO_FILE_ADD,
+  KVM_DEV_VFIO_FILE_DEL,
+  KVM_SET_DEVICE_ATTR,
+  kvm_create_device,
+  kvm_device_attr,
+} from 'kvio/uapi';
+import { type Case, define, type Observer } from '../../conformance/case.ts';
+import { newVcpu } from '../../conformance/machine.ts';
+import { bindToVfio, cdevOf, FIRST_EDU, groupOf, pci, SECOND_EDU } from './vfio.ts';
+
+/** A VM with its KVM-VFIO device, and calls on it. */
+function kvmVfio(kernel: Kernel) {
+  const { vm } = newVcpu(kernel);
+  const bytes = kvm_create_device.encode({ type: KVM_DEV_TYPE_VFIO, fd: 0, flags: 0 });
+  kernel.ioctl(vm, KVM_CREATE_DEVICE, bytes);
+  const { fd } = kvm_create_device.decode(bytes);
+  const set = (attr: number, file: number): number => {
+    const memory = kernel.guestRam(4096);
+    memory.write32(0, file >>> 0);
+    const args = { flags: 0, group: KVM_DEV_VFIO_FILE, attr: BigInt(attr), addr: memory.address };
+    return kernel.ioctl(fd, KVM_SET_DEVICE_ATTR, kvm_device_attr.encode(args));
+  };
+  return {
+    vm,
+    fd,
+    add: (file: number) => set(KVM_DEV_VFIO_FILE_ADD, file),
+    del: (file: number) => set(KVM_DEV_VFIO_FILE_DEL, file),
+  };
+}
+
+function withGroup(kernel: Kernel, see: Observer): void {
+  bindToVfio(kernel, SECOND_EDU);
+  const path = `/dev/vfio/${groupOf(kernel, SECOND_EDU)}`;
+  const group = kernel.open(path);
+  const { vm, fd, add, del } = kvmVfio(kernel);
+  see.call('DEL before ADD', () => del(group));
+  see.call('ADD', () => add(group));
+  see.call('ADD again', () => add(group));
+  const copy = kernel.dup(group);
+  see.call('ADD of a dup', () => add(copy));
+  kernel.close(copy);
+  see.call('the group cannot be opened again', () => kernel.open(path) >= 0);
+  kernel.close(group);
+  see.call('closed, KVM still holds it', () => kernel.open(path) >= 0);
+  kernel.close(fd);
+  kernel.close(vm);
+  const other = kvmVfio(kernel);
+  see.call('the KVM-VFIO descriptor closed, the VM kept by its vCPU', () => kernel.open(path) >= 0);
+  see.call('ADD of the container', () => other.add(kernel.open('/dev/vfio/vfio')));
+}
+
+function andBack(kernel: Kernel, see: Observer): void {
+  bindToVfio(kernel, SECOND_EDU);
+  const path = `/dev/vfio/${groupOf(kernel, SECOND_EDU)}`;
+  const group = kernel.open(path);
+  const first = kvmVfio(kernel);
+  const second = kvmVfio(kernel);
+  see.call('ADD', () => first.add(group));
+  see.call('ADD to another VM too', () => second.add(group));
+  see.call('DEL', () => first.del(group));
+  see.call('DEL again', () => first.del(group));
+  see.call('DEL from the other', () => second.del(group));
+  kernel.close(group);
+  see.call('it can be opened again', () => kernel.open(path) >= 0);
+}
+
+function withCdev(kernel: Kernel, see: Observer): void {
+  bindToVfio(kernel, FIRST_EDU);
+  const path = cdevOf(kernel, FIRST_EDU)!;
+  const device = kernel.open(path);
+  const { add, del } = kvmVfio(kernel);
+  see.call('ADD of a device that is not bound', () => add(device));
+  see.call('ADD of it again', () => add(device));
+  see.call('ADD of another descriptor of the device', () => add(kernel.open(path)));
+  see.call('ADD of an iommufd', () => add(kernel.open('/dev/iommu')));
+  see.call('DEL', () => del(device));
+  see.call('DEL again', () => del(device));
+}
+
+const iommu = (address: string): string => `${pci(address)}/iommu_group/type`;
+
+export const kvmVfioCases: readonly Case[] = [
+  define('vfio/kvm/group', 'KVM-VFIO', withGroup, { needs: { devices: ['/dev/vfio/vfio', iommu(SECOND_EDU)] } }),
+  define('vfio/kvm/group-and-back', 'KVM-VFIO', andBack, { needs: { devices: ['/dev/vfio/vfio', iommu(SECOND_EDU)] } }),
+  define('vfio/kvm/cdev', 'KVM-VFIO', withCdev, { needs: { devices: ['/dev/iommu', iommu(FIRST_EDU)] } }),
+];
