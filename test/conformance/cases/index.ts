@@ -9,6 +9,7 @@ import { dirtyLogCases } from './dirty-log.ts';
 import { dirtyRingCases } from './dirty-ring.ts';
 import { enableCapCases } from './enable-cap.ts';
 import { eventfdMemfdCases } from './eventfd-memfd.ts';
+import { exceptionCases } from './exceptions.ts';
 import { fileCases } from './files.ts';
 import { fuzzedCases } from './fuzzed.ts';
 import { gmemCases } from './gmem.ts';
@@ -75,6 +76,7 @@ export const cases: readonly Case[] = [
   ...x86(settingsCases),
   ...x86(runCases),
   ...x86(guestCases),
+  ...x86(exceptionCases),
   ...x86(memoryCases),
   ...x86(lapicCases),
   ...x86(lapicGuestCases),
