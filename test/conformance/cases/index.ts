@@ -8,6 +8,7 @@ import { deviceCases } from './devices.ts';
 import { dirtyLogCases } from './dirty-log.ts';
 import { dirtyRingCases } from './dirty-ring.ts';
 import { enableCapCases } from './enable-cap.ts';
+import { debugCases } from './debug.ts';
 import { eventfdMemfdCases } from './eventfd-memfd.ts';
 import { exceptionCases } from './exceptions.ts';
 import { fileCases } from './files.ts';
@@ -23,12 +24,14 @@ import { lapicAssistCases } from './lapic-assist.ts';
 import { lapicGuestCases } from './lapic-guest.ts';
 import { lapicTimerCases } from './lapic-timer.ts';
 import { machineCheckCases } from './machine-checks.ts';
+import { hypercallCases } from './hypercalls.ts';
 import { memoryCases } from './memory.ts';
 import { memoryFaultCases } from './memory-fault.ts';
 import { memslotCases } from './memslots.ts';
 import { mpStateCases } from './mp-state.ts';
 import { msrFilterCases } from './msr-filter.ts';
 import { guestMsrCases } from './msrs2.ts';
+import { nmiCases } from './nmi.ts';
 import { otherStateCases } from './other-state.ts';
 import { paravirtCases } from './paravirt.ts';
 import { pitCases } from './pit.ts';
@@ -41,6 +44,7 @@ import { settingsCases } from './settings.ts';
 import { signalMaskCases } from './signal-mask.ts';
 import { slotCases } from './slots.ts';
 import { smpCases } from './smp.ts';
+import { smmCases } from './smm.ts';
 import { stateCases } from './state.ts';
 import { statsCases } from './stats.ts';
 import { systemCases } from './system.ts';
@@ -77,6 +81,10 @@ export const cases: readonly Case[] = [
   ...x86(runCases),
   ...x86(guestCases),
   ...x86(exceptionCases),
+  ...x86(nmiCases),
+  ...x86(debugCases),
+  ...x86(smmCases),
+  ...x86(hypercallCases),
   ...x86(memoryCases),
   ...x86(lapicCases),
   ...x86(lapicGuestCases),
