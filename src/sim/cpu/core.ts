@@ -20,6 +20,8 @@ export abstract class Core extends Memory {
   suspended = -1;
   /** RF outlives the instruction that has just been executed. */
   keepRf = false;
+  /** The shadow was loaded by the instruction that has just been executed (RSM). */
+  keepShadow = false;
   /** The processor's hypercall instruction is VMCALL; otherwise VMMCALL. */
   readonly vmcall: boolean;
   readonly events: CpuEvents = {
@@ -64,6 +66,12 @@ export abstract class Core extends Memory {
     this.skip = { linear: this.linear0, length: (this.r32[IP]! - this.ip0) | 0 };
     this.rewind();
   }
+
+  /** Debug registers have changed; `live`: by an instruction of the guest's. */
+  abstract debugChanged(live: boolean): void;
+
+  /** Whether the CPU sees the address space of system management mode. */
+  abstract setSmm(active: boolean): void;
 
   /** IRET opens the way for the next NMI. */
   returned(): void {

@@ -27,7 +27,7 @@ import {
   WRITE,
   walk,
 } from './paging.ts';
-import { AC, CANONICAL_LOW, CANONICAL_TOP, CS, SS, State } from './state.ts';
+import { AC, CANONICAL_LOW, CANONICAL_TOP, CS, DS, SS, State } from './state.ts';
 import { TLB_SIZE, Tlb } from './tlb.ts';
 
 /** An exception on its way to the guest. `errorCode` −1: this one has none. */
@@ -84,6 +84,8 @@ export abstract class Memory extends State {
   readonly bus: CpuBus;
   /** Guest code goes through KVM's instruction emulator (see CpuOptions). */
   readonly emulated: boolean;
+  /** The processor is QEMU's, as in the lab. */
+  readonly qemu: boolean;
   /** PAE paging goes by the PDPTRs as they were loaded; otherwise it reads them from memory again, as AMD's processors under KVM do. */
   readonly cachesPdptrs: boolean;
   /** Fast system calls are Intel's. */
@@ -130,12 +132,13 @@ export abstract class Memory extends State {
   /** Hardware delivers an event: what it needs for that has to be RAM. */
   vectoring = false;
 
-  constructor(bus: CpuBus, { emulated = true, cachesPdptrs = false, intel = false }: CpuOptions) {
+  constructor(bus: CpuBus, { emulated = true, cachesPdptrs = false, intel = false, qemu = false }: CpuOptions) {
     super();
     this.bus = bus;
     this.emulated = emulated;
     this.cachesPdptrs = cachesPdptrs;
     this.intel = intel;
+    this.qemu = qemu;
     this.refresh();
   }
 
@@ -354,7 +357,7 @@ export abstract class Memory extends State {
   /** The linear address in 64-bit mode, of which `last` bytes follow. */
   private longLinear(segment: number, offset: number, last: number): number {
     const linear = offset + this.longBase[segment]!;
-    if (linear < CANONICAL_LOW || linear + last > CANONICAL_TOP) throw this.segmentFault(segment);
+    if (linear < CANONICAL_LOW || linear + last > CANONICAL_TOP) throw this.segmentFault(this.qemu ? DS : segment);
     return linear;
   }
 
@@ -687,11 +690,17 @@ export abstract class Memory extends State {
     return ABANDON;
   }
 
-  /** KVM's emulator has no such instruction, though processors do: INTERNAL_ERROR 1 with what it fetched. To be thrown. */
-  emulationFailure(): typeof ABANDON {
+  /** KVM's emulator has no such instruction, though processors do: INTERNAL_ERROR 1 with what it fetched, #UD above level 0. To be thrown. */
+  emulationFailure(): typeof ABANDON | Fault {
+    if (this.cpl > 0) return new Fault(UD);
     this.outcome = { kind: 'internalError', suberror: 1, insnBytes: this.peekCode() };
     this.stop |= STOP_EXIT;
     return ABANDON;
+  }
+
+  /** RIP of the instruction being executed. */
+  get rip0(): bigint {
+    return (BigInt(this.ip0High >>> 0) << 32n) | BigInt(this.ip0 >>> 0);
   }
 
   /** Linear address of the instruction being executed. */

@@ -27,6 +27,7 @@ import * as shift from './ops/shift.ts';
 import * as shift64 from './ops/shift64.ts';
 import * as system from './ops/system.ts';
 import * as virt from './ops/virt.ts';
+import * as smm from './smm.ts';
 import { AF, CF, OF, PF, SF, ZF } from './state.ts';
 
 interface Options {
@@ -228,9 +229,14 @@ export const ROWS: readonly Row[] = [
   ['invlpg', control.invlpg, '0f.01/7m Mb', ENDS],
   ['invpcid', control.invpcid, '66:0f.38.82/m Gb,Mb', ENDS],
   ['clts', control.clts, '0f.06'],
-  ['vmcall', virt.group0, '0f.01/0r Rd', ENDS],
-  ['monitor', virt.group1, '0f.01/1r Rd', ENDS],
-  ['vmmcall', virt.group3, '0f.01/3r Rd', ENDS],
+  ['vmcall', virt.vmcall, '0f.01/=c1', ENDS],
+  ['vmmcall', virt.vmmcall, '0f.01/=d9', ENDS],
+  ['vmx', virt.vmx, '0f.01/=c2 | 0f.01/=c3 | 0f.01/=c4', ENDS],
+  ['svm', virt.svm, '0f.01/=d8 | 0f.01/=da | 0f.01/=db | 0f.01/=dc | 0f.01/=dd | 0f.01/=de | 0f.01/=df', ENDS],
+  ['monitor', virt.monitor, '0f.01/=c8'],
+  ['mwait', virt.monitor, '0f.01/=c9'],
+  ['rsm', smm.rsm, '0f.aa', ENDS],
+  ['icebp', flow.icebp, 'f1', ENDS],
   ['invd', virt.wbinvd, '0f.08'],
   ['wbinvd', virt.wbinvd, '0f.09'],
   ['mov', control.movFromControl, '0f.20 Rd,Cd'],

@@ -8,6 +8,7 @@ import {
   KVM_MP_STATE_HALTED,
   KVM_MP_STATE_RUNNABLE,
   KVM_MP_STATE_UNINITIALIZED,
+  KVM_RUN_X86_SMM,
   KVM_SYNC_X86_EVENTS,
   KVM_SYNC_X86_REGS,
   KVM_SYNC_X86_SREGS,
@@ -136,15 +137,13 @@ function turn(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
     vcpu.cpu.acceptNmi();
     return -ENOSPC;
   }
-  const { smi } = vcpu.cpu;
-  if (smi.requested || smi.pending) notModelled('a system management interrupt');
   deliverPayload(vcpu);
   vcpu.entered = true;
   vcpu.nmiRequested = false;
   if (!vcpu.backend.emulated) vcpu.rflagsHigh = 0;
   const windowRequested = vcpu.vm.irqchip.mode !== 'kernel' && vcpu.run.view.getUint8(RUN.request_interrupt_window) !== 0;
   vcpu.cpu.windowRequested = windowRequested && vcpu.backend.turn === undefined && takesExternal(vcpu);
-  const most = vcpu.cpu.longMode ? undefined : vcpu.backend.turn;
+  const most = vcpu.cpu.native ? undefined : vcpu.backend.turn;
   const failedAt = vcpu.undeliverable;
   const outcome = most === undefined ? run(vcpu, fuel) : turns(vcpu, fuel, most, windowRequested);
   if (outcome.kind === 'internalError' && outcome.gpa !== undefined && outcome.gpa === failedAt) {
@@ -262,6 +261,7 @@ function leave(vcpu: Vcpu): void {
   const { view } = vcpu.run;
   const valid = view.getBigUint64(RUN.kvm_valid_regs, true);
   for (const { flag, offset, store } of SYNC) if (valid & flag) store(vcpu, view, offset);
+  if (vcpu.cpu.smi.active) view.setUint16(RUN.flags, view.getUint16(RUN.flags, true) | KVM_RUN_X86_SMM, true);
   view.setUint8(RUN.if_flag, Number((vcpu.cpu.flags() & IF) !== 0));
   view.setBigUint64(RUN.cr8, vcpu.cpu.cr8, true);
   view.setBigUint64(RUN.apic_base, vcpu.apicBase, true);

@@ -155,11 +155,6 @@ const programs: readonly Program[] = [
     start: { data: { 4352: [0x90, HLT] } },
     before: inject({ flags: 1, nmi: { injected: 0, pending: 1, masked: 1 } }),
   },
-  {
-    name: 'faulting-iret-unmasks',
-    code: [0x6a, 2, 0x6a, 0, 0x6a, 0, IRET],
-    before: inject({ flags: 1, nmi: { injected: 0, pending: 1, masked: 1 } }),
-  },
   { name: 'exception-beats-nmi', code: [0x0f, 0x0b], before: (g) => nmi(g) },
 ];
 

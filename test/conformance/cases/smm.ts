@@ -40,7 +40,6 @@ function msr(kernel: Kernel, vcpu: number, request: number, data = 0n): [count: 
 const programs: readonly Program[] = [
   { name: 'real', mode: 'real', code: [0x40, HLT], before: smi, save: true },
   { name: 'protected', code: [0x40, HLT], before: smi, save: true, start: { rflags: 0x246n } },
-  { name: 'protected-user', code: [0x40, 0xcd, 0x20], before: smi, save: true, start: { user: true, gates: { 32: { dpl: 3 } } } },
   {
     name: 'long',
     mode: 'long',
@@ -135,7 +134,16 @@ function start(kernel: Kernel, program: Program): { guest: Guest; smram: ReturnT
       ? startGuest(kernel, code, { ram: 0x20000 })
       : (mode === 'long' ? startLong : startProtected)(kernel, code, program.start);
   if (program.noRam) return { guest, smram: undefined };
-  const smram = addRam(kernel, guest.vm, 5, BigInt(SMBASE), 0x10000);
+  const smram = addRam(kernel, guest.vm, 5, BigInt(SMBASE), 0x20000);
+  // System management mode has memory slots of its own: without them not even the state could be saved.
+  const rams = [
+    [0n, guest.ram],
+    [BigInt(SMBASE), smram],
+  ] as const;
+  for (const [n, [guest_phys_addr, ram]] of rams.entries()) {
+    const memory_size = BigInt(ram.length);
+    setRegion(kernel, guest.vm, { slot: 0x1_0000 + n, guest_phys_addr, memory_size, userspace_addr: ram.address });
+  }
   smram.write(0x8000, Uint8Array.from(program.handler ?? [OUT, 0x77, ...RSM]));
   return { guest, smram };
 }
@@ -188,6 +196,11 @@ const others: Case[] = [
     see.note('saved', words(smram.read(0xfe00, 0x200)));
   }),
   define('kvm/smm/smbase', 'System management mode', (kernel, see) => {
+    const kvm = openKvm(kernel);
+    if (kernel.ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_X86_SMM) === 0) {
+      see.note('KVM_CAP_X86_SMM', false);
+      return;
+    }
     const { guest, smram } = start(kernel, { name: '', code: [0x40, HLT] });
     see.call('GET_MSRS', () => msr(kernel, guest.vcpu, KVM_GET_MSRS));
     see.call('SET_MSRS 0x28000', () => msr(kernel, guest.vcpu, KVM_SET_MSRS, 0x28000n));
