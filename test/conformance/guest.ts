@@ -78,8 +78,7 @@ export function play(guest: Guest, see: Observer, plan: Play = {}): void {
   let sregs = toFact(getSregs(kernel, vcpu));
   see.note('at the start', regs);
   for (let at = 1; at <= (plan.most ?? 40); at++) {
-    const returned =
-      plan.budget !== undefined && kernel.features.kick ? kernel.run(vcpu, { budget: plan.budget }) : kernel.run(vcpu);
+    const returned = runFor(kernel, vcpu, plan.budget);
     const reason = Number(run.get('exit_reason'));
     const nowRegs = nonZero(getRegs(kernel, vcpu));
     const nowSregs = toFact(getSregs(kernel, vcpu));
@@ -105,6 +104,12 @@ export function play(guest: Guest, see: Observer, plan: Play = {}): void {
     else if (reason !== KVM_EXIT_IO && reason !== KVM_EXIT_MMIO && plan.answer?.() !== true && past-- === 0) return;
   }
   see.note('stopped', 'too many exits');
+}
+
+/** Simulated milliseconds are many instructions: one is enough there. */
+function runFor(kernel: Kernel, vcpu: number, budget: number | undefined): number {
+  if (budget === undefined || !kernel.features.kick) return kernel.run(vcpu);
+  return kernel.run(vcpu, { budget: kernel.features.simulated ? 1 : budget });
 }
 
 function feedPort(run: RunPage, bytes: readonly number[]): void {

@@ -155,7 +155,7 @@ export class Cpu extends Core {
     this.cr0 = ((this.cr0 & ~CD_NW) | kept) >>> 0;
     this.setReg(RDX, BigInt(signature >>> 0));
     const { exception, interrupt, nmi } = this.events;
-    exception.injected = exception.pending = interrupt.injected = nmi.injected = nmi.masked = false;
+    exception.injected = exception.pending = interrupt.injected = nmi.injected = false;
     nmi.pending = 0;
     Object.assign(this.smi, { requested: false, pending: false, insideNmi: false });
     this.setSmm(false);

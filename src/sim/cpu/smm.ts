@@ -98,6 +98,10 @@ function eachByte(
 const attributes = (s: Segment): number =>
   (s.g << 23) | (s.db << 22) | (s.l << 21) | (s.avl << 20) | (s.present << 15) | (s.dpl << 13) | (s.s << 12) | (s.type << 8);
 
+/** A task register is busy, whatever it was loaded as. */
+const savedSegment = (c: Core, n: number): Segment =>
+  n === TR ? { ...c.segments[n]!, type: c.segments[n]!.type | 2 } : c.segments[n]!;
+
 function segmentOf(selector: number, flags: number, limit: number, base: bigint): Segment {
   const bit = (n: number): number => (flags >>> n) & 1;
   return {
@@ -130,7 +134,7 @@ function saveLong(c: Core, view: DataView): void {
   view.setUint32(LONG.smbase, c.smi.base, true);
   view.setUint32(LONG.revision, 0x20064, true);
   for (const [n, at] of LONG.segments) {
-    const segment = c.segments[n]!;
+    const segment = savedSegment(c, n);
     view.setUint16(at, segment.selector, true);
     view.setUint16(at + 2, attributes(segment) >>> 8, true);
     view.setUint32(at + 4, segment.limit, true);
@@ -159,7 +163,7 @@ function saveShort(c: Core, view: DataView): void {
   put(SHORT.smbase, c.smi.base);
   put(SHORT.revision, 0x20000);
   for (const [n, at, selector] of SHORT.segments) {
-    const segment = c.segments[n]!;
+    const segment = savedSegment(c, n);
     put(at, attributes(segment));
     put(at + 4, segment.limit);
     put(at + 8, segment.base);

@@ -13,7 +13,7 @@ import {
 import { EEXIST, EFAULT, EINVAL, ENXIO } from '../../uapi/sys.ts';
 import { has } from '../changes.ts';
 import type { Process } from '../process.ts';
-import { capability, notModelled } from './ioctl-table.ts';
+import { capability } from './ioctl-table.ts';
 import { viewOf } from './regs.ts';
 import type { Vcpu } from './vcpu.ts';
 

@@ -22,7 +22,6 @@ import { assistEntry, assistExit } from './apic-assist.ts';
 import { DirtyRingFull } from './bus.ts';
 import { deliverPayload, loadEvents, storeEvents } from './events.ts';
 import { complete, writeExit } from './exits.ts';
-import { notModelled } from './ioctl-table.ts';
 import { HostPageFault, MemoryFault, memoryFaultExit } from './memory-fault.ts';
 import { acceptApicEvents, hasEvents, runnable } from './mp-state.ts';
 import { updateParavirt } from './paravirt.ts';

@@ -93,7 +93,7 @@ const programs: readonly Program[] = [
   { name: 'exception-within', code: [0x40, HLT], handler: [0x0f, 0x0b], before: smi },
   {
     name: 'entered-by-events',
-    code: [0x40, ...RSM],
+    code: [0x40, HLT],
     before: (g, see) =>
       void see.call('SET_VCPU_EVENTS', () =>
         setEvents(g.kernel, g.vcpu, { smi: { smm: 1, pending: 0, smm_inside_nmi: 1, latched_init: 0 } }),
