@@ -55,23 +55,6 @@ const programs: readonly Program[] = [
   },
   { name: 'wakes-hlt', code: [HLT, 0x40, HLT], start: { handlers: nmiHandlers }, past: 1, before: (g) => nmi(g) },
   { name: 'window-without-if', code: [0x40, 0x40, HLT], window: true },
-  { name: 'window-after-sti', code: [0x40, 0xfb, 0x40, 0x40, HLT], window: true, past: 1 },
-  {
-    name: 'window-in-the-shadow-of-mov-ss',
-    code: [0x8e, 0xd0, 0x40, HLT],
-    start: { regs: { rax: 0x10n }, rflags: 0x202n },
-    window: true,
-    past: 1,
-  },
-  { name: 'window-of-sti-hlt', code: [0xfb, HLT, 0x40, HLT], window: true, past: 2 },
-  {
-    name: 'window-with-an-interrupt-injected',
-    code: [0x40, 0x40, HLT],
-    start: { handlers: { 32: [OUT, 0x20, IRET] }, rflags: 0x202n },
-    window: true,
-    past: 2,
-    before: (g) => interrupt(g, 0x20),
-  },
   {
     name: 'inject-exception',
     code: [0x40, HLT],
