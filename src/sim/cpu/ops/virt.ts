@@ -17,9 +17,15 @@ const hypercall = (c: Core, own: boolean): void => {
   if (!own) {
     if (bus.fixHypercall === false) throw new Fault(UD);
     const right = c.vmcall ? VMCALL : VMMCALL;
-    right.forEach((byte, k) => {
-      c.linearStore8(c.long ? c.linear0 + k : (c.ip0 + k) >>> 0, byte);
-    });
+    const at = (k: number): number => (c.long ? c.linear0 + k : (c.ip0 + k) >>> 0);
+    if (right.every((byte, k) => c.linear8(at(k)) === byte)) {
+      // It stands there already and does not get the guest on: for ever.
+      c.fuel = 1;
+    } else {
+      right.forEach((byte, k) => {
+        c.linearStore8(at(k), byte);
+      });
+    }
     c.rewind();
     c.endBlock();
     return;
