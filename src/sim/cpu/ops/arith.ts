@@ -79,10 +79,10 @@ export const cmpxchg: Exec = (c, i) => {
   const b = c.readB(i);
   const a = c.modifyA(i);
   c.sub(c.accumulator(i.width), a, 0, i.shift);
-  // The destination is written in either case.
+  // A destination in memory is written in either case.
   if (c.fz === 0) c.writeA(i, b);
   else {
-    c.writeA(i, a);
+    if (i.ak >= K_M8) c.writeA(i, a);
     c.putReg(RAX, i.width, a);
   }
 };

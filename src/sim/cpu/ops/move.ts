@@ -168,25 +168,21 @@ export const enter: Exec = (c, i) => {
   // KVM's emulator has no nested frames.
   if (c.emulated && level !== 0) throw c.emulationFailure();
   const sp = c.sp;
-  const values = [c.getReg(RBP, w)];
-  const highs = [c.hi];
   const frame = c.below(sp, w);
-  for (let k = 1; k < level; k++) {
-    values.push(c.loadStack(c.below(frameOf(c), k * w), w));
-    highs.push(c.hi);
-  }
-  if (level > 0) {
-    values.push(w === 2 ? frame & 0xffff : frame | 0);
-    highs.push(Math.floor(frame / 0x1_0000_0000));
-  }
-  // The page the new frame ends in must be writable before anything changes.
-  c.probeWrite(SS, c.below(sp, values.length * w + i.imm), w);
-  values.forEach((value, k) => {
-    c.storeStack(c.below(sp, (k + 1) * w), w, value, highs[k]!);
-  });
-  c.hi = Math.floor(frame / 0x1_0000_0000);
+  const frameHigh = Math.floor(frame / 0x1_0000_0000);
+  let depth = 0;
+  const put = (value: number, high: number): void => {
+    depth += w;
+    c.storeStack(c.below(sp, depth), w, value, high);
+  };
+  put(c.getReg(RBP, w), c.hi);
+  for (let k = 1; k < level; k++) put(c.loadStack(c.below(frameOf(c), k * w), w), c.hi);
+  if (level > 0) put(frame | 0, frameHigh);
+  // The page the new frame ends in must be writable, though what has been pushed by then stays.
+  c.probeWrite(SS, c.below(sp, depth + i.imm), w);
+  c.hi = frameHigh;
   c.putReg(RBP, w, frame);
-  c.setSp(sp - values.length * w - i.imm);
+  c.setSp(sp - depth - i.imm);
 };
 
 /** RBP as an offset in the stack segment. */
