@@ -2,7 +2,7 @@
 import type { CpuBus, CpuEvents, CpuOptions, GuestDebug, Smi } from './bus.ts';
 import { type Insn, K_IMM, K_IMM64, K_M8, K_M16, K_M32, K_M64, K_R8, K_R16, K_R32, K_R64 } from './insn.ts';
 import { Fault, GP, Memory, STOP_BLOCK } from './memory.ts';
-import { CANONICAL_LOW, CS, IP, IP_HI, NONE, RF, RSP, SS } from './state.ts';
+import { CS, IP, IP_HI, NONE, RF, RSP, SS } from './state.ts';
 
 /** Where system management RAM begins at reset. */
 const SMBASE = 0x30000;
@@ -316,7 +316,9 @@ export abstract class Core extends Memory {
   push(value: number, width: number): void {
     const { hi } = this;
     const sp = this.below(this.sp, width);
-    this.storeStack(sp, width, value, hi);
+    if (width === 4) this.store32(SS, sp, value);
+    else if (width === 8) this.store64(SS, sp, value, hi);
+    else this.store16(SS, sp, value);
     this.setSp(sp);
   }
 
@@ -341,26 +343,15 @@ export abstract class Core extends Memory {
 
   // Near control transfer.
 
-  /** Where a near branch of this operand size to `target` goes; #GP(0) beyond the code segment. */
+  /** Where a near branch of this operand size to `target` goes, outside 64-bit mode; #GP(0) beyond the code segment. */
   near(target: number, osize: number): number {
-    const offset = osize === 2 ? target & 0xffff : osize === 4 ? target >>> 0 : target;
-    if (offset > this.codeTop || offset < CANONICAL_LOW) throw new Fault(GP, 0);
+    const offset = osize === 2 ? target & 0xffff : target >>> 0;
+    if (offset > this.codeTop) throw new Fault(GP, 0);
     return offset;
   }
 
   jump(target: number, osize: number): void {
-    this.setIp(this.near(target, osize));
-  }
-
-  /** RIP, of a checked offset. Outside 64-bit mode the high half is nobody's business. */
-  setIp(offset: number): void {
-    this.r32[IP] = offset;
-    if (this.long) this.r32[IP_HI] = Math.floor(offset / 0x1_0000_0000);
-  }
-
-  /** RIP, behind the instruction being executed. */
-  get ip(): number {
-    return this.long ? this.wide(IP) : this.r32[IP]!;
+    this.r32[IP] = this.near(target, osize);
   }
 
   /** A near branch in 64-bit mode, `by` bytes from the next instruction. */
