@@ -25,6 +25,7 @@ import { lapicAssistCases } from './lapic-assist.ts';
 import { lapicGuestCases } from './lapic-guest.ts';
 import { lapicTimerCases } from './lapic-timer.ts';
 import { machineCheckCases } from './machine-checks.ts';
+import { longModeCases } from './long-mode.ts';
 import { memoryCases } from './memory.ts';
 import { memoryFaultCases } from './memory-fault.ts';
 import { memslotCases } from './memslots.ts';
@@ -37,6 +38,7 @@ import { paravirtCases } from './paravirt.ts';
 import { pitCases } from './pit.ts';
 import { pmuFilterCases } from './pmu-filter.ts';
 import { preFaultCases } from './pre-fault.ts';
+import { pagingCases } from './paging.ts';
 import { refusalCases } from './refusals.ts';
 import { registerCases } from './registers.ts';
 import { runCases } from './run.ts';
@@ -85,6 +87,8 @@ export const cases: readonly Case[] = [
   ...x86(debugCases),
   ...x86(smmCases),
   ...x86(hypercallCases),
+  ...x86(longModeCases),
+  ...x86(pagingCases),
   ...x86(memoryCases),
   ...x86(lapicCases),
   ...x86(lapicGuestCases),
