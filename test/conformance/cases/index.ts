@@ -26,6 +26,7 @@ import { lapicGuestCases } from './lapic-guest.ts';
 import { lapicTimerCases } from './lapic-timer.ts';
 import { machineCheckCases } from './machine-checks.ts';
 import { longModeCases } from './long-mode.ts';
+import { machineCheckCases } from './machine-checks.ts';
 import { memoryCases } from './memory.ts';
 import { memoryFaultCases } from './memory-fault.ts';
 import { memslotCases } from './memslots.ts';
