@@ -160,6 +160,8 @@ export interface CpuOptions {
   cachesPdptrs?: boolean;
   /** SYSENTER, SYSCALL and SYSRET as Intel's processors have them; default: AMD's. */
   intel?: boolean;
+  /** False: MOV to CR0 cannot turn on paging outside long mode. */
+  legacyPaging?: boolean;
 }
 
 /** Kernel wording of what is injected: `interrupt` an external vector, `soft` INT n, `exception` a fault, `nmi`. */

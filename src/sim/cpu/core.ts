@@ -49,11 +49,6 @@ export abstract class Core extends Memory {
     if (emulated) this.fl |= RF;
   }
 
-  /** The instruction executes on silicon, not in KVM's emulator: always on VMX and SVM; on the paravirtual KVM at CPL 3 of long mode. */
-  get native(): boolean {
-    return !this.emulated || (this.cpl === 3 && this.longMode);
-  }
-
   /** RIP back on the instruction being executed. */
   rewind(): void {
     this.r32[IP] = this.ip0;

@@ -94,6 +94,13 @@ export function walk(m: Memory, linear: number, access: number): number {
   return levels === 2 ? walkTwo(m, linear, access) : walkLong(m, linear, access, levels);
 }
 
+/**
+ * A table that is not in RAM. KVM's walker says that the page is not present. On hardware the nested page fault has the entry's address, which KVM
+ * takes for the operand's, where the offset in the page fits: the access becomes one to the entry.
+ */
+const outside = (m: Memory, at: number, linear: number, access: number): number =>
+  m.emulated || access & PEEK || (at & 0xfff) !== (linear & 0xfff) ? fail(0) : at;
+
 /** An entry, as a place in RAM; null where there is none: KVM then says the page is not present. */
 const entryAt = (m: Memory, gpa: number, access: number): DataView | null =>
   m.tablePage(m.physical(Math.floor(gpa / 4096)), (access & PEEK) !== 0);
@@ -121,7 +128,7 @@ function violation(m: Memory, rights: number, noExecute: boolean, access: number
 function walkTwo(m: Memory, linear: number, access: number): number {
   const upperAt = m.paging.root + ((linear >>> 22) << 2);
   let view = entryAt(m, upperAt, access);
-  if (view === null) return fail(0);
+  if (view === null) return outside(m, upperAt, linear, access);
   const upper = view.getInt32(upperAt & 0xfff, true);
   if (!(upper & E_P)) return fail(0);
   const large = (upper & E_PS) !== 0 && m.paging.pse;
@@ -133,7 +140,7 @@ function walkTwo(m: Memory, linear: number, access: number): number {
     if (!m.emulated) mark(m, upperAt, upper, E_A, access);
     leafAt = ((upper & 0xfffff000) >>> 0) + (((linear >>> 12) & 0x3ff) << 2);
     view = entryAt(m, leafAt, access);
-    if (view === null) return fail(0);
+    if (view === null) return outside(m, leafAt, linear, access);
     leaf = view.getInt32(leafAt & 0xfff, true);
     if (!(leaf & E_P)) return fail(0);
   }
@@ -177,7 +184,7 @@ function walkLong(m: Memory, linear: number, access: number, levels: number): nu
       entryHigh = Number(m.pdptrs[index & 3]! >> 32n) | 0;
     } else {
       const view = entryAt(m, at, access);
-      if (view === null) return fail(0);
+      if (view === null) return outside(m, at, linear, access);
       entry = view.getInt32(at & 0xfff, true);
       entryHigh = view.getInt32((at & 0xfff) + 4, true);
     }

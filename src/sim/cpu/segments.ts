@@ -80,6 +80,9 @@ export const nullSegment = (selector: number, dpl = 0): Segment => ({
   unusable: 1,
 });
 
+/** KVM's emulator makes up a stack segment. */
+const EMULATED_NULL_SS = { limit: 0xfff, type: 3, present: 1, s: 1, db: 1, g: 1, unusable: 0 } as const;
+
 /** MOV/POP/Lxx to ES, SS, DS, FS, GS. */
 export function loadSegment(c: Core, n: number, selector: number): void {
   if (isReal(c)) {
@@ -89,7 +92,10 @@ export function loadSegment(c: Core, n: number, selector: number): void {
   if ((selector & 0xfffc) === 0) {
     // 64-bit mode has a use for none in SS, but not at level 3.
     if (n === SS && !(c.long && c.cpl < 3 && (selector & 3) === c.cpl)) throw new Fault(GP, 0);
-    c.segments[n] = nullSegment(selector, n === SS ? c.cpl : 0);
+    c.segments[n] =
+      n === SS && c.emulated
+        ? { ...nullSegment(selector, c.cpl), ...EMULATED_NULL_SS }
+        : nullSegment(selector, n === SS ? c.cpl : 0);
     c.refreshSegment(n);
     return;
   }

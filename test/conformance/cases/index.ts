@@ -40,6 +40,7 @@ import { pitCases } from './pit.ts';
 import { pmuFilterCases } from './pmu-filter.ts';
 import { preFaultCases } from './pre-fault.ts';
 import { pagingCases } from './paging.ts';
+import { pitCases } from './pit.ts';
 import { refusalCases } from './refusals.ts';
 import { registerCases } from './registers.ts';
 import { runCases } from './run.ts';

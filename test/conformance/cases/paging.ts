@@ -282,7 +282,7 @@ export const pagingCases: readonly Case[] = modeCases('kvm/paging', 'Guests in l
     name: 'legacy-accessed',
     code: [0xa1, 0x00, 0x20, 0x00, 0x00, 0xa3, 0x04, 0x20, 0x00, 0x00, 0xf4],
     start: { mode: 'legacy' },
-    after: memory([PML4, 8], [PD, 8], [PT + 2 * 4, 4]),
+    after: memory([PD, 8], [PT + 2 * 4, 4]),
   },
   // mov [0x2004], eax; hlt
   {
@@ -304,7 +304,7 @@ export const pagingCases: readonly Case[] = modeCases('kvm/paging', 'Guests in l
     name: 'pae-accessed',
     code: [0xa1, 0x00, 0x20, 0x00, 0x00, 0xa3, 0x04, 0x20, 0x00, 0x00, 0xf4],
     start: { mode: 'pae' },
-    after: memory([PML4, 8], [PD, 8], [PT + 2 * 8, 8]),
+    after: memory([PD, 8], [PT + 2 * 8, 8]),
   },
   // mov [0x2004], eax; hlt
   {

@@ -34,12 +34,13 @@ const setCr0 = (c: Core, value: number): void => {
   const turnsOn = (next & ~c.cr0 & CR0_PG) !== 0;
   const turnsOff = (~next & c.cr0 & CR0_PG) !== 0;
   if (turnsOn && c.efer & EFER_LME && (!(c.cr4 & CR4_PAE) || c.segments[CS]!.l)) throw new Fault(GP, 0, true);
+  if (turnsOn && !(c.efer & EFER_LME) && !c.legacyPaging) throw new Fault(GP, 0, true);
   if (turnsOff && (c.long || c.cr4 & CR4_PCIDE)) throw new Fault(GP, 0, true);
   const before = { cr0: c.cr0, efer: c.efer };
   c.cr0 = next;
   if (turnsOn && c.efer & EFER_LME) c.efer |= EFER_LMA;
   if (turnsOff) c.efer &= ~EFER_LMA;
-  if ((turnsOn || (before.cr0 ^ next) & (CR0_CD | CR0_NW)) && pae(c) && !c.loadPdptrs()) {
+  if ((turnsOn || (before.cr0 ^ next) & (CR0_CD | CR0_NW)) && !pointersLoaded(c)) {
     Object.assign(c, before);
     throw new Fault(GP, 0, true);
   }
@@ -49,13 +50,16 @@ const setCr0 = (c: Core, value: number): void => {
 
 const pae = (c: Core): boolean => (c.cr0 & CR0_PG) !== 0 && (c.cr4 & CR4_PAE) !== 0n && !c.longMode;
 
+/** False where PAE paging would load illegal pointers. AMD's processors look at them when they use them. */
+const pointersLoaded = (c: Core): boolean => !pae(c) || c.loadPdptrs() || !(c.cachesPdptrs || c.emulated);
+
 /** Bit 63 keeps what is cached under the PCID; nothing says that more may not be dropped. */
 const setCr3 = (c: Core, value: bigint): void => {
   const next = c.cr4 & CR4_PCIDE ? value & ~(1n << 63n) : value;
   if (c.longMode && next >> BigInt(c.addressBits)) throw new Fault(GP, 0, true);
   const before = c.cr3;
   c.cr3 = next;
-  if (pae(c) && !c.loadPdptrs()) {
+  if (!pointersLoaded(c)) {
     c.cr3 = before;
     throw new Fault(GP, 0, true);
   }
@@ -70,7 +74,7 @@ const setCr4 = (c: Core, value: bigint): void => {
   const before = c.cr4;
   c.cr4 = value;
   // PGE, PSE, PAE, SMEP.
-  if ((before ^ value) & 0x1000b0n && pae(c) && !c.loadPdptrs()) {
+  if ((before ^ value) & 0x1000b0n && !pointersLoaded(c)) {
     c.cr4 = before;
     throw new Fault(GP, 0, true);
   }
@@ -103,8 +107,9 @@ export const movToControl: Exec = (c, i) => {
   c.privileged();
   const value = wide(c, i.bn);
   if (i.an === 0) {
-    if (value >> 32n) throw new Fault(GP, 0, true);
-    setCr0(c, Number(value));
+    // KVM's emulator, which SVM asks too, loses the high half.
+    if (value >> 32n && c.intel) throw new Fault(GP, 0, true);
+    setCr0(c, Number(value & 0xffffffffn));
   } else if (i.an === 2) c.cr2 = value;
   else if (i.an === 3) setCr3(c, value);
   else if (i.an === 4) setCr4(c, value);
@@ -184,6 +189,7 @@ export const invlpg: Exec = (c) => {
 /** INVPCID: types 0 … 3. */
 export const invpcid: Exec = (c, i) => {
   if (!c.native) throw c.emulationFailure();
+  if (!(c.bus.cpuid(7, 0).ebx & 0x400)) throw new Fault(UD);
   c.privileged();
   const type = wide(c, i.an);
   const at = c.ea(i);
@@ -198,8 +204,8 @@ export const invpcid: Exec = (c, i) => {
 };
 
 export const xgetbv: Exec = (c) => {
-  if (!(c.cr4 & CR4_OSXSAVE)) throw new Fault(UD);
   if (!c.native) throw c.emulationFailure();
+  if (!(c.cr4 & CR4_OSXSAVE)) throw new Fault(UD);
   if (c.r32[RCX] !== 0) throw new Fault(GP, 0);
   const value = c.bus.xcr0 ?? 1n;
   c.putReg(RAX, 4, Number(value & 0xffffffffn) | 0);

@@ -121,6 +121,8 @@ export const sysret64: Exec = sysretTo(true);
 
 /** SYSENTER. AMD's processors do not have it in long mode. */
 export const sysenter: Exec = (c) => {
+  // The #UD goes to KVM, whose emulator does not try it in 64-bit mode.
+  if (c.long && (!c.native || !c.intel)) throw c.emulationFailure();
   if (c.longMode && !c.intel) throw new Fault(UD);
   const cs = msr(c, MSR_SYSENTER_CS).lo & 0xfffc;
   if (!c.protectedMode || cs === 0) throw new Fault(GP, 0);
@@ -166,8 +168,9 @@ export const swapgs: Exec = (c) => {
   c.refreshSegment(GS);
 };
 
+/** KVM's emulator does not ask CR4. */
 const allowed = (c: Core): void => {
-  if (!c.long || !(c.cr4 & CR4_FSGSBASE)) throw new Fault(UD);
+  if (c.native && !(c.cr4 & CR4_FSGSBASE)) throw new Fault(UD);
 };
 
 const readBase =
@@ -199,6 +202,7 @@ export const wrgsbase: Exec = writeBase(GS);
 const setAc =
   (on: boolean): Exec =>
   (c) => {
+    if (!c.native) throw c.emulationFailure();
     if (c.cpl !== 0) throw new Fault(UD);
     if (on) c.fl |= AC;
     else c.fl &= ~AC;
@@ -264,7 +268,7 @@ const look =
     setZf(c, found);
   };
 
-export const lar: Exec = look(LAR_TYPES, (d) => d.hi & 0xffff00);
+export const lar: Exec = look(LAR_TYPES, (d) => d.hi & 0xf0ff00);
 export const lsl: Exec = look(LSL_TYPES, (d) => d.limit | 0);
 
 const verify =

@@ -70,12 +70,19 @@ export const bswap64: Exec = (c, i) => {
   c.writeA(i, swapped(ah));
 };
 
+/** KVM's emulator asks the guest's CPUID for MOVBE. */
+const hasMovbe = (c: Core): void => {
+  if (!c.native && !(c.bus.cpuid(1, 0).ecx & 0x400000)) throw new Fault(UD);
+};
+
 export const movbe: Exec = (c, i) => {
+  hasMovbe(c);
   const value = c.readB(i);
   c.writeA(i, i.width === 2 ? swapped(value) >>> 16 : swapped(value));
 };
 
 export const movbe64: Exec = (c, i) => {
+  hasMovbe(c);
   const value = c.readB(i);
   const { hi } = c;
   c.hi = swapped(value);
