@@ -92,10 +92,10 @@ export const ROWS: readonly Row[] = [
   ['cmpxchg8b', arith.cmpxchg8b, '0f.c7/1m Mv', { ...LOCK, wide: arith64.cmpxchg16b }],
   ['cbw', arith.cbw, '98', { ...PLAIN, wide: arith64.cbw }],
   ['cwd', arith.cwd, '99', { ...PLAIN, wide: arith64.cwd }],
-  ['daa', arith.daa, '!27', { plain: true, undef: OF }],
+  ['daa', arith.daa, '27', { plain: true, undef: OF }],
   ['das', arith.das, '!2f', { plain: true, undef: OF }],
-  ['aaa', arith.aaa, '!37', { plain: true, undef: OF | SF | ZF | PF }],
-  ['aas', arith.aas, '!3f', { plain: true, undef: OF | SF | ZF | PF }],
+  ['aaa', arith.aaa, '37', { plain: true, undef: OF | SF | ZF | PF }],
+  ['aas', arith.aas, '3f', { plain: true, undef: OF | SF | ZF | PF }],
   ['aam', arith.aam, '!d4 Ib', { plain: true, undef: OF | AF | CF }],
   ['aad', arith.aad, '!d5 Ib', { plain: true, undef: OF | AF | CF }],
 

@@ -1,7 +1,7 @@
 /** Integer arithmetic and logic. */
 import type { Core } from '../core.ts';
 import { type Exec, K_M8 } from '../insn.ts';
-import { DE, Fault } from '../memory.ts';
+import { DE, Fault, UD } from '../memory.ts';
 import { AF, CF, OF, RAX, RDX } from '../state.ts';
 
 type Binary = (c: Core, a: number, b: number, shift: number) => number;
@@ -212,11 +212,12 @@ const adjustDecimal =
     c.r8[0] = adjust(c, sign, 1, (low ? 6 : 0) + (high ? 0x60 : 0), cf, low);
   };
 
-/** KVM's emulator does not have it. */
+/** KVM's emulator does not have it in any mode, processors do outside 64-bit mode. */
 const notEmulated =
   (exec: Exec): Exec =>
   (c, i) => {
-    if (c.emulated) throw c.emulationFailure();
+    if (!c.native) throw c.emulationFailure();
+    if (c.long) throw new Fault(UD);
     exec(c, i);
   };
 

@@ -80,6 +80,7 @@ const set64 = (c: Core, n: number, lo: number, hi: number): void => {
 
 /** SYSCALL; Intel's processors have it in 64-bit mode only. */
 export const syscall: Exec = (c) => {
+  if (c.emulated && c.native) throw c.notModelled('SYSCALL from level 3 on the paravirtual KVM');
   if (!(c.efer & EFER_SCE) || !c.protectedMode || c.fl & VM || (c.intel && !c.long)) throw new Fault(UD);
   const star = msr(c, MSR_STAR);
   const selector = star.hi & 0xfffc;
