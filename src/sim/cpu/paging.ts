@@ -101,6 +101,9 @@ export function walk(m: Memory, linear: number, access: number): number {
 const outside = (m: Memory, at: number, linear: number, access: number): number =>
   m.emulated || access & PEEK || (at & 0xfff) !== (linear & 0xfff) ? fail(0) : at;
 
+/** A reserved bit is set in an entry that is present; QEMU's processor does not say so. */
+const reserved = (m: Memory): number => (m.qemu ? RESERVED : PRESENT | RESERVED);
+
 /** An entry, as a place in RAM; null where there is none: KVM then says the page is not present. */
 const entryAt = (m: Memory, gpa: number, access: number): DataView | null =>
   m.tablePage(m.physical(Math.floor(gpa / 4096)), (access & PEEK) !== 0);
@@ -135,7 +138,7 @@ function walkTwo(m: Memory, linear: number, access: number): number {
   let leafAt = upperAt;
   let leaf = upper;
   if (large) {
-    if (upper & 0x200000) return fail(PRESENT | RESERVED);
+    if (upper & 0x200000) return fail(reserved(m));
   } else {
     if (!m.emulated) mark(m, upperAt, upper, E_A, access);
     leafAt = ((upper & 0xfffff000) >>> 0) + (((linear >>> 12) & 0x3ff) << 2);
@@ -196,7 +199,7 @@ function walkLong(m: Memory, linear: number, access: number, levels: number): nu
         ? size !== 0
         : leaf && level > 1 && (entry & (level === 2 ? 0x1fe000 : 0x3fffe000)) !== 0;
     // PDPTEs were checked when they were loaded.
-    if (!pointer && (misplaced || entryHigh & paging.reservedHigh)) return fail(PRESENT | RESERVED);
+    if (!pointer && (misplaced || entryHigh & paging.reservedHigh)) return fail(reserved(m));
     if (!pointer) {
       rights &= entry;
       if (entryHigh < 0) noExecute = true;
