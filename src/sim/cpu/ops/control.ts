@@ -173,7 +173,7 @@ export const movToDebug: Exec = (c, i) => {
   const n = debugRegister(c, i.an);
   guarded(c);
   const value = wide(c, i.bn);
-  if (n >= 6 && value >> 32n) throw new Fault(GP, 0, true);
+  if (n >= 6 && value >> 32n) throw new Fault(GP, 0);
   if (n === 7 && !c.emulated && !(c.qemu && value & DR7_GD) && watchesData(value)) throw c.notModelled('breakpoints on data');
   const seven = (c.qemu ? value : value & 0xffff2bffn) | 0x400n;
   c.dr[n] = n === 6 ? (value & 0x1e00fn) | 0xffff0ff0n : n === 7 ? seven : value;
@@ -216,5 +216,5 @@ export const xsetbv: Exec = (c) => {
   if (!(c.cr4 & CR4_OSXSAVE)) throw new Fault(UD);
   c.privileged();
   const value = (BigInt(c.r32[RDX]! >>> 0) << 32n) | BigInt(c.r32[RAX]! >>> 0);
-  if (c.r32[RCX] !== 0 || !c.bus.setXcr0?.(value)) throw new Fault(GP, 0, true);
+  if (c.r32[RCX] !== 0 || !c.bus.setXcr0?.(value)) throw new Fault(GP, 0);
 };

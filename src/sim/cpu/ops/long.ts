@@ -105,6 +105,7 @@ const sysretTo =
   (c) => {
     if (!(c.efer & EFER_SCE) || !c.protectedMode || (c.intel && !c.long)) throw new Fault(UD);
     c.privileged();
+    if (c.emulated && !wide) throw c.notModelled('SYSRET to 32-bit code on the paravirtual KVM');
     const base = (msr(c, MSR_STAR).hi >>> 16) | 3;
     if (wide && c.intel) {
       const rip = c.wide(RCX);

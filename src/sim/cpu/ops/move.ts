@@ -148,7 +148,9 @@ export const popa: Exec = (c, i) => {
 export const pushf: Exec = (c, i) => {
   if (c.fl & VM && (c.fl & IOPL) !== IOPL) throw new Fault(GP, 0);
   c.hi = 0;
-  c.push(c.flags() & ~(RF | VM), i.osize);
+  // The paravirtual KVM runs user code with interrupts on, whatever the guest believes.
+  const on = c.emulated && c.native ? IF : 0;
+  c.push((c.flags() & ~(RF | VM)) | on, i.osize);
 };
 
 /** Which flags POPF and IRET may change: IOPL only at CPL 0, IF only where CPL ≤ IOPL. */
