@@ -2,7 +2,7 @@
 import type { Core } from '../core.ts';
 import type { Exec, Insn } from '../insn.ts';
 import { Fault, UD } from '../memory.ts';
-import { CF, RDX, SF, ZF } from '../state.ts';
+import { AF, CF, RDX, SF, ZF } from '../state.ts';
 
 /** What an operand of a VEX instruction computes with: its bits, and values of that many. */
 interface Operands {
@@ -43,7 +43,9 @@ export const blsi: Exec = vex((c, { bits, source }) => flags(c, -source & source
 
 export const bextr: Exec = vex((c, { bits, source, third }) => {
   const length = (third >> 8n) & 0xffn;
-  return flags(c, (source >> (third & 0xffn)) & ((1n << length) - 1n), bits, false);
+  const result = flags(c, (source >> (third & 0xffn)) & ((1n << length) - 1n), bits, false);
+  c.fa = AF;
+  return result;
 });
 
 export const bzhi: Exec = vex((c, { bits, source, third }) => {
