@@ -13,6 +13,7 @@
  */
 import type { CpuBus, CpuOptions, Outcome, PageAccess } from './bus.ts';
 import {
+  BY_KVM,
   FETCH,
   failed,
   legalPdpte,
@@ -264,7 +265,7 @@ export abstract class Memory extends State {
     this.sync();
     if (this.paging.levels === 0) return linear >>> 0;
     if (this.paging.levels >= 4 && (linear < CANONICAL_LOW || linear > CANONICAL_TOP)) return -1;
-    return walk(this, this.longMode ? linear : linear >>> 0, access | (marks ? 0 : PEEK) | (user ? USER : 0));
+    return walk(this, this.longMode ? linear : linear >>> 0, access | (marks ? BY_KVM : PEEK) | (user ? USER : 0));
   }
 
   /** PAE paging loads its four top entries at writes of CR0, CR3 and CR4: false, and nothing taken, if one is illegal or has no RAM. */

@@ -14,6 +14,8 @@ export const FETCH = 16;
 export const SYSTEM = 0x100;
 /** Look only: no accessed and dirty bits. */
 export const PEEK = 0x200;
+/** KVM walks the tables itself. */
+export const BY_KVM = 0x400;
 
 const PRESENT = 1;
 const RESERVED = 8;
@@ -99,7 +101,7 @@ export function walk(m: Memory, linear: number, access: number): number {
  * takes for the operand's, where the offset in the page fits: the access becomes one to the entry.
  */
 const outside = (m: Memory, at: number, linear: number, access: number): number =>
-  m.emulated || access & PEEK || (at & 0xfff) !== (linear & 0xfff) ? fail(0) : at;
+  m.emulated || access & (PEEK | BY_KVM) || (at & 0xfff) !== (linear & 0xfff) ? fail(0) : at;
 
 /** A reserved bit is set in an entry that is present; QEMU's processor does not say so. */
 const reserved = (m: Memory): number => (m.qemu ? RESERVED : PRESENT | RESERVED);

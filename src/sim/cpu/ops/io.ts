@@ -21,8 +21,8 @@ const allowed = (c: Core, port: number, size: number): void => {
   if (!c.protectedMode || privileged) return;
   const tss = c.segments[TR]!;
   const base = Number(BigInt.asIntN(64, tss.base));
-  // QEMU's processor wants a TSS that is not busy, which KVM never gives it.
-  if (tss.unusable || (tss.type & 8) === 0 || c.qemu || tss.limit < IO_MAP + 1) throw new Fault(GP, 0);
+  // QEMU's processor takes a bitmap only from a TSS that is not busy.
+  if (tss.unusable || (tss.type & 8) === 0 || (c.qemu && tss.type !== 9) || tss.limit < IO_MAP + 1) throw new Fault(GP, 0);
   const at = c.linear16(base + IO_MAP) + (port >> 3);
   // Two bytes are read whatever the port.
   if (at + 1 > tss.limit) throw new Fault(GP, 0);
