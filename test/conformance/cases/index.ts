@@ -24,7 +24,6 @@ import { lapicCases } from './lapic.ts';
 import { lapicAssistCases } from './lapic-assist.ts';
 import { lapicGuestCases } from './lapic-guest.ts';
 import { lapicTimerCases } from './lapic-timer.ts';
-import { machineCheckCases } from './machine-checks.ts';
 import { longModeCases } from './long-mode.ts';
 import { machineCheckCases } from './machine-checks.ts';
 import { memoryCases } from './memory.ts';
