@@ -9,8 +9,8 @@ const APIC = 0xfee00000;
 
 /** mov dword [register], value, with DS at the APIC. */
 const apicWrite = (register, value) => [0x66, 0xc7, 0x06, register, 0, value & 0xff, value >> 8, 0, 0];
-/** The APIC is on; sti; again: hlt; jmp again */
-const program = [...apicWrite(0xf0, 0x1ff), 0xfb, 0xf4, 0xeb, 0xfd];
+/** The APIC is on, before which an interrupt would be lost; out 0x31, al; sti; again: hlt; jmp again */
+const program = [...apicWrite(0xf0, 0x1ff), 0xe6, 0x31, 0xfb, 0xf4, 0xeb, 0xfd];
 /** EOI; out 0x30, al; iret */
 const handler = [...apicWrite(0xb0, 0), 0xe6, 0x30, 0xcf];
 
@@ -32,6 +32,7 @@ export function makeRoundTrip(kernel) {
   vm.setGsiRouting([{ gsi: GSI, msi: { address_lo: APIC, data: VECTOR } }]);
   vm.irqfd({ fd: interrupt, gsi: GSI });
   vm.ioeventfd({ fd: answer, addr: 0x30n, len: 1, flags: KVM_IOEVENTFD_FLAG_PIO });
+  vcpu.run();
   const running = vcpu.runAsync();
   const one = Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0);
   const eight = new Uint8Array(8);
