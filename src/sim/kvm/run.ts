@@ -12,6 +12,7 @@ import {
   KVM_SYNC_X86_EVENTS,
   KVM_SYNC_X86_REGS,
   KVM_SYNC_X86_SREGS,
+  KVM_X86_DISABLE_EXITS_HLT,
 } from '../../uapi/kvm.ts';
 import { EAGAIN, EFAULT, EINTR, EINVAL, EIO, ENOSPC } from '../../uapi/sys.ts';
 import { syncFieldsMask } from '../changes.ts';
@@ -208,7 +209,10 @@ function run(vcpu: Vcpu, fuel: number): Outcome {
   const outcome = vcpu.cpu.run(Math.min(fuel, Math.max(0, vcpu.ticksToTimer)));
   if (lapic !== undefined && vcpu.backend.turn === undefined) assistExit(lapic);
   vcpu.lapic?.guestRuns();
-  if (outcome.kind !== 'hlt' || vcpu.lapic === undefined) return outcome;
+  if (outcome.kind !== 'hlt') return outcome;
+  // The processor halts by itself, until the host's next interrupt: SVM does not remember that it did.
+  if (!vcpu.backend.emulated && vcpu.vm.caps.disabledExits & KVM_X86_DISABLE_EXITS_HLT) return FUEL;
+  if (vcpu.lapic === undefined) return outcome;
   vcpu.mpState = KVM_MP_STATE_HALTED;
   if (vcpu.backend.turn !== undefined) vcpu.cpu.beginTurn();
   return FUEL;

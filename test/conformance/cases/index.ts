@@ -8,6 +8,7 @@ import { deviceAttrCases } from './device-attr.ts';
 import { deviceCases } from './devices.ts';
 import { dirtyLogCases } from './dirty-log.ts';
 import { dirtyRingCases } from './dirty-ring.ts';
+import { disableExitsCases } from './disable-exits.ts';
 import { enableCapCases } from './enable-cap.ts';
 import { eventfdMemfdCases } from './eventfd-memfd.ts';
 import { exceptionCases } from './exceptions.ts';
@@ -92,7 +93,7 @@ export const cases: readonly Case[] = [
   ...x86(memoryCases),
   ...x86(lapicCases),
   ...x86(lapicGuestCases),
-  ...x86([...irqchipCases, ...irqRoutingCases, ...irqfdCases, ...pitCases]),
+  ...x86([...irqchipCases, ...irqRoutingCases, ...disableExitsCases, ...irqfdCases, ...pitCases]),
   ...x86(lapicAssistCases),
   ...x86(lapicTimerCases),
   ...x86(mpStateCases),
