@@ -7,7 +7,6 @@ export {
   type IoctlOptions,
   isKvioError,
   type Kernel,
-  type KernelArch,
   KernelError,
   type KernelFeatures,
   type KernelKind,

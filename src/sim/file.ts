@@ -78,6 +78,8 @@ export abstract class File {
   readonly noexec: boolean = true;
   /** S_ISREG: can be truncated and allocated. */
   readonly regular: boolean = false;
+  /** S_ANON_INODE: regular for all but the requests that ask for a size. */
+  readonly anonymousInode: boolean = false;
 
   /** f_pos. */
   get position(): bigint {

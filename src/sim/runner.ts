@@ -172,16 +172,11 @@ export class Runner {
     let expired = deadline !== undefined && deadline <= this.#ticks;
     const cancel = deadline === undefined || expired ? undefined : this.at(deadline, () => (expired = true));
     try {
-      for (let slept = false; ; ) {
+      for (;;) {
         const answer = attempt();
         if (answer !== undefined) return answer;
         if (expired) return undefined;
-        if (!slept) {
-          // Who sleeps after this round may have done first what is waited for: time passes only after another look.
-          slept = this.threads?.serve() !== true && !this.#round(undefined);
-          continue;
-        }
-        slept = false;
+        if (this.threads?.serve() === true || this.#round(undefined)) continue;
         if (!this.#pass()) throw new Deadlock(`${what}: nothing in the machine can wake it`);
       }
     } finally {

@@ -36,7 +36,7 @@ const handlers: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [
     0x5460, // FIOQSIZE: the size, of files and directories
     (p, _fd, file, arg) => {
-      if (!file.regular) return -ENOTTY;
+      if (!file.regular || file.anonymousInode) return -ENOTTY;
       const size = new Uint8Array(8);
       new DataView(size.buffer).setBigInt64(0, file.stat(p).size, true);
       return p.mm.copyTo(arg, size) ? 0 : -EFAULT;
@@ -45,7 +45,7 @@ const handlers: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [
     0x541b, // FIONREAD: what is left of a regular file behind its position; other files answer it themselves
     (p, _fd, file, arg) => {
-      if (!file.regular) return undefined;
+      if (!file.regular || file.anonymousInode) return undefined;
       const left = BigInt.asUintN(32, file.stat(p).size - file.position);
       return p.mm.write32(arg, Number(left)) ? 0 : -EFAULT;
     },

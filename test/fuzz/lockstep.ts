@@ -1,8 +1,19 @@
 /** Two kernels, call by call: the simulator first, which says whether it models the call; then the real one; then both are compared. */
 import type { Kernel } from 'kvio';
-import { type IoctlRow, ioctlByName, ioctlByRequest, kvm_run, type Struct, touchedLength, userPointers } from 'kvio/uapi';
+import {
+  type IoctlRow,
+  ioctlByName,
+  ioctlByRequest,
+  KVM_EXIT_INTERNAL_ERROR,
+  KVM_INTERNAL_ERROR_DELIVERY_EV,
+  kvm_run,
+  type Struct,
+  touchedLength,
+  userPointers,
+} from 'kvio/uapi';
 import { NOT_MODELLED } from '../conformance/case.ts';
 import { BUDGET, type Call, KVM_RUN_PAGE, perform, type Ref, type Seen, Side, Unbound } from './call.ts';
+import { leftOut } from './excluded.ts';
 import { title } from './paste.ts';
 import { WITH_BYTES } from './step.ts';
 import { hideStale, hideVolatile } from './volatile.ts';
@@ -22,6 +33,8 @@ export class Tally {
   calls = 0;
   /** Steps that were skipped because a pointer in them names memory a real kernel must not be given. */
   guarded = 0;
+  /** Steps that were skipped because excluded.ts names what is in them. */
+  leftOut = 0;
   /** Calls skipped on both, by what is not modelled. */
   readonly notModelled: Map<string, number> = new Map();
   /** Differences that were there once and did not come back. */
@@ -81,6 +94,10 @@ export class Lockstep {
 
   /** Performs the call on both and compares. What both showed; undefined where it was skipped on both. */
   perform(call: Call): readonly Seen[] | undefined {
+    if (leftOut(call)) {
+      this.#tally.leftOut++;
+      return undefined;
+    }
     if (!this.#admissible(call)) {
       this.#tally.guarded++;
       return undefined;
@@ -124,6 +141,7 @@ export class Lockstep {
     }
     if (call.do === 'run' && seen[0]!.value === 'EINTR' && clock(this.sim.kernel) - started >= BUDGET * 0.99e6)
       throw new Cut('the guest does not end within its budget');
+    if (call.do === 'run' && seen[0]!.value === 0 && deliveryFailed(seen)) throw new Cut('an event delivered to what is no RAM');
     return seen;
   }
 
@@ -149,6 +167,14 @@ export class Lockstep {
     const row = ioctlByRequest(call.request, kindOf(call.fd));
     return row === undefined || safe(row, this.real.bytes(call.arg), this.real.kernel);
   }
+}
+
+/** See `DELIVERY_EV` in excluded.ts. */
+function deliveryFailed(seen: readonly Seen[]): boolean {
+  const page = seen.find(({ label }) => label === KVM_RUN_PAGE)?.value;
+  if (!(page instanceof Uint8Array)) return false;
+  const [reason, suberror] = [page[kvm_run.offsetOf('exit_reason')], page[kvm_run.offsetOf('internal.suberror')]];
+  return reason === KVM_EXIT_INTERNAL_ERROR && suberror === KVM_INTERNAL_ERROR_DELIVERY_EV;
 }
 
 const DEADLOCK = 'ERR_KVIO_DEADLOCK';

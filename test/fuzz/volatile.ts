@@ -54,12 +54,13 @@ const loadTimes: Mask = (view) => {
     view.setBigUint64(channel * kvm_pit_channel_state.size + kvm_pit_channel_state.offsetOf('count_load_time'), 0n, true);
 };
 
+/** XSTATE_BV of x87, SSE and AVX. */
+const inUse: Mask = (view) => {
+  const at = 512;
+  if (view.byteLength >= at + 8) view.setBigUint64(at, view.getBigUint64(at, true) & ~7n, true);
+};
+
 const masks: Readonly<Record<string, Mask>> = {
-  // 6.18-pvm: after KVM_SET_FPU and three runs of a HLT, KVM_GET_FPU sometimes answers zeros for all XMM registers (seen 9 times in 53 490). The
-  // cause is not known, so there is no rule a simulator could follow.
-  KVM_GET_FPU: (view) => {
-    for (let at = kvm_fpu.offsetOf('xmm'); at < kvm_fpu.offsetOf('mxcsr'); at++) view.setUint8(at, 0);
-  },
   // Times; their presence is compared.
   KVM_GET_CLOCK(view) {
     for (const field of ['clock', 'realtime', 'host_tsc']) {
@@ -75,10 +76,16 @@ const masks: Readonly<Record<string, Mask>> = {
   KVM_GET_CPUID2: cpuid,
 };
 
-/** XSTATE_BV: XSAVE may tell a component that is in its initial state as in use, or not. Its content is compared. */
-const inUse: Mask = (view) => {
-  const at = 512;
-  if (view.byteLength >= at + 8) view.setBigUint64(at, view.getBigUint64(at, true) & ~7n, true);
+/**
+ * The same where KVM emulates the guest. What is written into registers that are not in use stays until the host loads them for the thread, which it
+ * does only where the thread is interrupted: then they are in their initial state, and the processor says which are in use.
+ */
+const emulatorMasks: Readonly<Record<string, Mask>> = {
+  KVM_GET_FPU: (view) => {
+    for (let at = kvm_fpu.offsetOf('xmm'); at < kvm_fpu.offsetOf('mxcsr'); at++) view.setUint8(at, 0);
+  },
+  KVM_GET_XSAVE: inUse,
+  KVM_GET_XSAVE2: inUse,
 };
 
 /**
@@ -86,8 +93,6 @@ const inUse: Mask = (view) => {
  * KVM then queues it once more.
  */
 const hardwareMasks: Readonly<Record<string, Mask>> = {
-  KVM_GET_XSAVE: inUse,
-  KVM_GET_XSAVE2: inUse,
   KVM_GET_VCPU_EVENTS(view) {
     const at = (path: string): number => kvm_vcpu_events.offsetOf(path);
     if (view.getUint8(at('interrupt.injected')) === 0) view.setUint8(at('interrupt.nr'), 0);
@@ -100,7 +105,7 @@ export function hideVolatile(name: string | undefined, bytes: Uint8Array, hardwa
   if (name === undefined) return;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   masks[name]?.(view);
-  if (hardware) hardwareMasks[name]?.(view);
+  (hardware ? hardwareMasks : emulatorMasks)[name]?.(view);
 }
 
 const EXIT_REASON: number = kvm_run.offsetOf('exit_reason');

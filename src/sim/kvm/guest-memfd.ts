@@ -96,6 +96,7 @@ export interface GmemBinding {
 /** A descriptor made by KVM_CREATE_GUEST_MEMFD. Descriptors and mappings keep it, and it keeps the VM. */
 export class GuestMemfdFile extends File {
   override readonly regular = true;
+  override readonly anonymousInode = true;
   readonly vm: Vm;
   readonly inode: GuestMemfdInode;
   readonly #bindings: Set<GmemBinding> = new Set();

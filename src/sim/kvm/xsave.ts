@@ -60,6 +60,24 @@ export function guestXcr0(vcpu: Vcpu): bigint {
   return supportedXcr0(vcpu.vm.machine) & (has('eax') | (has('edx') << 32n));
 }
 
+/**
+ * A guest on hardware is entered with these registers: XRSTOR puts components that are not in use into their initial state, whatever KVM_SET_FPU has
+ * written there. MXCSR is loaded all the same. Afterwards QEMU's processor, which the lab's kernel runs on, tells all of them as in use.
+ */
+export function enterFpu({ fpu, vm: { machine } }: Vcpu): void {
+  const all = FPSSE | supportedXcr0(machine);
+  if ((fpu.xfeatures & all) === all) return;
+  const initial = new FpuState(machine.kvm.mxcsrMask);
+  const clear = (from: number, to: number): void => fpu.legacy.set(initial.legacy.subarray(from, to), from);
+  if (!(fpu.xfeatures & X87)) {
+    clear(0, AT.mxcsr);
+    clear(AT.st, AT.xmm);
+  }
+  if (!(fpu.xfeatures & SSE)) clear(AT.xmm, AT.padding);
+  for (const { bit, size } of components(machine)) if (!(fpu.xfeatures & bit)) fpu.extended.set(bit, new Uint8Array(size));
+  fpu.xfeatures |= all;
+}
+
 /** KVM_GET_XSAVE, and KVM_GET_XSAVE2, whose size is the same here. What the guest's CPUID does not have is told as not in use. */
 export function getXsave(vcpu: Vcpu, p: Process, arg: bigint): number {
   const { fpu, vm } = vcpu;

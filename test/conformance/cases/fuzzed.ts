@@ -1,18 +1,24 @@
 /** What fuzzing found: rules no other case had asked for, each in the fewest calls that show it. */
 import type { Kernel } from 'kvio';
 import {
+  KVM_CREATE_GUEST_MEMFD,
   KVM_CREATE_IRQCHIP,
   KVM_CREATE_VCPU,
   KVM_CREATE_VM,
   KVM_GET_CLOCK,
+  KVM_GET_FPU,
   KVM_GET_VCPU_EVENTS,
+  KVM_GET_XSAVE,
   KVM_INTERNAL_ERROR_DELIVERY_EV,
   KVM_INTERRUPT,
   KVM_NMI,
+  KVM_SET_FPU,
   KVM_SET_NR_MMU_PAGES,
   KVM_SET_VCPU_EVENTS,
   KVM_SIGNAL_MSI,
   kvm_clock_data,
+  kvm_create_guest_memfd,
+  kvm_fpu,
   kvm_msi,
   kvm_run,
   kvm_sregs,
@@ -38,6 +44,8 @@ import {
 
 const HLT = 0xf4;
 const FIONREAD = 0x541b;
+const FIOQSIZE = 0x5460;
+const FIGETBSZ = 2;
 
 /** Vector n leads to a HLT at 0x600 + n. */
 const vectors: Record<number, number[]> = { 1536: new Array<number>(256).fill(HLT) };
@@ -341,5 +349,41 @@ export const fuzzedCases: Case[] = [
     see.note('flags before', kvm_clock_data.decode(clock()).flags);
     see.call('run', () => result(kernel.run(vcpu)));
     see.note('flags', kvm_clock_data.decode(clock()).flags);
+  }),
+  define('kvm/fuzzed/fpu-registers-that-are-not-in-use', 'KVM_SET_FPU', (kernel, see) => {
+    const guest = startGuest(kernel, [HLT, HLT], { data: vectors });
+    const { vcpu } = guest;
+    const put = (): void => {
+      const fpu = kvm_fpu.alloc();
+      kernel.ioctl(vcpu, KVM_GET_FPU, fpu);
+      for (const field of ['fpr', 'xmm'] as const) fpu[kvm_fpu.offsetOf(field)] = 0x77;
+      fpu[kvm_fpu.offsetOf('ftwx')] = 1;
+      kernel.ioctl(vcpu, KVM_SET_FPU, fpu);
+    };
+    const tell = (label: string): void => {
+      const fpu = kvm_fpu.alloc();
+      kernel.ioctl(vcpu, KVM_GET_FPU, fpu);
+      for (const field of ['fpr', 'xmm', 'ftwx', 'mxcsr'] as const) see.note(`${label}: ${field}`, fpu[kvm_fpu.offsetOf(field)]!);
+      const xsave = new Uint8Array(4096);
+      kernel.ioctl(vcpu, KVM_GET_XSAVE, xsave);
+      see.note(`${label}: XSTATE_BV`, new DataView(xsave.buffer).getBigUint64(512, true));
+    };
+    for (const label of ['first', 'second']) {
+      put();
+      tell(`${label}, set`);
+      see.call(`${label} run`, () => result(kernel.run(vcpu)));
+      tell(`${label}, run`);
+    }
+  }),
+  define('kvm/fuzzed/what-the-vfs-says-of-a-guest-memfd', 'KVM_CREATE_GUEST_MEMFD', (kernel, see) => {
+    const vm = kernel.ioctl(kernel.open('/dev/kvm'), KVM_CREATE_VM);
+    const made = kvm_create_guest_memfd.encode({ size: 0x10000n, flags: 0n, reserved: [0n, 0n, 0n, 0n, 0n, 0n] });
+    const fd = see.descriptor('guest_memfd', () => kernel.ioctl(vm, KVM_CREATE_GUEST_MEMFD, made));
+    for (const [name, request] of Object.entries({ FIOQSIZE, FIONREAD, FIGETBSZ })) {
+      see.call(`${name}, no address`, () => kernel.ioctl(fd, request, 0));
+      const bytes = new Uint8Array(8);
+      see.call(name, () => kernel.ioctl(fd, request, bytes, { unsafe: true }));
+      see.note(`${name}: bytes`, bytes);
+    }
   }),
 ];

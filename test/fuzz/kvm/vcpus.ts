@@ -211,8 +211,6 @@ const run: Step = function* (c, w) {
       .map(({ name }) => name);
     const answer = yield { do: 'run', vcpu: vcpu.name, page: page?.name, look };
     if (answer === undefined) return;
-    // See `DELIVERY_EV` in excluded.ts.
-    if (answer[0]!.value === 0 && deliveryFailed(answer)) state.odd = true;
     state.pending = answer[0]!.value === 0 && exitReason(answer) === k.KVM_EXIT_MMIO;
     if (c.chance(0.2))
       yield {
@@ -230,13 +228,6 @@ const run: Step = function* (c, w) {
 function exitReason(answer: NonNullable<Answer>): number {
   const page = answer.find(({ label }) => label === KVM_RUN_PAGE)?.value;
   return page instanceof Uint8Array ? page[kvm_run.offsetOf('exit_reason')]! : k.KVM_EXIT_MMIO;
-}
-
-function deliveryFailed(answer: NonNullable<Answer>): boolean {
-  const page = answer.find(({ label }) => label === KVM_RUN_PAGE)?.value;
-  if (!(page instanceof Uint8Array)) return false;
-  const [reason, suberror] = [page[kvm_run.offsetOf('exit_reason')], page[kvm_run.offsetOf('internal.suberror')]];
-  return reason === k.KVM_EXIT_INTERNAL_ERROR && suberror === k.KVM_INTERNAL_ERROR_DELIVERY_EV;
 }
 
 const kick: Step = function* (c, w) {
@@ -264,7 +255,7 @@ const MSRS = [
     0xc0010015, 0xc001001f, 0xc0010117, 0xc0010010, 0xc0010055, 0xc001011f, 0x48, 0x49, 0x122, 0x1d9, 0x1db, 0xda0, 0x6e0, 0x800,
     0x802,
   ],
-  ...[0x186, 0xc1, 0x309, 0x38d, 0xdeadbeef, 0, 1, 0x17, 0x2a, 0x34, 0x1fc, 0xc0010112, 0xc0011029, 0x40000000, 0x680, 0x1c8],
+  ...[0x186, 0xc1, 0x309, 0x38d, 0xdeadbeef, 0, 1, 0x17, 0x2a, 0x34, 0x1fc, 0xc0010112, 0xc0011029, 0x680, 0x1c8],
 ];
 const MSR_VALUES = [
   0n,
