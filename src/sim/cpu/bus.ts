@@ -50,6 +50,9 @@ export interface CpuBus {
   rdmsr(index: number): { lo: number; hi: number } | null | MsrExit;
   /** False makes the guest take #GP(0). EFER and the bases are the CPU's own state: set `cpu.efer`, `cpu.setSegmentBase`. */
   wrmsr(index: number, lo: number, hi: number): boolean | MsrExit;
+  /** MSRs as instructions other than RDMSR and WRMSR use them (SYSCALL, SWAPGS …): no filter reaches these. Null: there is none. */
+  ownMsr(index: number): { lo: number; hi: number } | null;
+  setOwnMsr(index: number, lo: number, hi: number): void;
   /** CR4 bits MOV to CR4 may set; without it, those every processor of today has. */
   readonly cr4Bits?: bigint;
   /** XCR0, and a write of it by the guest: false makes it take #GP(0). */

@@ -5,6 +5,7 @@ import { guestRdmsr, guestWrmsr } from './guest-msrs.ts';
 import { hypercall } from './hypercalls.ts';
 import { gmemPage, HostPageFault } from './memory-fault.ts';
 import type { Memslot } from './memslots.ts';
+import { getMsr, setMsr } from './msrs.ts';
 import { legalCr4 } from './sregs.ts';
 import type { Vcpu } from './vcpu.ts';
 
@@ -158,6 +159,15 @@ export class VcpuBus implements CpuBus {
 
   wrmsr(index: number, lo: number, hi: number): boolean | MsrExit {
     return guestWrmsr(this.#vcpu, index, (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0));
+  }
+
+  ownMsr(index: number): { lo: number; hi: number } | null {
+    const value = getMsr(this.#vcpu, index, true);
+    return value === undefined ? null : { lo: Number(value & 0xffff_ffffn), hi: Number(value >> 32n) };
+  }
+
+  setOwnMsr(index: number, lo: number, hi: number): void {
+    setMsr(this.#vcpu, index, (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0), true);
   }
 
   get cr4Bits(): bigint {

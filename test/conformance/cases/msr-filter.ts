@@ -14,7 +14,8 @@ import {
 } from 'kvio/uapi';
 import { type Case, define, type Observer, result, toFact } from '../case.ts';
 import { type Guest, startGuest } from '../guest.ts';
-import { getMsr, getRegs, newVm, setMsr, UNSAFE } from '../machine.ts';
+import { longModeGuest } from '../long-mode.ts';
+import { getMsr, getRegs, getSregs, newVm, setMsr, UNSAFE } from '../machine.ts';
 
 const section = 'MSR filter and user-space MSRs';
 const READ = 1;
@@ -190,5 +191,16 @@ export const msrFilterCases: Case[] = [
     step(guest, see, 'finished without the guest');
     guest.run.set('immediate_exit', 0);
     step(guest, see, 'and on');
+  }),
+  define('kvm/msr-filter/other-instructions', section, (kernel, see) => {
+    // swapgs; mov al, 1; out 0xe9, al; hlt: it exchanges an MSR the filter denies.
+    const guest = longModeGuest(kernel, [0x0f, 0x01, 0xf8, 0xb0, 1, 0xe6, 0xe9, 0xf4]);
+    setMsr(kernel, guest.vcpu, 0xc0000102, 0x1234_5000n);
+    const denied = [{ flags: READ | WRITE, nmsrs: 1, base: 0xc0000102, bitmap: bitmap(kernel, [0]).address }];
+    see.call('filter', () => filter(kernel, guest.vm, 0, denied));
+    kernel.run(guest.vcpu);
+    see.note('exit', guest.run.get('exit_reason'));
+    see.note('GS base', getSregs(kernel, guest.vcpu).gs.base);
+    see.note('KERNEL_GS_BASE', getMsr(kernel, guest.vcpu, 0xc0000102));
   }),
 ];

@@ -47,6 +47,8 @@ export function guest(code: readonly number[], { pages = 16, options = {} as Cpu
     written: (n) => state.written.push(n),
     cpuid: (leaf, subleaf) => ({ eax: leaf + 1, ebx: subleaf + 2, ecx: 3, edx: 4 }),
     rdmsr: (index) => state.msrs.get(index) ?? null,
+    ownMsr: (index) => state.msrs.get(index) ?? null,
+    setOwnMsr: (index, lo, hi) => void state.msrs.set(index, { lo, hi }),
     wrmsr: (index, lo, hi) => index === 0x10 && state.msrs.set(index, { lo, hi }) !== undefined,
     tsc: () => 0x1_2345_6789n,
     acknowledge: () => 0x21,

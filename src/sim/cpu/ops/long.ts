@@ -42,10 +42,7 @@ interface Pair {
   readonly hi: number;
 }
 const NOTHING: Pair = { lo: 0, hi: 0 };
-const msr = (c: Core, index: number): Pair => {
-  const value = c.bus.rdmsr(index);
-  return value !== null && 'lo' in value ? value : NOTHING;
-};
+const msr = (c: Core, index: number): Pair => c.bus.ownMsr(index) ?? NOTHING;
 
 /** The flat segments these instructions load without looking at any table. */
 const flat = (selector: number, type: number, dpl: number, l: number, db: number): Segment => ({
@@ -161,7 +158,7 @@ export const swapgs: Exec = (c) => {
   const gs = c.segments[GS]!;
   const { lo, hi } = msr(c, MSR_KERNEL_GS_BASE);
   const old = pair(gs.base);
-  c.bus.wrmsr(MSR_KERNEL_GS_BASE, old.lo >>> 0, old.hi >>> 0);
+  c.bus.setOwnMsr(MSR_KERNEL_GS_BASE, old.lo >>> 0, old.hi >>> 0);
   gs.base = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
   c.refreshSegment(GS);
 };
