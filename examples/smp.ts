@@ -1,15 +1,7 @@
-// Two vCPUs in one thread: the boot processor starts the other one by INIT and SIPI, both count in one word of memory, and an NMI wakes the other.
-import { Kvm, openKernel, type Vcpu } from 'kvio';
-
-const kernel = openKernel();
-if (!kernel.features.async) {
-  console.log(`the ${kernel.kind} kernel has synchronous calls only`);
-  process.exit(0);
-}
-const vm = Kvm.open(kernel).createVm();
-vm.createIrqchip(); // local APICs, before the first vCPU
-const ram = kernel.guestRam(0x10000);
-vm.setUserMemoryRegion({ slot: 0, guest_phys_addr: 0n, memory: ram });
+// Two vCPUs: the boot processor starts the other one by INIT and SIPI, both count in one word of memory, and an NMI wakes the other. First one thread runs
+// both, asynchronously; then each has a worker of its own, which runs it synchronously.
+import { isMainThread, MessageChannel, parentPort, Worker, workerData } from 'node:worker_threads';
+import { attachKernel, type Kernel, Kvm, type KvmExit, openKernel, Vcpu } from 'kvio';
 
 // Real mode. The APIC's registers are at DS:0 on the boot processor (its DS begins at 0xfee00000), the memory at CS:0 on both.
 const APIC = 0xfee00000n;
@@ -36,32 +28,90 @@ const second = [
   ...[0xc6, 0x06, 0x02, 0x05, 0x01, 0xf4], // mov byte [0x502], 1; hlt
   ...[0xc6, 0x06, 0x03, 0x05, 0x01, 0xe6, 0x12], // mov byte [0x503], 1; out 0x12, al
 ];
-ram.write(0x1000, Uint8Array.from(boot));
-ram.write(0x9000, Uint8Array.from(second));
-ram.write(2 * 4, Uint8Array.of(0x00, 0x20, 0, 0)); // interrupt vector 2, NMI: at 0:0x2000
-ram.write(0x2000, Uint8Array.of(0xcf)); // iret
 
-const bsp = vm.createVcpu(0);
-const ap = vm.createVcpu(1);
-const sregs = bsp.getSregs();
-bsp.setSregs({ ...sregs, cs: { ...sregs.cs, base: 0n, selector: 0 }, ds: { ...sregs.ds, base: APIC } });
-bsp.setRegs({ ...bsp.getRegs(), rip: 0x1000n, rflags: 2n, rsp: 0x800n });
+/** A fresh VM: the boot processor and the other one. */
+function machine(kernel: Kernel): [bsp: Vcpu, ap: Vcpu] {
+  const vm = Kvm.open(kernel).createVm();
+  vm.createIrqchip(); // local APICs, before the first vCPU
+  const ram = kernel.guestRam(0x10000);
+  vm.setUserMemoryRegion({ slot: 0, guest_phys_addr: 0n, memory: ram });
+  ram.write(0x1000, Uint8Array.from(boot));
+  ram.write(0x9000, Uint8Array.from(second));
+  ram.write(2 * 4, Uint8Array.of(0x00, 0x20, 0, 0)); // interrupt vector 2, NMI: at 0:0x2000
+  ram.write(0x2000, Uint8Array.of(0xcf)); // iret
+  const bsp = vm.createVcpu(0);
+  const sregs = bsp.getSregs();
+  bsp.setSregs({ ...sregs, cs: { ...sregs.cs, base: 0n, selector: 0 }, ds: { ...sregs.ds, base: APIC } });
+  bsp.setRegs({ ...bsp.getRegs(), rip: 0x1000n, rflags: 2n, rsp: 0x800n });
+  return [bsp, vm.createVcpu(1)];
+}
 
-/** Runs a vCPU to its last port; the first KVM_RUN of one that waits for INIT ends with EAGAIN. */
-async function run(name: string, vcpu: Vcpu, last: number): Promise<void> {
-  for (;;) {
+interface Part {
+  readonly name: string;
+  /** The port it says its last word on. */
+  readonly last: number;
+}
+const parts: readonly [Part, Part] = [
+  { name: 'the boot processor', last: 0x10 },
+  { name: 'the other', last: 0x12 },
+];
+
+const say = ({ name }: Part, exit: KvmExit | undefined): string => {
+  if (exit === undefined) return `${name} has got INIT`;
+  if (exit.reason !== 'io') throw new Error(`${name}: ${exit.reason}`);
+  return `${name} says ${exit.data.length === 2 ? exit.data[0]! + 256 * exit.data[1]! : 'hello'} on port ${exit.port}`;
+};
+const isLast = ({ last }: Part, exit: KvmExit | undefined): boolean => exit?.reason === 'io' && exit.port === last;
+
+/** The first KVM_RUN of a vCPU that waits for INIT ends with EAGAIN. */
+function init(error: { code?: string }): undefined {
+  if (error.code !== 'EAGAIN') throw error;
+}
+
+async function runAsync(part: Part, vcpu: Vcpu): Promise<string[]> {
+  const said: string[] = [];
+  for (let exit: KvmExit | undefined; !isLast(part, exit); said.push(say(part, exit))) exit = await vcpu.runAsync().catch(init);
+  return said;
+}
+
+function runSync(part: Part, vcpu: Vcpu): string[] {
+  const said: string[] = [];
+  for (let exit: KvmExit | undefined; !isLast(part, exit); said.push(say(part, exit))) {
     try {
-      const exit = await vcpu.runAsync();
-      if (exit.reason !== 'io') throw new Error(`${name}: ${exit.reason}`);
-      said.push(`${name} says ${exit.data.length === 2 ? exit.data[0]! + 256 * exit.data[1]! : 'hello'} on port ${exit.port}`);
-      if (exit.port === last) return;
+      exit = vcpu.run();
     } catch (error) {
-      if ((error as { code?: string }).code !== 'EAGAIN') throw error;
-      said.push(`${name} has got INIT`);
+      exit = init(error as { code?: string });
     }
   }
+  return said;
 }
-const said: string[] = [];
-await Promise.all([run('the boot processor', bsp, 0x10), run('the other', ap, 0x12)]);
-for (const line of said.sort()) console.log(line);
-kernel.close();
+
+/** A worker that has this kernel, and in it this vCPU: descriptors are the process's. */
+function inWorker(kernel: Kernel, part: Part, { fd }: Vcpu): Promise<string[]> {
+  const { port1, port2 } = new MessageChannel();
+  kernel.attach(port1);
+  const worker = new Worker(new URL(import.meta.url), { workerData: { port: port2, part, fd }, transferList: [port2] });
+  return new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+}
+
+async function main(): Promise<void> {
+  const kernel = openKernel();
+  if (!kernel.features.async) {
+    console.log(`the ${kernel.kind} kernel has synchronous calls only`);
+    return;
+  }
+  const ways = { 'in one thread': runAsync, 'in a thread each': (part: Part, vcpu: Vcpu) => inWorker(kernel, part, vcpu) };
+  for (const [way, run] of Object.entries(ways)) {
+    const [bsp, ap] = machine(kernel);
+    const said = await Promise.all([run(parts[0], bsp), run(parts[1], ap)]);
+    for (const line of said.flat().sort()) console.log(`${way}, ${line}`);
+  }
+  kernel.close();
+}
+
+if (isMainThread) await main();
+else {
+  const kernel = attachKernel(workerData.port);
+  parentPort!.postMessage(runSync(workerData.part, Vcpu.fromFd(kernel, workerData.fd)));
+  kernel.close();
+}

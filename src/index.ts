@@ -7,6 +7,7 @@ export {
   type IoctlOptions,
   isKvioError,
   type Kernel,
+  type KernelArch,
   KernelError,
   type KernelFeatures,
   type KernelKind,

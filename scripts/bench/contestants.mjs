@@ -4,6 +4,7 @@ import { openKernel } from 'kvio';
 import { openBaseline } from './baseline.mjs';
 import { makeGuest } from './guest.mjs';
 import { measureMemslots } from './memslots.mjs';
+import { makeRoundTrip } from './round-trip.mjs';
 
 const KVM_GET_API_VERSION = 0xae00;
 const KVM_RUN = 0xae80;
@@ -109,13 +110,15 @@ export async function openContestants() {
     { name: 'simulator, kernel.ioctl / vcpu.run', ...on('sim', throughKernel) },
   ];
   /** The same work on the real kernel and on the simulator, one after the other. */
-  const memslots = () =>
+  const onBoth = (make) =>
     Object.fromEntries(
-      ['native', 'sim'].filter((kind) => kernels[kind] !== undefined).map((kind) => [kind, measureMemslots(kernels[kind])]),
+      ['native', 'sim'].filter((kind) => kernels[kind] !== undefined).map((kind) => [kind, make(kernels[kind])]),
     );
+  const memslots = () => onBoth(measureMemslots);
+  const roundTrips = () => onBoth(makeRoundTrip);
   const close = () => {
     for (const baseline of baselines) baseline.stop?.();
     for (const kernel of Object.values(kernels)) kernel.close();
   };
-  return { contestants, memslots, close };
+  return { contestants, memslots, roundTrips, close };
 }

@@ -42,12 +42,24 @@ async function measure(contestants, what) {
   );
 }
 
-const { contestants, memslots, close } = await openContestants();
+/** Nanoseconds of an interrupt round trip on the real kernel and on the simulator, in turns: medians. */
+async function measureRoundTrips() {
+  const trips = roundTrips();
+  const samples = Object.fromEntries(Object.keys(trips).map((kind) => [kind, []]));
+  for (const trip of Object.values(trips)) trip.turn(200);
+  for (let round = 0; round < rounds; round++)
+    for (const [kind, trip] of Object.entries(trips)) samples[kind].push(trip.turn(20));
+  for (const trip of Object.values(trips)) await trip.close();
+  return Object.fromEntries(Object.entries(samples).map(([kind, values]) => [kind, median(values)]));
+}
+
+const { contestants, memslots, roundTrips, close } = await openContestants();
 const result = { node: process.versions.node, kernel: release(), rounds, absent: {}, ioctl: {}, exit: {}, targets: [] };
 for (const { name, reason } of contestants) if (reason !== undefined) result.absent[name] = reason;
 result.ioctl = await measure(contestants, 'ioctl');
 result.exit = await measure(contestants, 'exit');
 result.memslots = memslots();
+result.roundTrip = await measureRoundTrips();
 close();
 result.import = footprint(importRounds);
 result.targets = targets(result);
@@ -92,9 +104,11 @@ function table() {
   const micro = (ns) => `${(ns / 1000).toFixed(1)} µs`;
   const slotLine = (what, side) =>
     `32 764 memslots in random order, ${what}: simulator ${sim ? micro(sim[side]) : 'absent'} a slot, real kernel ${native ? micro(native[side]) : 'absent'}${sim && native ? `, ratio ${(sim[side] / native[side]).toFixed(2)}` : ''}`;
+  const { native: realTrip, sim: simTrip } = result.roundTrip;
+  const tripLine = `irqfd → guest → ioeventfd: simulator ${simTrip ? micro(simTrip) : 'absent'}, real kernel ${realTrip ? micro(realTrip) : 'absent'}${simTrip && realTrip ? `, ratio ${(simTrip / realTrip).toFixed(2)}` : ''}`;
   const slotLines = [slotLine('set', 'insert'), slotLine('deleted', 'remove')];
   const head = `Node ${result.node}, Linux ${result.kernel}, median of ${rounds} rounds in turns`;
-  return [head, '', ...lines, '', ...absent, footprintLine, ...slotLines, '', ...verdicts].join('\n');
+  return [head, '', ...lines, '', ...absent, footprintLine, ...slotLines, tripLine, '', ...verdicts].join('\n');
 }
 
 process.stdout.write(`${options.has('--json') ? JSON.stringify(result, null, 2) : table()}\n`);

@@ -8,6 +8,8 @@ import type { Mapping } from './memory.ts';
 export interface Backend {
   readonly kind: KernelKind;
   readonly features: KernelFeatures;
+  /** Whose requests it takes; default the host's. */
+  readonly arch?: KernelArch;
   /** `uname -r` of the kernel that answers. */
   readonly release: string;
 
@@ -55,6 +57,9 @@ export interface Backend {
   /** Kernel goes away: stop threads, free what is shared. Descriptors are closed already. */
   dispose(): void;
 }
+
+/** As the kernel spells it under arch/. */
+export type KernelArch = 'x86' | 'arm64';
 
 export type KernelKind = 'native' | 'ffi' | 'sim';
 

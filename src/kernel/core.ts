@@ -2,7 +2,7 @@ import { MessagePort } from 'node:worker_threads';
 import { outDescriptors } from '../uapi/extents.ts';
 import { type IoctlRow, ioctlByRequest } from '../uapi/ioctls.ts';
 import * as check from './arguments.ts';
-import type { Backend, KernelFeatures, KernelKind, Kicker, Stat } from './backend.ts';
+import type { Backend, KernelArch, KernelFeatures, KernelKind, Kicker, Stat } from './backend.ts';
 import { inTurn, runFor, waitFor } from './blocking.ts';
 import { KernelError, type KernelErrorDetails, NotAvailable, rangeError, typeError, VcpuBusy } from './errors.ts';
 import { Holder, kindOfPath, type Rule, type TrackedFile } from './files.ts';
@@ -55,6 +55,7 @@ export class KernelCore implements Kernel {
   readonly reason: string;
   readonly features: KernelFeatures;
   readonly release: string;
+  readonly arch: KernelArch;
   /** For those who extend a kernel (the simulator's back door, benchmarks); programs use the methods. */
   protected readonly backend: Backend;
   readonly #files: Map<number, TrackedFile> = new Map();
@@ -69,6 +70,7 @@ export class KernelCore implements Kernel {
     this.reason = reason;
     this.features = backend.features;
     this.release = backend.release;
+    this.arch = backend.arch ?? (process.arch === 'arm64' ? 'arm64' : 'x86');
     this.#guard = { pointers: backend.features.guard, memoryAt: (address, length) => this.#memory.find(address, length) };
   }
 

@@ -1,4 +1,4 @@
-export type { Backend, KernelFeatures, KernelKind, Kicker, MapRequest, Stat } from './backend.ts';
+export type { Backend, KernelArch, KernelFeatures, KernelKind, Kicker, MapRequest, Stat } from './backend.ts';
 export { KernelCore } from './core.ts';
 export { errnoMessage, errnoName, errnoNumber } from './errno.ts';
 export {

@@ -1,5 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
-import type { KernelFeatures, KernelKind, Kicker, Stat } from './backend.ts';
+import type { KernelArch, KernelFeatures, KernelKind, Kicker, Stat } from './backend.ts';
 import type { Memory, Ram } from './memory.ts';
 
 /**
@@ -23,6 +23,8 @@ export interface Kernel {
   readonly features: KernelFeatures;
   /** `uname -r` of the kernel that answers ('6.18.44', or the simulated machine's). */
   readonly release: string;
+  /** The architecture whose KVM this is: some requests are only one's. The simulator is x86 (x86-64) everywhere. */
+  readonly arch: KernelArch;
   readonly closed: boolean;
 
   /** open(2). `flags`: O_* (default O_RDWR); O_CLOEXEC is always added on a real kernel unless `flags` were given. */

@@ -1,5 +1,5 @@
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
-import type { Backend, KernelFeatures, KernelKind, Kicker, MapRequest, Stat } from './backend.ts';
+import type { Backend, KernelArch, KernelFeatures, KernelKind, Kicker, MapRequest, Stat } from './backend.ts';
 import { KernelError } from './errors.ts';
 import type { Mapping, Width } from './memory.ts';
 import { type Calls, type Filled, GONE, type Hello, Lifeline, type RemoteMapping, type Reply, received, SENT } from './remote.ts';
@@ -18,6 +18,7 @@ type Done = (value: number, error?: unknown) => void;
 /** A simulated kernel that lives in another thread: each call is a message there, and this thread sleeps until the answer is here. */
 export class RemoteBackend implements Backend {
   readonly kind: KernelKind;
+  readonly arch: KernelArch;
   readonly features: KernelFeatures;
   readonly release: string;
   readonly #port: MessagePort;
@@ -34,6 +35,7 @@ export class RemoteBackend implements Backend {
   constructor(port: MessagePort, { kind, remote }: Hello & { remote: NonNullable<Hello['remote']> }) {
     this.kind = kind;
     this.features = remote.features;
+    this.arch = remote.arch;
     this.release = remote.release;
     this.#port = port;
     this.#words = remote.words;

@@ -1,5 +1,5 @@
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
-import type { KernelFeatures, KernelKind, Kicker, MapRequest, Stat } from './backend.ts';
+import type { KernelArch, KernelFeatures, KernelKind, Kicker, MapRequest, Stat } from './backend.ts';
 import { Deadlock, KvioError, NotModelled, VcpuBusy } from './errors.ts';
 import type { Width } from './memory.ts';
 
@@ -16,6 +16,7 @@ export interface Hello {
   /** Absent for a real kernel, which the other thread opens by itself. */
   readonly remote?: {
     readonly thread: number;
+    readonly arch: KernelArch;
     readonly features: KernelFeatures;
     readonly release: string;
     readonly words: Int32Array;

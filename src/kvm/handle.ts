@@ -1,9 +1,9 @@
 import { word } from '../kernel/arguments.ts';
-import { KernelError } from '../kernel/errors.ts';
+import { KernelError, NotAvailable } from '../kernel/errors.ts';
 import { showAs } from '../kernel/inspect.ts';
 import type { IoctlArgument, IoctlOptions, Kernel } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
-import { ioctlByRequest } from '../uapi/ioctls.ts';
+import { type FdKind, ioctlByRequest } from '../uapi/ioctls.ts';
 import type { Input, Struct } from '../uapi/struct.ts';
 import { EBADF } from '../uapi/sys.ts';
 import { hex } from './show.ts';
@@ -63,16 +63,22 @@ export abstract class Handle {
     collected.register(this, this.#held, this.#held);
   }
 
+  /** What the ioctl table calls this kind of descriptor. */
+  protected get kind(): FdKind | undefined {
+    return undefined;
+  }
+
   get closed(): boolean {
     return this.#fd === -1 || this.kernel.closed;
   }
 
   /**
    * ioctl(2) on this descriptor with any request of `kvio/uapi`, for what has no method here. `arg` as in `kernel.ioctl`.
-   * Returns the kernel's value (≥ 0); throws KernelError.
+   * Returns the kernel's value (≥ 0); throws KernelError, and NotAvailable for a request that only another architecture has (all methods go through here).
    */
   ioctl(request: number, arg?: IoctlArgument, options?: IoctlOptions): number {
     if (this.#fd === -1) throw closedError(this, request);
+    checkArch(this.kernel, request, this.kind);
     return this.kernel.ioctl(this.#fd, request, arg, options);
   }
 
@@ -101,6 +107,13 @@ export abstract class Handle {
   static describe(handle: Handle): string {
     return handle.closed ? 'closed' : handle.describe();
   }
+}
+
+/** The number may be another architecture's alone: this kernel would call it unknown, or take it for something else. */
+function checkArch({ arch }: Kernel, request: number, kind: FdKind | undefined): void {
+  const row = ioctlByRequest(request, kind, arch);
+  if (row?.arch !== undefined && row.arch !== arch)
+    throw new NotAvailable(`${row.name} is ${row.arch}'s only, and this kernel is ${arch}'s`);
 }
 
 function closedError(handle: Handle, request: number): KernelError {

@@ -1,5 +1,6 @@
 import { KernelError } from '../kernel/errors.ts';
 import type { Kernel } from '../kernel/kernel.ts';
+import type { FdKind } from '../uapi/ioctls.ts';
 import {
   KVM_CHECK_EXTENSION,
   KVM_CREATE_VM,
@@ -28,6 +29,10 @@ export class Kvm extends Handle {
   /** Opens `/dev/kvm` of this kernel. Throws KernelError (ENOENT, EACCES …). */
   static open(kernel: Kernel, path = '/dev/kvm'): Kvm {
     return new Kvm(kernel, kernel.open(path));
+  }
+
+  protected override get kind(): FdKind {
+    return 'kvm';
   }
 
   /** A `/dev/kvm` descriptor from outside (inherited, passed over a socket). `close()` closes it; `kernel.close()` does not. */

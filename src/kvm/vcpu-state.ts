@@ -37,6 +37,7 @@ import {
   kvm_x86_mce,
   kvm_xcrs,
 } from '../uapi/kvm.ts';
+import { KVM_REG_SIZE } from '../uapi/macros.ts';
 import type { Input } from '../uapi/struct.ts';
 import { getStruct, setStruct, withWord } from './handle.ts';
 import { KvmStats } from './stats.ts';
@@ -155,28 +156,44 @@ export abstract class VcpuState extends VcpuInterrupts {
     setStruct(this, KVM_X86_SET_MCE, kvm_x86_mce, mce);
   }
 
-  /** KVM_GET_ONE_REG of a 64-bit register. EINVAL for an id there is none of. KVM_CAP_ONE_REG. Any architecture. */
+  /**
+   * KVM_GET_ONE_REG. The id tells the size (KVM_REG_SIZE): 8 to 2048 bits, of which this gives the number. EINVAL (arm64: ENOENT) for an id there is none of.
+   * KVM_CAP_ONE_REG. Any architecture.
+   */
   getOneReg(id: bigint): bigint {
     return this.#withPage((memory) => {
       this.ioctl(KVM_GET_ONE_REG, kvm_one_reg.encode({ id, addr: memory.address }));
-      return memory.read64(0);
+      let value = 0n;
+      for (let at = registerSize(id) - 8; at >= 0; at -= 8) value = (value << 64n) | memory.read64(at);
+      return value;
     });
   }
 
-  /** KVM_SET_ONE_REG of a 64-bit register. EINVAL for an id there is none of, and a value it does not take. Any architecture. */
+  /** KVM_SET_ONE_REG: a number of the id's size. EINVAL for an id there is none of, and a value it does not take. Any architecture. */
   setOneReg(id: bigint, value: bigint): void {
     this.#withPage((memory) => {
-      memory.write64(0, word(value, 'value'));
+      const size = registerSize(id);
+      const rest = size > 8 ? value >> 64n : 0n;
+      memory.write64(0, size > 8 ? BigInt.asUintN(64, value) : word(value, 'value'));
+      for (let at = 8, left = rest; at < size; at += 8, left >>= 64n) memory.write64(at, BigInt.asUintN(64, left));
       this.ioctl(KVM_SET_ONE_REG, kvm_one_reg.encode({ id, addr: memory.address }));
     });
   }
 
   /** KVM_GET_REG_LIST: ids for KVM_GET_ONE_REG that are no MSRs. Any architecture. */
   getRegList(): bigint[] {
-    const list = new BigUint64Array(1 + MAX_REGISTERS);
-    list[0] = BigInt(MAX_REGISTERS);
-    this.ioctl(KVM_GET_REG_LIST, list);
-    return [...list.subarray(1, 1 + Number(list[0]))];
+    for (let size = MAX_REGISTERS; ; ) {
+      const list = new BigUint64Array(1 + size);
+      list[0] = BigInt(size);
+      try {
+        this.ioctl(KVM_GET_REG_LIST, list);
+        return [...list.subarray(1, 1 + Number(list[0]))];
+      } catch (error) {
+        // E2BIG says how many there are.
+        if (!KernelError.isKernelError(error) || error.code !== 'E2BIG' || Number(list[0]) <= size) throw error;
+        size = Number(list[0]);
+      }
+    }
   }
 
   /** KVM_KVMCLOCK_CTRL: the guest shall know that it was stopped. EINVAL without a clock page of the guest. */
@@ -235,4 +252,9 @@ export abstract class VcpuState extends VcpuInterrupts {
       memory.close();
     }
   }
+}
+
+/** Bytes of a register, in whole words of 64 bits. Sizes there are none of are left to the kernel. */
+function registerSize(id: bigint): number {
+  return Math.min(PAGE, Math.max(8, KVM_REG_SIZE(word(id, 'id'))));
 }

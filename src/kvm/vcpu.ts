@@ -2,7 +2,7 @@ import type { Kicker } from '../kernel/backend.ts';
 import { KernelError, NotAvailable, VcpuBusy } from '../kernel/errors.ts';
 import type { IoctlArgument, IoctlOptions, Kernel, RunAsyncOptions, RunOptions } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
-import { ioctlByRequest } from '../uapi/ioctls.ts';
+import { type FdKind, ioctlByRequest } from '../uapi/ioctls.ts';
 import {
   KVM_COALESCED_MMIO_PAGE_OFFSET,
   KVM_EXIT_MEMORY_FAULT,
@@ -39,7 +39,7 @@ import { getStruct, setStruct } from './handle.ts';
 import { type Msrs, type MsrsInput, readMsrs, writeMsrs } from './msrs.ts';
 import { printable } from './show.ts';
 import type { Kvm } from './system.ts';
-import { VcpuState } from './vcpu-state.ts';
+import { VcpuArm64 } from './vcpu-arm64.ts';
 import type { Vm } from './vm.ts';
 
 /** What is known of a failed KVM_RUN besides its errno (virt/kvm/kvm_main.c, arch/x86/kvm/x86.c: kvm_arch_vcpu_ioctl_run). */
@@ -87,7 +87,7 @@ function mappingSize(kernel: Kernel, kvm: Kvm | undefined): number {
  * While a `runAsync` is under way (or waits its turn) every other call throws VcpuBusy: the real kernel would block on the vCPU's
  * mutex, and with it the event loop. `runAsync` and `queue` wait their turn instead, in the order of the calls.
  */
-export class Vcpu extends VcpuState {
+export class Vcpu extends VcpuArm64 {
   /** The id given to KVM_CREATE_VCPU; undefined for a descriptor from outside. */
   readonly id: number | undefined;
   readonly vm: Vm | undefined;
@@ -113,6 +113,10 @@ export class Vcpu extends VcpuState {
     this.#exits = new ExitPage(this.kvmRun);
   }
 
+  protected override get kind(): FdKind {
+    return 'vcpu';
+  }
+
   /** A vCPU descriptor from outside: it is mapped here a second time, which shares the page. */
   static fromFd(kernel: Kernel, fd: number): Vcpu {
     kernel.adopt(fd);
@@ -125,7 +129,7 @@ export class Vcpu extends VcpuState {
     return (this.#coalesced ??= new CoalescedRing(this.kvmRun.subarray(at, at + PAGE_SIZE)));
   }
 
-  /** Maps this vCPU's dirty ring: `bytes` as KVM_CAP_DIRTY_LOG_RING was enabled with on the VM, before the vCPU was made. Close it yourself. */
+  /** mmap(2) of this vCPU's dirty ring: `bytes` as KVM_CAP_DIRTY_LOG_RING was enabled with on the VM, before the vCPU was made. Close it yourself. */
   mapDirtyRing(bytes: number): DirtyRing {
     if (this.closed) throw new KernelError(EBADF, 'mmap', { note: 'this Vcpu is closed' });
     return DirtyRing.map(this.kernel, this.fd, bytes);

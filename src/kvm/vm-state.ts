@@ -1,6 +1,7 @@
 import type { Ram } from '../kernel/memory.ts';
 import {
   KVM_GET_CLOCK,
+  KVM_GET_NR_MMU_PAGES,
   KVM_GET_STATS_FD,
   KVM_GET_TSC_KHZ,
   KVM_MSR_FILTER_MAX_RANGES,
@@ -13,8 +14,9 @@ import {
   kvm_pmu_event_filter,
 } from '../uapi/kvm.ts';
 import type { Input } from '../uapi/struct.ts';
-import { getStruct, Handle, setStruct, withWord } from './handle.ts';
+import { getStruct, setStruct, withWord } from './handle.ts';
 import { KvmStats } from './stats.ts';
+import { VmArm64 } from './vm-arm64.ts';
 
 /** MSRs from `base` on, a bit each in `bitmap`: 1 is allowed. */
 export interface MsrRange {
@@ -35,7 +37,7 @@ export interface MsrFilter {
 }
 
 /** Clock, TSC, statistics and filters of a VM. */
-export abstract class VmState extends Handle {
+export abstract class VmState extends VmArm64 {
   /**
    * KVM_GET_CLOCK: `clock` in nanoseconds, 0 when the VM was made. `flags` has KVM_CLOCK_TSC_STABLE, and tells whether `realtime` and `host_tsc`
    * are there, once the master clock is in use.
@@ -59,6 +61,13 @@ export abstract class VmState extends Handle {
   /** KVM_SET_TSC_KHZ for the vCPUs that will be made; 0 is the host's rate. EINVAL once there is one, and above what the CPU scales. */
   setTscKhz(khz: number): void {
     withWord(this, KVM_SET_TSC_KHZ, khz, 'khz');
+  }
+
+  /**
+   * KVM_GET_NR_MMU_PAGES: what KVM_SET_NR_MMU_PAGES asked for, or what the kernel computed from the memslots. x86 only.
+   */
+  getNrMmuPages(): number {
+    return this.ioctl(KVM_GET_NR_MMU_PAGES);
   }
 
   /** KVM_GET_STATS_FD: the VM's statistics. KVM_CAP_BINARY_STATS_FD. */

@@ -1,6 +1,7 @@
 import { word } from '../kernel/arguments.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
+import type { FdKind } from '../uapi/ioctls.ts';
 import {
   KVM_CHECK_EXTENSION,
   KVM_CLEAR_DIRTY_LOG,
@@ -71,6 +72,10 @@ export class Vm extends VmInterrupts {
   constructor(kernel: Kernel, fd: number, kvm?: Kvm) {
     super(kernel, fd);
     this.kvm = kvm;
+  }
+
+  protected override get kind(): FdKind {
+    return 'vm';
   }
 
   /** A VM descriptor from outside. `close()` closes it; `kernel.close()` does not. Another process' VM answers EIO to everything. */

@@ -1,5 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
-import type { Backend, KernelFeatures, Kicker, MapRequest, Stat } from '../kernel/backend.ts';
+import type { Backend, KernelArch, KernelFeatures, Kicker, MapRequest, Stat } from '../kernel/backend.ts';
 import type { Mapping } from '../kernel/memory.ts';
 import {
   EACCES,
@@ -63,6 +63,7 @@ const FALLOC_MODES: ReadonlyMap<number, 'optional' | 'required' | 'excluded'> = 
 /** System calls of one simulated process. What the VFS checks before it asks a file is here; what the file decides is in its class. */
 export class SimBackend implements Backend {
   readonly kind = 'sim';
+  readonly arch: KernelArch = 'x86';
   readonly features: KernelFeatures = {
     async: true,
     kick: true,

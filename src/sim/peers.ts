@@ -82,8 +82,8 @@ export class Peers implements Threads {
     const { port1, port2 } = new MessageChannel();
     const peer = new Peer(port, port1);
     this.#peers.add(peer);
-    const { kind, features, release } = this.#backend;
-    const remote = { thread: threadId, features, release, words: peer.words, doorbell: this.#doorbell, lifeline: port2 };
+    const { kind, arch, features, release } = this.#backend;
+    const remote = { thread: threadId, arch, features, release, words: peer.words, doorbell: this.#doorbell, lifeline: port2 };
     port.postMessage({ kvio: 'attach', kind, reason, remote } satisfies Hello, [port2]);
     port.on('message', (request: Request) => this.#serve(peer, request));
     port.on('close', () => this.#end(peer));

@@ -172,11 +172,16 @@ export class Runner {
     let expired = deadline !== undefined && deadline <= this.#ticks;
     const cancel = deadline === undefined || expired ? undefined : this.at(deadline, () => (expired = true));
     try {
-      for (;;) {
+      for (let slept = false; ; ) {
         const answer = attempt();
         if (answer !== undefined) return answer;
         if (expired) return undefined;
-        if (this.threads?.serve() === true || this.#round(undefined)) continue;
+        if (!slept) {
+          // Who sleeps after this round may have done first what is waited for: time passes only after another look.
+          slept = this.threads?.serve() !== true && !this.#round(undefined);
+          continue;
+        }
+        slept = false;
         if (!this.#pass()) throw new Deadlock(`${what}: nothing in the machine can wake it`);
       }
     } finally {

@@ -1,6 +1,18 @@
 /** Real-mode guests: started on 64 KiB of RAM at 0, played exit by exit, every exit with all that can be seen at it. */
 import type { Kernel, Memory } from 'kvio';
-import { KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, kvm_run } from 'kvio/uapi';
+import {
+  KVM_EXIT_DEBUG,
+  KVM_EXIT_HLT,
+  KVM_EXIT_HYPERCALL,
+  KVM_EXIT_INTERNAL_ERROR,
+  KVM_EXIT_IO,
+  KVM_EXIT_IRQ_WINDOW_OPEN,
+  KVM_EXIT_MMIO,
+  KVM_EXIT_SHUTDOWN,
+  KVM_EXIT_X86_RDMSR,
+  KVM_EXIT_X86_WRMSR,
+  kvm_run,
+} from 'kvio/uapi';
 import { changes, type Fact, nonZero, type Observer, result, toFact } from './case.ts';
 import { addRam, getRegs, getSregs, mapRun, newVcpu, type Regs, RunPage, type Sregs, setRegs, setSregs } from './machine.ts';
 
@@ -48,6 +60,12 @@ export interface Play {
   readonly past?: number;
   /** Most exits; default 40. */
   readonly most?: number;
+  /** Milliseconds a run may take where a guest is known to run for ever on some kernel. */
+  readonly budget?: number;
+  /** Called at an exit of another kind; true goes on. */
+  readonly answer?: () => boolean;
+  /** Called at every exit, with its number. */
+  readonly each?: (exit: number) => void;
 }
 
 /** Runs the guest to its end; each exit is a fact: its fields, and all registers that changed since the exit before. */
@@ -60,7 +78,7 @@ export function play(guest: Guest, see: Observer, plan: Play = {}): void {
   let sregs = toFact(getSregs(kernel, vcpu));
   see.note('at the start', regs);
   for (let at = 1; at <= (plan.most ?? 40); at++) {
-    const returned = kernel.run(vcpu);
+    const returned = runFor(kernel, vcpu, plan.budget);
     const reason = Number(run.get('exit_reason'));
     const nowRegs = nonZero(getRegs(kernel, vcpu));
     const nowSregs = toFact(getSregs(kernel, vcpu));
@@ -77,14 +95,21 @@ export function play(guest: Guest, see: Observer, plan: Play = {}): void {
       regs: changes(regs, nowRegs),
       sregs: changes(sregs, nowSregs),
     });
+    plan.each?.(at);
     regs = nowRegs;
     sregs = nowSregs;
     if (returned < 0) return;
     if (reason === KVM_EXIT_IO && run.get('io.direction') === 0) feedPort(run, ports.shift() ?? [0xff]);
     else if (reason === KVM_EXIT_MMIO && run.get('mmio.is_write') === 0) feedMmio(run, mmio.shift() ?? [0xff]);
-    else if (reason !== KVM_EXIT_IO && reason !== KVM_EXIT_MMIO && past-- === 0) return;
+    else if (reason !== KVM_EXIT_IO && reason !== KVM_EXIT_MMIO && plan.answer?.() !== true && past-- === 0) return;
   }
   see.note('stopped', 'too many exits');
+}
+
+/** Simulated milliseconds are many instructions: one is enough there. */
+function runFor(kernel: Kernel, vcpu: number, budget: number | undefined): number {
+  if (budget === undefined || !kernel.features.kick) return kernel.run(vcpu);
+  return kernel.run(vcpu, { budget: kernel.features.simulated ? 1 : budget });
 }
 
 function feedPort(run: RunPage, bytes: readonly number[]): void {
@@ -98,6 +123,13 @@ function feedMmio(run: RunPage, bytes: readonly number[]): void {
   const length = Number(run.get('mmio.len'));
   for (let i = 0; i < length; i++) run.bytes[at + i] = bytes[i % bytes.length]!;
 }
+
+const msr = (run: RunPage): Record<string, Fact> => ({
+  error: toFact(run.get('msr.error')),
+  why: toFact(run.get('msr.reason')),
+  index: toFact(run.get('msr.index')),
+  data: toFact(run.get('msr.data')),
+});
 
 /** The members of the exit union that the kernel fills for a reason. */
 const exits: Readonly<Record<number, (run: RunPage) => Record<string, Fact>>> = {
@@ -125,6 +157,23 @@ const exits: Readonly<Record<number, (run: RunPage) => Record<string, Fact>>> = 
       ...(is_write ? { data: toFact(run.slice(kvm_run.offsetOf('mmio.data'), len)) } : {}),
     };
   },
+  [KVM_EXIT_DEBUG]: (run) => ({
+    reason: 'debug',
+    exception: toFact(run.get('debug.arch.exception')),
+    pc: toFact(run.get('debug.arch.pc')),
+    dr6: toFact(run.get('debug.arch.dr6')),
+    dr7: toFact(run.get('debug.arch.dr7')),
+  }),
+  [KVM_EXIT_HYPERCALL]: (run) => ({
+    reason: 'hypercall',
+    nr: toFact(run.get('hypercall.nr')),
+    args: [0, 8, 16, 24, 32, 40].map((at) => toFact(run.slice(kvm_run.offsetOf('hypercall.args') + at, 8))),
+    ret: toFact(run.get('hypercall.ret')),
+    flags: toFact(run.get('hypercall.flags')),
+  }),
+  [KVM_EXIT_X86_RDMSR]: (run) => ({ reason: 'rdmsr', ...msr(run) }),
+  [KVM_EXIT_X86_WRMSR]: (run) => ({ reason: 'wrmsr', ...msr(run) }),
+  [KVM_EXIT_IRQ_WINDOW_OPEN]: () => ({ reason: 'irq_window_open' }),
   [KVM_EXIT_HLT]: () => ({ reason: 'hlt' }),
   [KVM_EXIT_SHUTDOWN]: () => ({ reason: 'shutdown' }),
   [KVM_EXIT_INTERNAL_ERROR]: (run) => {

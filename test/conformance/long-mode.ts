@@ -6,8 +6,21 @@
  */
 import type { Kernel } from 'kvio';
 import { KVM_GET_SUPPORTED_CPUID, KVM_SET_CPUID2 } from 'kvio/uapi';
-import type { Guest } from './guest.ts';
-import { addRam, cpuidBytes, mapRun, newVcpu, openKvm, type Regs, RunPage, type Sregs, setRegs, setSregs } from './machine.ts';
+import { type Case, define, type Observer } from './case.ts';
+import { type Guest, type Play, play } from './guest.ts';
+import {
+  addRam,
+  cpuidBytes,
+  getRegs,
+  mapRun,
+  newVcpu,
+  openKvm,
+  type Regs,
+  RunPage,
+  type Sregs,
+  setRegs,
+  setSregs,
+} from './machine.ts';
 
 export const RAM_SIZE = 0x40000;
 /** Where the code is put and begins. */
@@ -109,6 +122,8 @@ export interface LongModeOptions {
   readonly data?: Readonly<Record<number, readonly number[]>>;
   /** Page-table entries, by address: 8 bytes each (4 with two-level paging). Applied after those that map the RAM. */
   readonly entries?: Readonly<Record<number, bigint>>;
+  /** Page tables of another mode than the guest begins in. */
+  readonly tables?: Mode;
   /** Do not give the guest the host's CPUID: no feature that KVM asks CPUID for can then be used. */
   readonly noCpuid?: boolean;
 }
@@ -167,8 +182,11 @@ export function longModeGuest(kernel: Kernel, code: readonly number[], options: 
   const put64 = (at: number, value: bigint): void => ram.write(at, new Uint8Array(BigUint64Array.of(value).buffer));
   const put32 = (at: number, value: bigint): void => ram.write(at, new Uint8Array(Uint32Array.of(Number(value)).buffer));
   for (const [i, value] of TABLE.entries()) put64(GDT + i * 8, value);
-  const entries = [...pages(mode), ...Object.entries(options.entries ?? {}).map(([at, value]) => [Number(at), value] as const)];
-  for (const [at, value] of entries) (mode === 'legacy' ? put32 : put64)(at, value);
+  const entries = [
+    ...pages(options.tables ?? mode),
+    ...Object.entries(options.entries ?? {}).map(([at, value]) => [Number(at), value] as const),
+  ];
+  for (const [at, value] of entries) ((options.tables ?? mode) === 'legacy' ? put32 : put64)(at, value);
   for (const [at, bytes] of Object.entries(options.data ?? {})) ram.write(Number(at), Uint8Array.from(bytes));
   ram.write(entry, Uint8Array.from(code));
   if (!options.noCpuid) giveHostCpuid(kernel, vcpu);
@@ -178,4 +196,50 @@ export function longModeGuest(kernel: Kernel, code: readonly number[], options: 
   });
   setRegs(kernel, vcpu, { rip: BigInt(entry), rflags: 2n, rsp: BigInt(STACK), ...options.regs });
   return { kernel, vm, vcpu, run: new RunPage(mapRun(kernel, vcpu)), ram, entry: BigInt(entry) };
+}
+
+/** Where the handler of vector 0 is: a HLT, sixteen bytes apart. */
+export const HANDLERS = 0x3000;
+
+/** Interrupt gates for the 32 exceptions, and their handlers, which halt. */
+export function haltingHandlers(mode: Mode): Record<number, readonly number[]> {
+  const long = mode === 'long' || mode === 'compat';
+  const data: Record<number, readonly number[]> = {};
+  for (let vector = 0; vector < 32; vector++) {
+    const handler = HANDLERS + vector * 16;
+    const gate = [handler & 0xff, handler >> 8, long ? SELECTORS.code64 : SELECTORS.code32, 0, 0, 0x8e, 0, 0];
+    data[IDT + vector * (long ? 16 : 8)] = long ? [...gate, 0, 0, 0, 0, 0, 0, 0, 0] : gate;
+    data[handler] = [0xf4];
+  }
+  return data;
+}
+
+/** A guest with halting handlers: its code, how it begins, how it is answered, what to look at afterwards. */
+export interface Program {
+  readonly name: string;
+  readonly code: readonly number[];
+  readonly start?: LongModeOptions;
+  readonly play?: Play;
+  readonly after?: (guest: Guest, see: Observer) => void;
+}
+
+export function modeCases(area: string, section: string, programs: readonly Program[]): Case[] {
+  return programs.map(({ name, code, start, play: plan, after }) =>
+    define(`${area}/${name}`, section, (kernel, see) => {
+      const data = { ...haltingHandlers(start?.mode ?? 'long'), ...start?.data };
+      const guest = longModeGuest(kernel, code, { ...start, data });
+      play(guest, see, { most: 12, ...plan });
+      noteFrame(guest, see);
+      after?.(guest, see);
+    }),
+  );
+}
+
+/** Where a handler has been entered: which, and what the processor has put on the stack. */
+function noteFrame({ kernel, vcpu, ram }: Guest, see: Observer): void {
+  const { rip, rsp } = getRegs(kernel, vcpu);
+  const vector = Number(rip) - 1 - HANDLERS;
+  if (vector < 0 || vector >= 32 * 16) return;
+  const at = Number(rsp & 0x1fffffn);
+  see.note(`frame of exception ${vector >> 4}`, ram.read(at, Math.min(48, RAM_SIZE - at)));
 }

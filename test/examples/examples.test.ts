@@ -43,12 +43,17 @@ const outputs: Readonly<Record<string, readonly string[]>> = {
     '3 entries reset',
   ],
   'async-run': ['the guest wrote to port 1', 'intr', 'the guest spun while the event loop ticked 3 times; it stands at 0x1002'],
-  smp: [
-    'the boot processor says 2000 on port 16',
-    'the other has got INIT',
-    'the other says hello on port 17',
-    'the other says hello on port 18',
+  irq: [
+    'the guest is ready',
+    ...[1, 2, 3].map((i) => `interrupt ${i}: the guest has answered`),
+    'then KVM_RUN came back: io, and the guest has counted 3',
   ],
+  smp: ['in one thread', 'in a thread each'].flatMap((way) => [
+    `${way}, the boot processor says 2000 on port 16`,
+    `${way}, the other has got INIT`,
+    `${way}, the other says hello on port 17`,
+    `${way}, the other says hello on port 18`,
+  ]),
   'worker-kick': ['KVM_RUN came back: intr, rip 0x1000'],
   'private-memory': [
     "guest reads 0x11; the host's own byte there is 0x11",
@@ -69,6 +74,7 @@ const outputs: Readonly<Record<string, readonly string[]>> = {
 
 const withoutAsync: Readonly<Record<string, readonly string[]>> = {
   'async-run': ['the ffi kernel has synchronous calls only'],
+  irq: ['the ffi kernel has synchronous calls only'],
   smp: ['the ffi kernel has synchronous calls only'],
   'worker-kick': ['the ffi kernel cannot interrupt a vCPU'],
 };

@@ -52,6 +52,22 @@ function machine(...programs: Program[]) {
   return { system, process, backend, vcpus, fds, runner: system.runner };
 }
 
+it('a blocking call sees what a vCPU did in the slice after which it sleeps', () => {
+  const { system, process, backend } = boot();
+  const event = process.fds.install(new EventfdFile(0, 0, true), true);
+  const vcpu = new FakeVcpu((_fuel, self) => {
+    if (self.executed === 0) backend.write(event, Uint8Array.of(5, 0, 0, 0, 0, 0, 0, 0));
+    self.executed = 10;
+    return 'idle';
+  });
+  const fd = process.fds.install(vcpu, true);
+  backend.runAsync(fd, 0, () => {});
+  const eight = new Uint8Array(8);
+  expect([backend.read(event, eight), eight[0]]).toEqual([8, 5]);
+  expect(() => backend.read(event, eight)).toThrow(Deadlock);
+  system.runner.dispose();
+});
+
 describe('KVM_RUN, synchronously', () => {
   it('enters once, runs any number of slices, and moves simulated time', () => {
     const { backend, fds, vcpus, runner } = machine(exitAfter(1_234_567));

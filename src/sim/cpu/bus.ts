@@ -155,12 +155,16 @@ export interface CpuOptions {
    * false: VMX and SVM. RIP is at the OUT; the next `run` skips it if linear RIP is unchanged.
    */
   emulated?: boolean;
+  /** The processor beneath is QEMU's: error codes without EXT, its own count of double faults, a null SS with interrupt stacks. */
+  qemu?: boolean;
   /** The processor's hypercall instruction is VMCALL (VMX); default VMMCALL (SVM). */
   vmcall?: boolean;
   /** PAE paging goes by the PDPTRs loaded with CR0, CR3 or CR4 (Intel). Default false: by what memory has now (AMD). */
   cachesPdptrs?: boolean;
   /** SYSENTER, SYSCALL and SYSRET as Intel's processors have them; default: AMD's. */
   intel?: boolean;
+  /** False: MOV to CR0 cannot turn on paging outside long mode. */
+  legacyPaging?: boolean;
 }
 
 /** Kernel wording of what is injected: `interrupt` an external vector, `soft` INT n, `exception` a fault, `nmi`. */

@@ -2,7 +2,7 @@
 import type { CpuBus, CpuEvents, CpuOptions, GuestDebug, Smi } from './bus.ts';
 import { type Insn, K_IMM, K_IMM64, K_M8, K_M16, K_M32, K_M64, K_R8, K_R16, K_R32, K_R64 } from './insn.ts';
 import { Fault, GP, Memory, STOP_BLOCK } from './memory.ts';
-import { CANONICAL_LOW, CS, IP, IP_HI, NONE, RF, RSP, SS } from './state.ts';
+import { CS, IP, IP_HI, NONE, RF, RSP, SS } from './state.ts';
 
 /** Where system management RAM begins at reset. */
 const SMBASE = 0x30000;
@@ -20,6 +20,8 @@ export abstract class Core extends Memory {
   suspended = -1;
   /** RF outlives the instruction that has just been executed. */
   keepRf = false;
+  /** The shadow was loaded by the instruction that has just been executed (RSM). */
+  keepShadow = false;
   /** The processor's hypercall instruction is VMCALL; otherwise VMMCALL. */
   readonly vmcall: boolean;
   readonly events: CpuEvents = {
@@ -47,11 +49,6 @@ export abstract class Core extends Memory {
     if (emulated) this.fl |= RF;
   }
 
-  /** The instruction executes on silicon, not in KVM's emulator: always on VMX and SVM; on the paravirtual KVM at CPL 3 of long mode. */
-  get native(): boolean {
-    return !this.emulated || (this.cpl === 3 && this.longMode);
-  }
-
   /** RIP back on the instruction being executed. */
   rewind(): void {
     this.r32[IP] = this.ip0;
@@ -64,6 +61,12 @@ export abstract class Core extends Memory {
     this.skip = { linear: this.linear0, length: (this.r32[IP]! - this.ip0) | 0 };
     this.rewind();
   }
+
+  /** Debug registers have changed; `live`: by an instruction of the guest's. */
+  abstract debugChanged(live: boolean): void;
+
+  /** Whether the CPU sees the address space of system management mode. */
+  abstract setSmm(active: boolean): void;
 
   /** IRET opens the way for the next NMI. */
   returned(): void {
@@ -308,7 +311,9 @@ export abstract class Core extends Memory {
   push(value: number, width: number): void {
     const { hi } = this;
     const sp = this.below(this.sp, width);
-    this.storeStack(sp, width, value, hi);
+    if (width === 4) this.store32(SS, sp, value);
+    else if (width === 8) this.store64(SS, sp, value, hi);
+    else this.store16(SS, sp, value);
     this.setSp(sp);
   }
 
@@ -333,26 +338,15 @@ export abstract class Core extends Memory {
 
   // Near control transfer.
 
-  /** Where a near branch of this operand size to `target` goes; #GP(0) beyond the code segment. */
+  /** Where a near branch of this operand size to `target` goes, outside 64-bit mode; #GP(0) beyond the code segment. */
   near(target: number, osize: number): number {
-    const offset = osize === 2 ? target & 0xffff : osize === 4 ? target >>> 0 : target;
-    if (offset > this.codeTop || offset < CANONICAL_LOW) throw new Fault(GP, 0);
+    const offset = osize === 2 ? target & 0xffff : target >>> 0;
+    if (offset > this.codeTop) throw new Fault(GP, 0);
     return offset;
   }
 
   jump(target: number, osize: number): void {
-    this.setIp(this.near(target, osize));
-  }
-
-  /** RIP, of a checked offset. Outside 64-bit mode the high half is nobody's business. */
-  setIp(offset: number): void {
-    this.r32[IP] = offset;
-    if (this.long) this.r32[IP_HI] = Math.floor(offset / 0x1_0000_0000);
-  }
-
-  /** RIP, behind the instruction being executed. */
-  get ip(): number {
-    return this.long ? this.wide(IP) : this.r32[IP]!;
+    this.r32[IP] = this.near(target, osize);
   }
 
   /** A near branch in 64-bit mode, `by` bytes from the next instruction. */

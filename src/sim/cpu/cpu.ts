@@ -23,20 +23,34 @@ export type {
 } from './bus.ts';
 export type { Segment } from './state.ts';
 
+import { KVM_GUESTDBG_BLOCKIRQ } from '../../uapi/kvm.ts';
 import { Block, CodePage, MAX_BLOCK } from './blocks.ts';
 import type { InjectKind, Outcome } from './bus.ts';
 import { Core } from './core.ts';
-import { setTrace, stepping } from './debug.ts';
+import { type CodeBreak, codeBreaks, linearRip, setTrace, stepping } from './debug.ts';
 import { Decoder } from './decode.ts';
 import type { Insn } from './insn.ts';
 import { deliver, type Event, TRIPLE_FAULT } from './interrupts.ts';
 import { ABANDON, DB, Fault, GP, type PhysicalPage, REDO, STOP_BLOCK, STOP_EXIT } from './memory.ts';
 import { FETCH } from './paging.ts';
+import { enterSmm } from './smm.ts';
 import { CANONICAL_LOW, CANONICAL_TOP, CS, IF, IP, IP_HI, RDX, RF, RSP, TF, VM } from './state.ts';
 
 /** The most one call of `run` executes. */
 const MAX_FUEL = 2 ** 30;
+const DR6_INIT = 0xffff0ff0n;
+const DR6_BS = 0x4000n;
+/** B0 … B3, BD, BS, BT. */
+const DR6_TRAPS = 0xe00fn;
 const CD_NW = 0x6000_0000;
+/** Exceptions KVM intercepts on hardware and injects itself: #DB, #UD, #AC. */
+const INTERCEPTED = new Set([DB, 6, 17]);
+/** #DB, NMI, #BP, #OF, #DF, #MC are no faults. */
+const NO_FAULTS = new Set([DB, 2, 3, 4, 8, 18]);
+const ERROR_CODES = new Set([8, 10, 11, 12, 13, 14, 17, 21]);
+const PREFIXES = new Set([0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3]);
+/** #BP and #OF: instructions raise them, KVM never tells them as injected. */
+const isSoft = (vector: number): boolean => vector === 3 || vector === 4;
 /** Offset in `struct kvm_regs`. */
 const RFLAGS = 136;
 const FUEL: Outcome = { kind: 'fuel' };
@@ -49,6 +63,11 @@ export class Cpu extends Core {
   /** NMIs and INTR are looked for between any two instructions; in turns (see `beginTurn`) once, as a turn begins. */
   private toLook = true;
   private inTurns = false;
+  /** This turn has had its event: what else was injected waits for the next. */
+  private delivered = false;
+  /** The OUT that has left for userspace was executed under TF. */
+  private tracedSkip = false;
+  private breaks: readonly CodeBreak[] = [];
 
   private epoch = 0;
   private readonly decoder = new Decoder();
@@ -90,6 +109,7 @@ export class Cpu extends Core {
   beginTurn(): void {
     this.turnBegan = this.executed;
     this.inTurns = this.toLook = true;
+    this.delivered = false;
   }
 
   /** Queues an event to be delivered by the next `run`, whatever IF and the shadow say; replaces one of its kind. */
@@ -135,7 +155,7 @@ export class Cpu extends Core {
     this.cr0 = ((this.cr0 & ~CD_NW) | kept) >>> 0;
     this.setReg(RDX, BigInt(signature >>> 0));
     const { exception, interrupt, nmi } = this.events;
-    exception.injected = exception.pending = interrupt.injected = nmi.injected = nmi.masked = false;
+    exception.injected = exception.pending = interrupt.injected = nmi.injected = false;
     nmi.pending = 0;
     Object.assign(this.smi, { requested: false, pending: false, insideNmi: false });
     this.setSmm(false);
@@ -155,6 +175,35 @@ export class Cpu extends Core {
     if (this.smi.active === active) return;
     this.smi.active = active;
     this.forgetPages();
+  }
+
+  override debugChanged(live: boolean): void {
+    this.breaks = codeBreaks(this, live);
+    this.endBlock();
+  }
+
+  /** A breakpoint on the instruction to come: an exit of the host's, or #DB as a fault. RF lets one instruction pass. */
+  private breaksHere(): boolean {
+    const at = linearRip(this);
+    for (const own of [false, true]) {
+      let bits = 0n;
+      for (const one of this.breaks) if (one.own === own && one.at === at) bits |= one.bit;
+      if (bits === 0n || (this.fl & RF && (own || !this.emulated))) continue;
+      if (!own) {
+        this.outcome = {
+          kind: 'debug',
+          exception: DB,
+          pc: at,
+          dr6: DR6_INIT | bits,
+          ...(this.emulated ? {} : { dr7: this.guestDebug.dr7 }),
+        };
+        this.stop |= STOP_EXIT;
+        return true;
+      }
+      this.dr[6] = (this.dr[6]! & ~DR6_TRAPS) | DR6_INIT | bits;
+      throw new Fault(DB);
+    }
+    return false;
   }
 
   override storeRegs(view: DataView, at: number): void {
@@ -191,7 +240,8 @@ export class Cpu extends Core {
     this.begin();
     const fragment = this.stores.shift();
     if (fragment) return fragment;
-    this.finishSkip();
+    const stepped = this.finishSkip();
+    if (stepped) return stepped;
     if (this.wanted !== null) throw new Error('the CPU waits for the data of its last exit');
     if (this.replay.length > 0 && this.fuel === 0) {
       // Finishing costs one instruction even where none was asked for.
@@ -225,14 +275,28 @@ export class Cpu extends Core {
     if (this.replay.length > 0) this.flushTlb();
   }
 
-  private finishSkip(): void {
+  private finishSkip(): Outcome | null {
     const skip = this.skip;
     this.skip = null;
     this.ip0 = this.r32[IP]!;
     this.ip0High = this.r32[IP_HI]!;
-    if (!skip || this.linear0 !== skip.linear) return;
+    if (!skip || this.linear0 !== skip.linear) {
+      this.tracedSkip = false;
+      return null;
+    }
     this.pass(skip.length);
     this.shadow = 0;
+    return this.stepSkipped();
+  }
+
+  /** KVM has moved RIP past an instruction that left for userspace, under TF: it steps now. */
+  private stepSkipped(): Outcome | null {
+    if (!this.tracedSkip) return null;
+    this.tracedSkip = false;
+    if (stepping(this)) return { kind: 'debug', exception: DB, pc: linearRip(this), dr6: DR6_INIT | DR6_BS };
+    this.dr[6] = this.dr[6]! | DR6_BS;
+    Object.assign(this.events.exception, { pending: true, nr: DB, hasErrorCode: false, errorCode: 0, payload: 0n });
+    return null;
   }
 
   private unsupported(): string | null {
@@ -300,10 +364,14 @@ export class Cpu extends Core {
       if (!(e instanceof Fault)) throw e;
       if (this.fuel > 0) this.fuel--;
       this.shadow = 0;
+      if (this.emulated && stepping(this)) setTrace(this, false);
       // KVM remembers the exceptions it injects itself: all of them where it emulates.
-      if (this.emulated || e.ofKvm) this.queued(e);
+      if (this.emulated || e.ofKvm || INTERCEPTED.has(e.vector)) {
+        this.queued(e);
+        this.resumes(e.vector);
+      }
       this.faulted = true;
-      this.deliver({ vector: e.vector, errorCode: this.protectedMode ? e.errorCode : -1, soft: false, ip: this.ip0 });
+      this.deliver({ vector: e.vector, errorCode: this.protectedMode ? e.errorCode : -1, soft: false, ip: this.rip0 });
       this.settle();
       this.faulted = false;
       return null;
@@ -329,13 +397,16 @@ export class Cpu extends Core {
     });
   }
 
+  /** A fault that KVM injects is pushed with RF set, so that a breakpoint on the instruction does not hit again. */
+  private resumes(vector: number): void {
+    if (!NO_FAULTS.has(vector)) this.fl |= RF;
+  }
+
   /** What was on its way in is lost. */
   private shutDown(): Outcome {
     const { exception, interrupt, nmi } = this.events;
     exception.injected = exception.pending = interrupt.injected = nmi.injected = false;
     this.rewind();
-    // KVM sets RF as it injects a fault of the guest; where its emulator runs it, the shutdown still shows it.
-    if (this.emulated && this.faulted) this.fl |= RF;
     this.faulted = false;
     this.settle();
     return { kind: 'shutdown' };
@@ -403,43 +474,88 @@ export class Cpu extends Core {
   private takeEvents(): boolean {
     // The instruction that waited for data from outside comes to its end first.
     if (this.replay.length > 0) return false;
+    const { smi } = this;
     const { exception, interrupt, nmi } = this.events;
+    if (smi.requested) Object.assign(smi, { requested: false, pending: true });
     // What finds something on its way in already waits; in turns, for the next one.
-    const ready = this.toLook && this.shadow === 0 && !this.eventInjected;
-    if (this.inTurns && !this.longMode) this.toLook = false;
-    if (ready && nmi.pending > 0 && !nmi.masked) {
-      nmi.pending--;
-      nmi.injected = true;
-    } else if (this.intr && ready && this.fl & IF) {
-      const vector = this.bus.acknowledge?.() ?? -1;
-      if (vector >= 0) Object.assign(interrupt, { injected: true, nr: vector, soft: false });
+    const ready = this.toLook && !this.eventInjected && !(this.guestDebug.control & KVM_GUESTDBG_BLOCKIRQ);
+    if (this.inTurns && !this.native) this.toLook = false;
+    if (ready && smi.pending && !smi.active) {
+      this.ip0 = this.r32[IP]!;
+      this.ip0High = this.r32[IP_HI]!;
+      enterSmm(this);
+      return true;
     }
-    if (!this.eventInjected) return false;
+    if (ready && this.shadow === 0) {
+      if (nmi.pending > 0 && !nmi.masked) {
+        nmi.pending--;
+        nmi.injected = true;
+      } else if (this.intr && this.fl & IF) {
+        const vector = this.bus.acknowledge?.() ?? -1;
+        if (vector >= 0) Object.assign(interrupt, { injected: true, nr: vector, soft: false });
+      }
+    }
+    if (!this.eventInjected || (this.inTurns && this.delivered)) return false;
+    this.delivered = true;
     this.ip0 = this.r32[IP]!;
     this.ip0High = this.r32[IP_HI]!;
     let event: Event;
     if (this.excepted) {
+      if (exception.pending) this.resumes(exception.nr);
       event = {
         vector: exception.nr,
-        errorCode: exception.hasErrorCode && this.protectedMode ? exception.errorCode : -1,
+        errorCode: this.injectedCode(),
         soft: false,
-        ip: this.ip0,
+        ip: this.rip0,
       };
     } else if (nmi.injected) {
-      event = { vector: 2, errorCode: -1, soft: false, ip: this.ip0 };
+      event = { vector: 2, errorCode: -1, soft: false, ip: this.rip0, benign: true };
       nmi.masked = true;
     } else if (interrupt.soft && !this.emulated && this.peekCode().length === 0) {
       // SVM needs the address behind INT n: where it cannot be read, the interrupt is lost.
       interrupt.injected = false;
       return false;
     } else {
-      event = { vector: interrupt.nr, errorCode: -1, soft: interrupt.soft, ip: this.ip0 };
+      event = { vector: interrupt.nr, errorCode: -1, soft: interrupt.soft, ip: this.rip0, benign: true };
     }
     this.shadow = 0;
-    this.deliver(event);
-    if (this.excepted) exception.injected = exception.pending = false;
-    else if (nmi.injected) nmi.injected = false;
-    else interrupt.injected = false;
+    const soft = event.soft || (this.excepted && isSoft(event.vector));
+    const taken = !soft || this.emulated || this.passSoft(event.vector);
+    if (taken) this.deliver(soft && !this.emulated ? { ...event, ip: this.rip } : event);
+    // On hardware one event is injected and all are forgotten.
+    const all = !this.emulated;
+    const excepted = this.excepted;
+    if (all || (!excepted && !nmi.injected)) interrupt.injected = false;
+    if (all || !excepted) nmi.injected = false;
+    exception.injected = exception.pending = false;
+    return true;
+  }
+
+  /** The error code an injected exception pushes; QEMU's processor goes by the vector. */
+  private injectedCode(): number {
+    const { hasErrorCode, errorCode, nr } = this.events.exception;
+    const has = this.qemu ? ERROR_CODES.has(nr) : hasErrorCode;
+    if (!has || !this.protectedMode) return -1;
+    return hasErrorCode ? errorCode : 0;
+  }
+
+  /**
+   * INT3, INTO or INT n injected anew push the address behind them: RIP is moved past the instruction. False: it is another one, and KVM drops
+   * the event.
+   */
+  private passSoft(vector: number): boolean {
+    const bytes = this.peekCode();
+    const at = bytes.findIndex((byte) => !PREFIXES.has(byte));
+    const is =
+      vector === 3 && bytes[at] === 0xcc
+        ? 1
+        : vector === 4 && bytes[at] === 0xce
+          ? 1
+          : bytes[at] === 0xcd && bytes[at + 1] === vector
+            ? 2
+            : 0;
+    if (is === 0) return false;
+    this.pass(at + is);
     return true;
   }
 
@@ -452,6 +568,7 @@ export class Cpu extends Core {
       this.executeOne(this.current);
       return;
     }
+    if (this.breaks.length > 0 && this.breaksHere()) return;
     const { long } = this;
     if (this.paging.smap) this.selectTlb();
     const linear = long ? start : (start + this.segBase[CS]!) | 0;
@@ -465,6 +582,8 @@ export class Cpu extends Core {
       (this.fl & (TF | RF)) !== 0 ||
       this.replay.length > 0 ||
       this.emulating ||
+      this.guestDebug.control !== 0 ||
+      this.breaks.length > 0 ||
       (long && start >>> 12 === 0xfffff);
     if (careful) {
       this.executeOne(insns[0]!);
@@ -489,37 +608,61 @@ export class Cpu extends Core {
   /** One instruction under a shadow or RF, single-stepped, or with data from outside. */
   private executeOne(insn: Insn): void {
     const shadow = this.shadow;
-    const stepping = (this.fl & TF) !== 0;
+    const host = this.emulated && stepping(this);
+    // KVM's emulator does not see the TF that stepping has set.
+    if (host) this.fl &= ~TF;
+    const traced = host || (this.fl & TF) !== 0;
     this.current = insn;
     this.pass(insn.length);
     this.keepRf = false;
     insn.exec(this, insn);
-    if (!this.keepRf) this.fl &= ~RF;
+    if (!this.keepRf && this.skip === null) this.fl &= ~RF;
     this.fuel--;
     this.settle();
     // A second STI or MOV SS in the shadow of the first does not prolong it.
-    if (shadow !== 0 && this.skip === null) this.shadow = 0;
-    const halts = this.outcome?.kind === 'hlt';
-    if (stepping && this.stop & STOP_EXIT && (this.emulated || halts)) {
-      // The emulator steps only what does not leave for userspace; HLT leaves afterwards, with the #DB still to be delivered.
-      if (!halts) return;
-      this.dr[6] = this.dr[6]! | 0x4000n;
-      Object.assign(this.events.exception, {
-        pending: true,
-        nr: DB,
-        hasErrorCode: false,
-        errorCode: 0,
-        hasPayload: false,
-        payload: 0n,
-      });
-    } else if (stepping && !(this.shadow & 1)) {
-      this.dr[6] = this.dr[6]! | 0x4000n;
-      if (this.emulated) this.queued({ vector: DB, errorCode: -1 });
-      this.ip0 = this.r32[IP]!;
-      this.ip0High = this.r32[IP_HI]!;
-      this.deliver({ vector: DB, errorCode: -1, soft: false, ip: this.ip0 });
-    }
+    if (shadow !== 0 && this.skip === null && !this.keepShadow) this.shadow = 0;
+    this.keepShadow = false;
     this.stop |= STOP_BLOCK;
+    if (host) setTrace(this, false);
+    if (traced && !insn.form.name.startsWith('int')) this.trace(host);
+  }
+
+  /** An instruction has been executed under TF, or stepped by the host. */
+  private trace(host: boolean): void {
+    const halts = this.outcome?.kind === 'hlt';
+    if (host && halts) this.outcome = null;
+    else if (this.stop & STOP_EXIT && (this.emulated || halts)) {
+      // The emulator steps only what does not leave for userspace; HLT leaves afterwards, with the #DB still to be delivered.
+      if (!halts || stepping(this)) return;
+      this.dr[6] = this.dr[6]! | DR6_BS;
+      Object.assign(this.events.exception, { pending: true, nr: DB, hasErrorCode: false, errorCode: 0, payload: 0n });
+      return;
+    }
+    if (host) {
+      this.outcome = { kind: 'debug', exception: DB, pc: linearRip(this), dr6: DR6_INIT | DR6_BS };
+      this.stop |= STOP_EXIT;
+      return;
+    }
+    if (this.skip !== null) {
+      this.tracedSkip = true;
+      return;
+    }
+    if (!this.emulated && (this.qemu ? this.shadow : this.shadow & 1)) return;
+    if (stepping(this) && !(this.stop & STOP_EXIT)) {
+      this.outcome = { kind: 'debug', exception: DB, pc: linearRip(this), dr6: DR6_INIT | DR6_BS, dr7: this.dr[7]! };
+      this.stop |= STOP_EXIT;
+      return;
+    }
+    this.debugException(DR6_BS);
+  }
+
+  /** #DB as a trap, RIP behind the instruction. */
+  private debugException(dr6: bigint): void {
+    this.dr[6] = this.dr[6]! | dr6;
+    this.queued({ vector: DB, errorCode: -1 });
+    this.ip0 = this.r32[IP]!;
+    this.ip0High = this.r32[IP_HI]!;
+    this.deliver({ vector: DB, errorCode: -1, soft: false, ip: this.rip0 });
   }
 
   /** Moves RIP from the instruction being executed to the next. */

@@ -36,14 +36,48 @@ export function setGuestDebug(c: Core, control: number, debugreg: BigUint64Array
     guestDebug.db.set(debugreg.subarray(0, 4));
     guestDebug.dr7 = debugreg[7]!;
   }
+  c.debugChanged(false);
   if (stepping(c)) guestDebug.steppedFrom = linearRip(c);
   setTrace(c, traced);
   return true;
 }
 
-/** RFLAGS.TF as KVM writes it: besides the guest's own, set while RIP is where stepping was asked for. The emulator counts for itself. */
+/** RFLAGS.TF as KVM writes it: besides the guest's own, set while RIP is where stepping was asked for. */
 export function setTrace(c: Core, guests: boolean): void {
-  const hosts = stepping(c) && !c.emulated && linearRip(c) === c.guestDebug.steppedFrom;
-  if (c.emulated && stepping(c)) guests = false;
+  const hosts = stepping(c) && linearRip(c) === c.guestDebug.steppedFrom;
   c.fl = guests || hosts ? c.fl | TF : c.fl & ~TF;
+}
+
+/** Enabled breakpoints on execution: DR6's bit for each address. `own`: the guest's. */
+export interface CodeBreak {
+  readonly at: bigint;
+  readonly bit: bigint;
+  readonly own: boolean;
+}
+
+function enabled(dr7: bigint, addresses: BigUint64Array, own: boolean): CodeBreak[] {
+  const found: CodeBreak[] = [];
+  for (let n = 0; n < 4; n++) {
+    const on = (dr7 >> BigInt(2 * n)) & 3n;
+    const kind = (dr7 >> BigInt(16 + 4 * n)) & 15n;
+    if (on && kind === 0n) found.push({ at: addresses[n]!, bit: 1n << BigInt(n), own });
+  }
+  return found;
+}
+
+/** Whether a DR7 has breakpoints on data enabled. */
+export const watchesData = (dr7: bigint): boolean =>
+  [0n, 1n, 2n, 3n].some((n) => (dr7 >> (2n * n)) & 3n && (dr7 >> (16n + 4n * n)) & 3n);
+
+/**
+ * Breakpoints on execution that hit here: in KVM's emulator the host's come first and the guest's beside them; the processor has one set of
+ * registers, and QEMU's looks only at what an instruction of the guest's has put there.
+ */
+export function codeBreaks(c: Core, live: boolean): CodeBreak[] {
+  const { guestDebug } = c;
+  const host = guestDebug.control & KVM_GUESTDBG_USE_HW_BP ? enabled(guestDebug.dr7, guestDebug.db, false) : [];
+  const own = enabled(c.dr[7]!, c.dr, true);
+  if (c.emulated) return [...host, ...own];
+  if (c.qemu) return live && host.length === 0 ? own : [];
+  return guestDebug.control & KVM_GUESTDBG_USE_HW_BP ? host : own;
 }

@@ -77,8 +77,8 @@ export class Decoder {
       }
       byte = this.u8();
     }
-    const { rex } = this;
-    if (rex & 8) osize = 8;
+    const rexed = this.rex;
+    if (rexed & 8) osize = 8;
     let map = MAPS.one;
     let name = hex(byte);
     if (byte === 0x0f) {
@@ -91,8 +91,23 @@ export class Decoder {
         name += ` ${hex(byte)}`;
       }
     }
+    let prefix = rep === 0xf2 ? 3 : rep === 0xf3 ? 2 : has66 ? 1 : 0;
+    let third = 0;
+    if ((byte === 0xc4 || byte === 0xc5) && map === MAPS.one && !real && (long || this.peek() >> 6 === 3)) {
+      const vex = this.vex(byte === 0xc4);
+      name = `VEX ${vex.map}`;
+      if (prefix || lock || rexed) return this.undefined(start);
+      const found = vex.map === 2 ? MAPS.vex38 : vex.map === 3 ? MAPS.vex3a : undefined;
+      if (found === undefined || vex.long) return { notModelled: `instruction ${name}` };
+      ({ prefix } = vex);
+      third = long ? vex.third : vex.third & 7;
+      this.rex = vex.rex;
+      osize = vex.rex & 8 && long ? 8 : 4;
+      map = found;
+      byte = this.u8();
+      name += ` ${hex(byte)}`;
+    }
     const opcode: Opcode = map[byte]!;
-    const prefix = rep === 0xf2 ? 3 : rep === 0xf3 ? 2 : has66 ? 1 : 0;
     let reg = 0;
     let isRegister = false;
     if (opcode.modrm) {
@@ -108,7 +123,7 @@ export class Decoder {
       form = exact[long ? 'long' : 'legacy'];
     }
     // 90 is XCHG rAX,rAX, which does nothing; with another register it does.
-    if (map === MAPS.one && byte === 0x90 && rex & 1) form = map[0x91]!.long[variant(prefix, 0, false)];
+    if (map === MAPS.one && byte === 0x90 && rexed & 1) form = map[0x91]!.long[variant(prefix, 0, false)];
     // Behind C4, C5 and 62 with a register form lie VEX and EVEX, which real mode does not have.
     if (form === undefined && real && (name.startsWith('c4') || name.startsWith('c5') || name.startsWith('62'))) form = VEX;
     if (form === undefined) return { notModelled: `instruction ${name}` };
@@ -119,6 +134,7 @@ export class Decoder {
     if (exec === undefined) return { notModelled: `instruction ${form.name}${wide ? ' with a 64-bit operand' : ''}` };
 
     const insn = new Insn(form, exec);
+    insn.third = third;
     insn.osize = osize;
     insn.asize = asize;
     insn.mask = asize === 2 ? 0xffff : -1;
@@ -141,6 +157,27 @@ export class Decoder {
     }
     insn.length = this.at - start;
     return insn;
+  }
+
+  /** What follows C4 (`three` bytes in all) or C5: `rex` as the REX prefix of the same bits, `prefix` and `map` by number. */
+  private vex(three: boolean): { prefix: number; map: number; third: number; rex: number; long: boolean } {
+    const first = this.u8();
+    const last = three ? this.u8() : first;
+    const inverted = ~first;
+    const rex = ((inverted >> 5) & 4) | (three ? ((inverted >> 5) & 2) | ((inverted >> 5) & 1) | ((last >> 4) & 8) : 0);
+    return { prefix: last & 3, map: three ? first & 31 : 1, third: (~last >> 3) & 15, rex: 0x40 | rex, long: (last & 4) !== 0 };
+  }
+
+  /** #UD, whatever follows. */
+  private undefined(start: number): Insn {
+    const insn = new Insn(UNDEFINED, UNDEFINED.exec!);
+    insn.length = this.at - start;
+    return insn;
+  }
+
+  private peek(): number {
+    if (this.at >= this.end) throw NEED_MORE;
+    return this.bytes[this.at]!;
   }
 
   /** Width in bytes of an operand code. */
@@ -183,6 +220,9 @@ export class Decoder {
         break;
       case 'M':
         memory(width);
+        break;
+      case 'B':
+        register(insn.third);
         break;
       case 'R':
         register((this.modrm & 7) | rmBit);

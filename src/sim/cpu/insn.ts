@@ -61,6 +61,8 @@ export class Insn {
   bn = 0;
   imm = 0;
   imm2 = 0;
+  /** The register a VEX prefix names. */
+  third = 0;
   /** Memory operand: (disp + r32[base] + (r32[index] << scale)) & mask in segment seg; 64-bit addressing has no mask. */
   base = 0;
   index = 0;

@@ -1,9 +1,10 @@
 /** Delivery of exceptions and interrupts, and IRET. */
 import type { Core } from './core.ts';
+import { deliverThroughGate, injectThroughGate } from './gates.ts';
 import type { Insn } from './insn.ts';
-import { DOUBLE_FAULT, Fault, GP, NP } from './memory.ts';
+import { DOUBLE_FAULT, Fault, GP, PAGE_FAULT } from './memory.ts';
 import { changeableFlags } from './ops/move.ts';
-import { codeDescriptor, type Descriptor, enterCode, farTarget, isReal, readDescriptor, selectorFault } from './segments.ts';
+import { checkTarget, codeDescriptor, enterCode, enterStack, farTarget, isReal, outerStack } from './segments.ts';
 import { AC, CS, IF, IP, IP_HI, NT, RF, RSP, SS, TF, VM } from './state.ts';
 
 /** Thrown when the machine has no way left to report a fault. */
@@ -16,10 +17,11 @@ export interface Event {
   /** INT n, INT3, INTO: gate privilege is checked and the EXT bit stays clear. */
   readonly soft: boolean;
   /** The instruction pointer to push. */
-  readonly ip: number;
+  readonly ip: bigint;
+  /** An interrupt or NMI: what its delivery raises stands for itself. */
+  readonly benign?: boolean;
 }
 
-const ERROR_CODE_VECTORS = new Set([8, 10, 11, 12, 13, 14, 17]);
 const CONTRIBUTORY = new Set([0, 10, 11, 12, 13]);
 
 /** Stores `values` below the stack pointer, first one highest, then moves it: nothing moves if a store faults. */
@@ -43,7 +45,7 @@ function deliverReal(c: Core, event: Event): void {
   if (!c.emulated && at + 3 > c.idt.limit) throw new Fault(GP, at * 2 + 2);
   const before = c.emulated ? 0 : realVector(c, event);
   const sp = c.sp;
-  pushAll(c, [c.flags(), c.segments[CS]!.selector, event.ip], 2);
+  pushAll(c, [c.flags(), c.segments[CS]!.selector, Number(event.ip & 0xffffn)], 2);
   // SP moves with the whole delivery.
   c.setSp(sp);
   const pointer = c.emulated ? realVector(c, event) : before;
@@ -58,7 +60,7 @@ function deliverReal(c: Core, event: Event): void {
 function injectReal(c: Core, event: Event): void {
   const pointer = realVector(c, event);
   let sp = c.r32[RSP]! & 0xffff;
-  for (const word of [c.flags(), c.segments[CS]!.selector, event.ip]) {
+  for (const word of [c.flags(), c.segments[CS]!.selector, Number(event.ip & 0xffffn)]) {
     sp = (sp - 2) & 0xffff;
     if (c.linearStore16((sp + c.segBase[SS]!) | 0, word)) continue;
     c.stores.length = 0;
@@ -76,66 +78,45 @@ function enterReal(c: Core, pointer: number): void {
   c.r32[IP_HI] = 0;
 }
 
-function deliverProtected(c: Core, event: Event): void {
-  const ext = event.soft ? 0 : 1;
-  const gateCode = event.vector * 8 + 2;
-  if (event.vector * 8 + 7 > c.idt.limit) throw new Fault(GP, gateCode + ext);
-  const at = (Number(c.idt.base & 0xffffffffn) + event.vector * 8) | 0;
-  const lo = c.linear32(at);
-  const hi = c.linear32((at + 4) | 0);
-  const type = (hi >>> 8) & 31;
-  const selector = lo >>> 16;
-  if (type === 5) throw c.notModelled('task gate');
-  if (![6, 7, 14, 15].includes(type)) throw new Fault(GP, gateCode + ext);
-  if (event.soft && ((hi >>> 13) & 3) < c.cpl) throw new Fault(GP, gateCode);
-  if (!((hi >>> 15) & 1)) throw new Fault(NP, gateCode + ext);
-  const width = type & 8 ? 4 : 2;
-  const offset = width === 4 ? ((hi & 0xffff0000) | (lo & 0xffff)) >>> 0 : lo & 0xffff;
-  if ((selector & 0xfffc) === 0) throw new Fault(GP, ext);
-  const d = readDescriptor(c, selector, GP, ext);
-  if (!d.s || !(d.type & 8) || d.dpl > c.cpl) throw selectorFault(GP, selector, ext);
-  if (!d.present) throw selectorFault(NP, selector, ext);
-  if (!(d.type & 4) && d.dpl < c.cpl) throw c.notModelled('interrupt to an inner privilege level');
-  if (offset > d.limit) throw new Fault(GP, ext);
-  // A fault is restartable: its saved flags carry RF, so that a breakpoint on it does not hit again.
-  const resume = !event.soft && ERROR_CODE_VECTORS.has(event.vector) ? RF : 0;
-  const values = [c.flags() | resume, c.segments[CS]!.selector, event.ip];
-  if (event.errorCode >= 0) values.push(event.errorCode);
-  pushAll(c, values, width);
-  c.fl &= ~(TF | NT | RF | VM | (type & 1 ? 0 : IF));
-  enterCode(c, selector, offset, d);
-}
-
 /** Delivers one event; faults on the way escape. */
 export function deliverOnce(c: Core, event: Event): void {
   c.vectoring = !c.emulated;
   try {
     if (isReal(c)) deliverReal(c, event);
-    else deliverProtected(c, event);
+    else if (c.emulated && !event.soft) injectThroughGate(c, event);
+    else deliverThroughGate(c, event);
   } finally {
     c.vectoring = false;
   }
 }
 
+/** A contributory exception on top of a contributory one, or any of these or a page fault on top of a page fault. */
+const isDouble = (first: number, second: number): boolean =>
+  (CONTRIBUTORY.has(first) && CONTRIBUTORY.has(second)) ||
+  (first === PAGE_FAULT && (second === PAGE_FAULT || CONTRIBUTORY.has(second)));
+
 /**
- * Delivers an exception, and the exceptions its delivery raises: a contributory one on top of a contributory one (or any of these or
- * a page fault on top of a page fault) becomes #DF, anything on top of #DF a triple fault.
+ * Delivers an event, and the exceptions its delivery raises. Two that make a double fault become #DF, anything on top of #DF a triple fault. Two
+ * peculiarities: KVM's paravirtual backend makes #DF of whatever goes wrong with an exception; QEMU's processor counts as first one of two only
+ * a page fault, or what delivery has raised before.
  */
 export function deliver(c: Core, event: Event): void {
   let current = event;
-  for (;;) {
+  for (let step = 0; ; step++) {
+    const { cr2 } = c;
     try {
       deliverOnce(c, current);
       return;
     } catch (e) {
       if (!(e instanceof Fault)) throw e;
-      if (current.vector === DOUBLE_FAULT && !current.soft) throw TRIPLE_FAULT;
-      const first = current.soft ? -1 : current.vector;
-      const double =
-        (CONTRIBUTORY.has(first) && CONTRIBUTORY.has(e.vector)) ||
-        (first === 14 && (e.vector === 14 || CONTRIBUTORY.has(e.vector)));
+      const injected = c.emulated && !isReal(c);
+      const benign = current.soft || current.benign === true;
+      const forgotten = c.qemu && step === 0 && current.vector !== PAGE_FAULT;
+      if (current.vector === DOUBLE_FAULT && (injected || !(benign || forgotten))) throw TRIPLE_FAULT;
+      const double = injected ? current.vector < 32 : !benign && !forgotten && isDouble(current.vector, e.vector);
       // What a software interrupt's own delivery raises is a fault of that instruction.
-      const ip = current.soft ? c.ip0 : current.ip;
+      const ip = current.soft ? c.rip0 : current.ip;
+      if (injected && double) c.cr2 = cr2;
       current = double ? { vector: DOUBLE_FAULT, errorCode: 0, soft: false, ip } : { ...e, soft: false, ip };
     }
   }
@@ -144,29 +125,76 @@ export function deliver(c: Core, event: Event): void {
 /** INT n, INT3, INTO. Faults of the delivery are those of the instruction. KVM's emulator has them in real mode only. */
 export function softwareInterrupt(c: Core, vector: number): void {
   if (c.emulated && !isReal(c)) throw c.emulationFailure();
-  deliverOnce(c, { vector, errorCode: -1, soft: true, ip: c.r32[IP]! });
+  c.fl &= ~RF;
+  try {
+    deliverOnce(c, { vector, errorCode: -1, soft: true, ip: c.rip });
+  } catch (e) {
+    // QEMU's processor has moved on by then.
+    if (c.qemu && e instanceof Fault) {
+      c.ip0 = c.r32[IP]!;
+      c.ip0High = c.r32[IP_HI]!;
+    }
+    throw e;
+  }
 }
 
+/** RFLAGS bits IRET may change at this level, besides those of POPF. */
+const returnedFlags = (c: Core, width: number): number => changeableFlags(c, width) | (width === 2 ? 0 : RF);
+
 export function iret(c: Core, i: Insn): void {
-  const w = i.osize;
-  const real = isReal(c);
-  if (real && c.fl & VM) throw c.notModelled('IRET in virtual-8086 mode');
-  if (!real && c.fl & NT) throw c.notModelled('IRET from a nested task');
-  const ip = c.top(0, w);
-  const selector = c.top(w, w) & 0xffff;
-  const flags = c.top(2 * w, w);
-  if (!real && w === 4 && flags & VM && c.cpl === 0) throw c.notModelled('IRET to virtual-8086 mode');
-  let d: Descriptor | null = null;
-  const offset = ip >>> 0;
-  if (real) farTarget(c, selector, offset, 'return');
-  else {
-    d = codeDescriptor(c, selector, 'return');
-    if (offset > d.limit) throw new Fault(GP, 0);
-  }
-  const mask = changeableFlags(c, w) | (w === 4 ? RF : 0);
-  c.drop(3 * w);
-  enterCode(c, selector, offset, d);
-  c.setFlags((c.flags() & ~mask) | (flags & mask));
+  if (isReal(c)) iretReal(c, i);
+  else if (c.emulated && !c.longMode) throw c.emulationFailure();
+  else iretProtected(c, i);
   c.keepRf = true;
   c.returned();
+}
+
+function iretReal(c: Core, i: Insn): void {
+  const w = i.osize;
+  if (c.fl & VM) throw c.notModelled('IRET in virtual-8086 mode');
+  const offset = c.top(0, w) >>> 0;
+  const selector = c.top(w, w) & 0xffff;
+  const flags = c.top(2 * w, w);
+  farTarget(c, selector, offset, 'return');
+  const mask = returnedFlags(c, w);
+  c.drop(3 * w);
+  enterCode(c, selector, offset, null);
+  c.setFlags((c.flags() & ~mask) | (flags & mask));
+}
+
+/** A fault of IRET opens the way for NMIs too. */
+function iretProtected(c: Core, i: Insn): void {
+  const w = i.osize;
+  c.returned();
+  if (c.fl & NT) {
+    if (c.longMode) throw new Fault(GP, 0);
+    throw c.notModelled('IRET from a nested task');
+  }
+  const offset = pointer(c, 0, w);
+  const selector = c.top(w, w) & 0xffff;
+  const flags = c.top(2 * w, w);
+  if (!c.longMode && w === 4 && flags & VM && c.cpl === 0) throw c.notModelled('IRET to virtual-8086 mode');
+  const d = codeDescriptor(c, selector, 'return');
+  // QEMU's processor finds out that RIP is not canonical when it fetches from there.
+  if (!(c.qemu && d.l) && !(c.emulated && d.l)) checkTarget(c, d, offset);
+  const level = selector & 3;
+  const mask = returnedFlags(c, w);
+  // 64-bit code gives back a stack in any case.
+  if (c.long || level !== c.cpl) {
+    const sp = pointer(c, 3 * w, w);
+    const stack = c.top(4 * w, w) & 0xffff;
+    const outer = outerStack(c, stack, d, level);
+    enterCode(c, selector, offset, d, level);
+    enterStack(c, stack, outer, level, sp);
+  } else {
+    c.drop(3 * w);
+    enterCode(c, selector, offset, d);
+  }
+  c.setFlags((c.flags() & ~mask) | (flags & mask));
+}
+
+/** An offset on the stack: unsigned, or signed where it has 64 bits. */
+function pointer(c: Core, depth: number, width: number): number {
+  const low = c.top(depth, width);
+  return width === 8 ? c.hi * 0x1_0000_0000 + (low >>> 0) : low >>> 0;
 }

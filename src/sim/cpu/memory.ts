@@ -13,6 +13,7 @@
  */
 import type { CpuBus, CpuOptions, Outcome, PageAccess } from './bus.ts';
 import {
+  BY_KVM,
   FETCH,
   failed,
   legalPdpte,
@@ -27,7 +28,7 @@ import {
   WRITE,
   walk,
 } from './paging.ts';
-import { AC, CANONICAL_LOW, CANONICAL_TOP, CS, SS, State } from './state.ts';
+import { AC, CANONICAL_LOW, CANONICAL_TOP, CS, DS, SS, State } from './state.ts';
 import { TLB_SIZE, Tlb } from './tlb.ts';
 
 /** An exception on its way to the guest. `errorCode` −1: this one has none. */
@@ -84,10 +85,14 @@ export abstract class Memory extends State {
   readonly bus: CpuBus;
   /** Guest code goes through KVM's instruction emulator (see CpuOptions). */
   readonly emulated: boolean;
+  /** The processor is QEMU's, as in the lab. */
+  readonly qemu: boolean;
   /** PAE paging goes by the PDPTRs as they were loaded; otherwise it reads them from memory again, as AMD's processors under KVM do. */
   readonly cachesPdptrs: boolean;
   /** Fast system calls are Intel's. */
   readonly intel: boolean;
+  /** Paging without long mode exists: the paravirtual KVM refuses to turn it on. */
+  readonly legacyPaging: boolean;
   readonly pdptrs: bigint[] = [0n, 0n, 0n, 0n];
   generation = -1;
   stop = 0;
@@ -130,12 +135,17 @@ export abstract class Memory extends State {
   /** Hardware delivers an event: what it needs for that has to be RAM. */
   vectoring = false;
 
-  constructor(bus: CpuBus, { emulated = true, cachesPdptrs = false, intel = false }: CpuOptions) {
+  constructor(
+    bus: CpuBus,
+    { emulated = true, cachesPdptrs = false, intel = false, qemu = false, legacyPaging = true }: CpuOptions,
+  ) {
     super();
     this.bus = bus;
     this.emulated = emulated;
     this.cachesPdptrs = cachesPdptrs;
     this.intel = intel;
+    this.qemu = qemu;
+    this.legacyPaging = legacyPaging;
     this.refresh();
   }
 
@@ -162,6 +172,11 @@ export abstract class Memory extends State {
   }
 
   abstract invalidateCode(page: PhysicalPage): void;
+
+  /** The instruction executes on silicon, not in KVM's emulator: always on VMX and SVM; on the paravirtual KVM 64-bit code at CPL 3. */
+  get native(): boolean {
+    return !this.emulated || (this.cpl === 3 && this.long);
+  }
 
   /** KVM cannot emulate half of an event's delivery: INTERNAL_ERROR, suberror 3 (DELIVERY_EV), before anything has changed. */
   private vectoringFailure(gpa: number, isWrite: boolean): typeof ABANDON {
@@ -250,7 +265,7 @@ export abstract class Memory extends State {
     this.sync();
     if (this.paging.levels === 0) return linear >>> 0;
     if (this.paging.levels >= 4 && (linear < CANONICAL_LOW || linear > CANONICAL_TOP)) return -1;
-    return walk(this, this.longMode ? linear : linear >>> 0, access | (marks ? 0 : PEEK) | (user ? USER : 0));
+    return walk(this, this.longMode ? linear : linear >>> 0, access | (marks ? BY_KVM : PEEK) | (user ? USER : 0));
   }
 
   /** PAE paging loads its four top entries at writes of CR0, CR3 and CR4: false, and nothing taken, if one is illegal or has no RAM. */
@@ -351,15 +366,15 @@ export abstract class Memory extends State {
     return this.loadSlow((offset + this.segBase[segment]!) >>> 0, 8, READ);
   }
 
-  /** The linear address in 64-bit mode, of which `last` bytes follow. */
-  private longLinear(segment: number, offset: number, last: number): number {
+  /** The linear address in 64-bit mode. KVM's emulator and the lab's processor look at the first byte only; what follows has no page. */
+  private longLinear(segment: number, offset: number): number {
     const linear = offset + this.longBase[segment]!;
-    if (linear < CANONICAL_LOW || linear + last > CANONICAL_TOP) throw this.segmentFault(segment);
+    if (linear < CANONICAL_LOW || linear > CANONICAL_TOP) throw this.segmentFault(this.qemu ? DS : segment);
     return linear;
   }
 
   private longLoad8(segment: number, offset: number): number {
-    const linear = this.longLinear(segment, offset, 0);
+    const linear = this.longLinear(segment, offset);
     const at = linear & 0xfff;
     const slot = (linear >>> 12) & (TLB_SIZE - 1);
     if (this.longRead[slot] === linear - at) return this.tlbView[slot]!.getUint8(at);
@@ -367,7 +382,7 @@ export abstract class Memory extends State {
   }
 
   private longLoad16(segment: number, offset: number): number {
-    const linear = this.longLinear(segment, offset, 1);
+    const linear = this.longLinear(segment, offset);
     const at = linear & 0xfff;
     const slot = (linear >>> 12) & (TLB_SIZE - 1);
     if (this.longRead[slot] === linear - at && at <= 0xffe) return this.tlbView[slot]!.getUint16(at, true);
@@ -375,7 +390,7 @@ export abstract class Memory extends State {
   }
 
   private longLoad32(segment: number, offset: number): number {
-    const linear = this.longLinear(segment, offset, 3);
+    const linear = this.longLinear(segment, offset);
     const at = linear & 0xfff;
     const slot = (linear >>> 12) & (TLB_SIZE - 1);
     if (this.longRead[slot] === linear - at && at <= 0xffc) return this.tlbView[slot]!.getInt32(at, true);
@@ -383,7 +398,7 @@ export abstract class Memory extends State {
   }
 
   private longLoad64(segment: number, offset: number): number {
-    const linear = this.longLinear(segment, offset, 7);
+    const linear = this.longLinear(segment, offset);
     const at = linear & 0xfff;
     const slot = (linear >>> 12) & (TLB_SIZE - 1);
     if (this.longRead[slot] === linear - at && at <= 0xff8) {
@@ -442,7 +457,7 @@ export abstract class Memory extends State {
 
   store8(segment: number, offset: number, value: number): void {
     if (this.long) {
-      const wide = this.longLinear(segment, offset, 0);
+      const wide = this.longLinear(segment, offset);
       const at = wide & 0xfff;
       const entry = (wide >>> 12) & (TLB_SIZE - 1);
       if (this.longWrite[entry] === wide - at) this.tlbView[entry]!.setUint8(at, value);
@@ -458,7 +473,7 @@ export abstract class Memory extends State {
 
   store16(segment: number, offset: number, value: number): void {
     if (this.long) {
-      const wide = this.longLinear(segment, offset, 1);
+      const wide = this.longLinear(segment, offset);
       const at = wide & 0xfff;
       const entry = (wide >>> 12) & (TLB_SIZE - 1);
       if (this.longWrite[entry] === wide - at && at <= 0xffe) this.tlbView[entry]!.setUint16(at, value, true);
@@ -487,7 +502,7 @@ export abstract class Memory extends State {
   }
 
   private longStore32(segment: number, offset: number, value: number): void {
-    const linear = this.longLinear(segment, offset, 3);
+    const linear = this.longLinear(segment, offset);
     const at = linear & 0xfff;
     const slot = (linear >>> 12) & (TLB_SIZE - 1);
     if (this.longWrite[slot] === linear - at && at <= 0xffc) this.tlbView[slot]!.setInt32(at, value, true);
@@ -504,7 +519,7 @@ export abstract class Memory extends State {
   }
 
   private longStore64(segment: number, offset: number, lo: number, hi: number): void {
-    const linear = this.longLinear(segment, offset, 7);
+    const linear = this.longLinear(segment, offset);
     const at = linear & 0xfff;
     const slot = (linear >>> 12) & (TLB_SIZE - 1);
     if (this.longWrite[slot] === linear - at && at <= 0xff8) {
@@ -571,7 +586,7 @@ export abstract class Memory extends State {
   probeWrite(segment: number, offset: number, size: number): void {
     let linear: number;
     if (this.long) {
-      linear = this.longLinear(segment, offset, size - 1);
+      linear = this.longLinear(segment, offset);
       const page = linear - (linear & 0xfff);
       if (this.longWrite[(linear >>> 12) & (TLB_SIZE - 1)] === page && (linear & 0xfff) + size <= 0x1000) return;
     } else {
@@ -588,10 +603,13 @@ export abstract class Memory extends State {
     const first = Math.min(size, 0x1000 - (linear & 0xfff));
     const gpa = this.translate(linear, access);
     const next = first < size ? this.after(linear, first) : 0;
-    const gpa2 = first < size ? this.translate(next, access) : 0;
+    // KVM's emulator stores the first page's part before it looks at the second.
+    const ahead = first < size && this.native;
+    let gpa2 = ahead ? this.translate(next, access) : 0;
     this.scratch.setInt32(0, lo, true);
     this.scratch.setInt32(4, hi, true);
     this.writePiece(linear, gpa, first, 0, access);
+    if (first < size && !ahead) gpa2 = this.translate(next, access);
     if (first < size) this.writePiece(next, gpa2, size - first, first, access);
   }
 
@@ -632,7 +650,7 @@ export abstract class Memory extends State {
   /** Stores a run of bytes ascending from `offset` in pieces of at most 8, as KVM's emulator writes a batch of INS. */
   storeBytes(segment: number, offset: number, data: Uint8Array): void {
     let linear: number;
-    if (this.long) linear = this.longLinear(segment, offset, data.length - 1);
+    if (this.long) linear = this.longLinear(segment, offset);
     else {
       if (offset < this.segLow[segment]! || offset + data.length - 1 > this.segWriteTop[segment]!)
         throw this.segmentFault(segment);
@@ -687,11 +705,17 @@ export abstract class Memory extends State {
     return ABANDON;
   }
 
-  /** KVM's emulator has no such instruction, though processors do: INTERNAL_ERROR 1 with what it fetched. To be thrown. */
-  emulationFailure(): typeof ABANDON {
+  /** KVM's emulator has no such instruction, though processors do: INTERNAL_ERROR 1 with what it fetched, #UD above level 0. To be thrown. */
+  emulationFailure(): typeof ABANDON | Fault {
+    if (this.cpl > 0) return new Fault(UD);
     this.outcome = { kind: 'internalError', suberror: 1, insnBytes: this.peekCode() };
     this.stop |= STOP_EXIT;
     return ABANDON;
+  }
+
+  /** RIP of the instruction being executed. */
+  get rip0(): bigint {
+    return (BigInt(this.ip0High >>> 0) << 32n) | BigInt(this.ip0 >>> 0);
   }
 
   /** Linear address of the instruction being executed. */

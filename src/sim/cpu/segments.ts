@@ -80,6 +80,9 @@ export const nullSegment = (selector: number, dpl = 0): Segment => ({
   unusable: 1,
 });
 
+/** KVM's emulator makes up a stack segment. */
+const EMULATED_NULL_SS = { limit: 0xfff, type: 3, present: 1, s: 1, db: 1, g: 1, unusable: 0 } as const;
+
 /** MOV/POP/Lxx to ES, SS, DS, FS, GS. */
 export function loadSegment(c: Core, n: number, selector: number): void {
   if (isReal(c)) {
@@ -89,7 +92,10 @@ export function loadSegment(c: Core, n: number, selector: number): void {
   if ((selector & 0xfffc) === 0) {
     // 64-bit mode has a use for none in SS, but not at level 3.
     if (n === SS && !(c.long && c.cpl < 3 && (selector & 3) === c.cpl)) throw new Fault(GP, 0);
-    c.segments[n] = nullSegment(selector, n === SS ? c.cpl : 0);
+    c.segments[n] =
+      n === SS && c.emulated
+        ? { ...nullSegment(selector, c.cpl), ...EMULATED_NULL_SS }
+        : nullSegment(selector, n === SS ? c.cpl : 0);
     c.refreshSegment(n);
     return;
   }
@@ -204,18 +210,36 @@ export function outerStack(c: Core, selector: number, code: Descriptor, level: n
 /** SS and RSP of an outer level; data segments the new level may not use become null ones. CS has to be loaded already. */
 export function enterStack(c: Core, selector: number, d: Descriptor | null, level: number, sp: number): void {
   if (d === null) {
-    c.segments[SS] = nullSegment(selector, level);
+    c.segments[SS] = c.qemu ? { ...flatStack, selector, dpl: level } : nullSegment(selector, level);
     c.refreshSegment(SS);
   } else commit(c, SS, d, selector);
   c.setSp(sp);
+  // KVM's paravirtual backend leaves them as they are.
+  if (c.emulated) return;
   for (const n of [ES, DS, FS, GS]) {
     const segment = c.segments[n]!;
     const open = (segment.type & 0xc) === 0xc && segment.s === 1;
     if (segment.dpl >= level || open) continue;
-    c.segments[n] = nullSegment(0);
+    c.segments[n] = c.qemu ? { ...segment, selector: 0, present: 0, unusable: 1 } : nullSegment(0);
     c.refreshSegment(n);
   }
 }
+
+/** What QEMU's processor makes of a null selector in SS that IRET may load. */
+const flatStack: Segment = {
+  selector: 0,
+  base: 0n,
+  limit: 0xffffffff,
+  type: 3,
+  present: 1,
+  dpl: 0,
+  db: 1,
+  s: 1,
+  l: 0,
+  g: 1,
+  avl: 0,
+  unusable: 0,
+};
 
 /** RETF: `width` bytes an element, `pop` bytes in all with `parameters` among them, which an outer stack gives up too. */
 export function farReturn(c: Core, width: number, selector: number, offset: number, pop: number, parameters: number): void {
@@ -226,6 +250,8 @@ export function farReturn(c: Core, width: number, selector: number, offset: numb
     enterCode(c, selector, offset, d);
     return;
   }
+  // KVM's emulator has no return to an outer level.
+  if (!c.native) throw c.emulationFailure();
   const low = c.top(pop, width) >>> 0;
   const sp = width === 8 ? c.hi * 0x1_0000_0000 + low : low;
   const stack = c.top(pop + width, width) & 0xffff;

@@ -3,10 +3,10 @@
  *
  * A row is [mnemonic, semantics, encodings, options]. Encodings are separated by `|`; one is an opcode and its operands:
  *
- *   opcode    `[!|@][f3:|f2:|66:|np:][0f.|0f.38.]XX[+r|+c][/D][m|r]` — !: not in 64-bit mode, @: only there; mandatory prefix, map, byte; +r: the
+ *   opcode    `[!|@][f3:|f2:|66:|np:][0f.|0f.38.|v38.|v3a.]XX[+r|+c][/D][m|r]` — !: not in 64-bit mode, @: only there; mandatory prefix, map, byte; +r: the
  *             low three bits name a register, +c: the low four a condition; /D: extension in the reg field of ModRM, or a whole ModRM byte
  *             after /=; m, r: only with a memory, a register operand in ModRM
- *   operands  E ModRM r/m, G its reg field, M memory only, R register only, Z register of the opcode, I immediate, J branch displacement,
+ *   operands  E ModRM r/m, B the register of a VEX prefix, G its reg field, M memory only, R register only, Z register of the opcode, I immediate, J branch displacement,
  *             O absolute offset, A far pointer, S C D segment, control, debug register of the reg field; then the size: b w l q 1/2/4/8 bytes,
  *             d 4 bytes, of a control register 8 in 64-bit mode, v operand size, y the same but at least 4 bytes, z operand size for immediates
  *             (4 bytes for 64), s imm8 sign-extended, p far pointer. `Es`: a register of operand size or a word
@@ -18,6 +18,7 @@
 import type { Exec, Form } from './insn.ts';
 import * as arith from './ops/arith.ts';
 import * as arith64 from './ops/arith64.ts';
+import * as bmi from './ops/bmi.ts';
 import * as control from './ops/control.ts';
 import * as flow from './ops/flow.ts';
 import * as io from './ops/io.ts';
@@ -27,6 +28,7 @@ import * as shift from './ops/shift.ts';
 import * as shift64 from './ops/shift64.ts';
 import * as system from './ops/system.ts';
 import * as virt from './ops/virt.ts';
+import * as smm from './smm.ts';
 import { AF, CF, OF, PF, SF, ZF } from './state.ts';
 
 interface Options {
@@ -50,6 +52,7 @@ const LOCK: Options = { plain: true, lock: true };
 const ENDS: Options = { ends: true };
 const NEAR: Options = { ends: true, sized: 'near' };
 const STACK: Options = { plain: true, wide: true, sized: 'stack' };
+const VEX_FORM: Options = { wide: true, protectedOnly: true, undef: AF | PF | SF };
 const SHIFT: Options = { plain: true, undef: AF };
 
 /** The eight operations that share one pattern of six opcodes and three group entries. */
@@ -91,10 +94,10 @@ export const ROWS: readonly Row[] = [
   ['cmpxchg8b', arith.cmpxchg8b, '0f.c7/1m Mv', { ...LOCK, wide: arith64.cmpxchg16b }],
   ['cbw', arith.cbw, '98', { ...PLAIN, wide: arith64.cbw }],
   ['cwd', arith.cwd, '99', { ...PLAIN, wide: arith64.cwd }],
-  ['daa', arith.daa, '!27', { plain: true, undef: OF }],
+  ['daa', arith.daa, '27', { plain: true, undef: OF }],
   ['das', arith.das, '!2f', { plain: true, undef: OF }],
-  ['aaa', arith.aaa, '!37', { plain: true, undef: OF | SF | ZF | PF }],
-  ['aas', arith.aas, '!3f', { plain: true, undef: OF | SF | ZF | PF }],
+  ['aaa', arith.aaa, '37', { plain: true, undef: OF | SF | ZF | PF }],
+  ['aas', arith.aas, '3f', { plain: true, undef: OF | SF | ZF | PF }],
   ['aam', arith.aam, '!d4 Ib', { plain: true, undef: OF | AF | CF }],
   ['aad', arith.aad, '!d5 Ib', { plain: true, undef: OF | AF | CF }],
 
@@ -228,9 +231,14 @@ export const ROWS: readonly Row[] = [
   ['invlpg', control.invlpg, '0f.01/7m Mb', ENDS],
   ['invpcid', control.invpcid, '66:0f.38.82/m Gb,Mb', ENDS],
   ['clts', control.clts, '0f.06'],
-  ['vmcall', virt.group0, '0f.01/0r Rd', ENDS],
-  ['monitor', virt.group1, '0f.01/1r Rd', ENDS],
-  ['vmmcall', virt.group3, '0f.01/3r Rd', ENDS],
+  ['vmcall', virt.vmcall, '0f.01/=c1', ENDS],
+  ['vmmcall', virt.vmmcall, '0f.01/=d9', ENDS],
+  ['vmx', virt.vmx, '0f.01/=c2 | 0f.01/=c3 | 0f.01/=c4', ENDS],
+  ['svm', virt.svm, '0f.01/=d8 | 0f.01/=da | 0f.01/=db | 0f.01/=dc | 0f.01/=dd | 0f.01/=de | 0f.01/=df', ENDS],
+  ['monitor', virt.monitor, '0f.01/=c8'],
+  ['mwait', virt.monitor, '0f.01/=c9'],
+  ['rsm', smm.rsm, '0f.aa', ENDS],
+  ['icebp', flow.icebp, 'f1', ENDS],
   ['invd', virt.wbinvd, '0f.08'],
   ['wbinvd', virt.wbinvd, '0f.09'],
   ['mov', control.movFromControl, '0f.20 Rd,Cd'],
@@ -246,6 +254,19 @@ export const ROWS: readonly Row[] = [
   ['sti', system.sti, 'fb', ENDS],
   ['hlt', system.hlt, 'f4', ENDS],
 
+  ['andn', bmi.andn, 'np:v38.f2 Gy,Ey', VEX_FORM],
+  ['blsr', bmi.blsr, 'np:v38.f3/1 By,Ey', VEX_FORM],
+  ['blsmsk', bmi.blsmsk, 'np:v38.f3/2 By,Ey', VEX_FORM],
+  ['blsi', bmi.blsi, 'np:v38.f3/3 By,Ey', VEX_FORM],
+  ['bzhi', bmi.bzhi, 'np:v38.f5 Gy,Ey', VEX_FORM],
+  ['pext', bmi.pext, 'f3:v38.f5 Gy,Ey', VEX_FORM],
+  ['pdep', bmi.pdep, 'f2:v38.f5 Gy,Ey', VEX_FORM],
+  ['mulx', bmi.mulx, 'f2:v38.f6 Gy,Ey', VEX_FORM],
+  ['bextr', bmi.bextr, 'np:v38.f7 Gy,Ey', VEX_FORM],
+  ['shlx', bmi.shlx, '66:v38.f7 Gy,Ey', VEX_FORM],
+  ['sarx', bmi.sarx, 'f3:v38.f7 Gy,Ey', VEX_FORM],
+  ['shrx', bmi.shrx, 'f2:v38.f7 Gy,Ey', VEX_FORM],
+  ['rorx', bmi.rorx, 'f2:v3a.f0 Gy,Ey,Ib', VEX_FORM],
   ['xgetbv', control.xgetbv, '0f.01/=d0'],
   ['xsetbv', control.xsetbv, '0f.01/=d1', ENDS],
   ['clac', long.clac, '0f.01/=ca', ENDS],
@@ -286,7 +307,7 @@ export interface Opcode {
 }
 
 const PREFIXES = ['np', '66', 'f3', 'f2'];
-const MODRM_OPERANDS = /^[EGMRSCD][bwdlqvysp]$/;
+const MODRM_OPERANDS = /^[BEGMRSCD][bwdlqvysp]$/;
 
 const emptyMap = (): Opcode[] =>
   Array.from({ length: 256 }, () => ({
@@ -296,12 +317,19 @@ const emptyMap = (): Opcode[] =>
     exact: undefined,
   }));
 
-/** One-byte opcodes and those behind 0F and 0F 38. 0F 3A and VEX will be further maps. */
-export const MAPS: { one: Opcode[]; two: Opcode[]; three: Opcode[] } = { one: emptyMap(), two: emptyMap(), three: emptyMap() };
+/** One-byte opcodes, those behind 0F and 0F 38, and two maps of VEX. */
+export const MAPS: { one: Opcode[]; two: Opcode[]; three: Opcode[]; vex38: Opcode[]; vex3a: Opcode[] } = {
+  one: emptyMap(),
+  two: emptyMap(),
+  three: emptyMap(),
+  vex38: emptyMap(),
+  vex3a: emptyMap(),
+};
 /** All rows' encodings. */
 export const FORMS: Form[] = [];
 
-const ENCODING = /^([!@])?(?:(np|66|f3|f2):)?(0f\.)?(38\.)?([0-9a-f]{2})(\+[rc])?(?:\/=([0-9a-f]{2})|(?:\/([0-7])?)?([mr])?)$/;
+const ENCODING =
+  /^([!@])?(?:(np|66|f3|f2):)?(0f\.)?(38\.)?(?:(v38|v3a)\.)?([0-9a-f]{2})(\+[rc])?(?:\/=([0-9a-f]{2})|(?:\/([0-7])?)?([mr])?)$/;
 /** Operands that follow the operand size. */
 const SCALING = /[vzyp]$|^rAX$|^Es$/;
 /** First operands of forms that do not, in rows whose other forms do. */
@@ -314,7 +342,7 @@ function define([name, exec, encodings, options = {}]: Row): void {
     const [code = '', list = ''] = encoding.trim().split(' ');
     const match = ENCODING.exec(code);
     if (!match) throw new Error(`instruction table: bad encoding '${code}' of ${name}`);
-    const [, mode, prefix, map, map38, hex, plus, exact, digit, where] = match;
+    const [, mode, prefix, map, map38, vex, hex, plus, exact, digit, where] = match;
     const operands = list === '' ? [] : list.split(',');
     const { wide } = options;
     const form: Form = {
@@ -334,7 +362,7 @@ function define([name, exec, encodings, options = {}]: Row): void {
     FORMS.push(form);
     const first = Number.parseInt(hex!, 16);
     const span = plus === '+r' ? 8 : plus === '+c' ? 16 : 1;
-    const opcodes = map38 ? MAPS.three : map ? MAPS.two : MAPS.one;
+    const opcodes = vex ? (vex === 'v38' ? MAPS.vex38 : MAPS.vex3a) : map38 ? MAPS.three : map ? MAPS.two : MAPS.one;
     for (let byte = first; byte < first + span; byte++) {
       const opcode = opcodes[byte]!;
       if (exact !== undefined) {

@@ -10,6 +10,8 @@ export interface Backend {
   readonly cpuDirtyLog: number;
   /** Guest code goes through KVM's instruction emulator (see CpuOptions). */
   readonly emulated: boolean;
+  /** The processor beneath is QEMU's (see CpuOptions). */
+  readonly qemu: boolean;
   /** The hypercall instruction is VMCALL, else VMMCALL. */
   readonly vmcall: boolean;
   /** Intel's processor: its SYSCALL and SYSENTER, PDPTRs cached as they were loaded. */
@@ -75,6 +77,7 @@ const hardware = {
   cpuDirtyLog: 0,
   emulated: false,
   vmcall: false,
+  qemu: false,
   intel: false,
   badHostPage: 'efault',
   turn: undefined,
@@ -104,6 +107,7 @@ const backends: Readonly<Record<Machine['backend'], Backend>> = {
     cpuDirtyLog: 0,
     emulated: true,
     vmcall: true,
+    qemu: false,
     intel: false,
     badHostPage: 'mmio',
     turn: 1024,
@@ -142,6 +146,7 @@ const backends: Readonly<Record<Machine['backend'], Backend>> = {
   },
   svm: {
     ...hardware,
+    qemu: true,
     resetTypes: { cs: 10, ss: 2, tr: 3 },
     emulationExitInfo: (gpa) => [SVM_EXIT_NPF, NPF_FETCH, gpa, 0n, 0n],
     deliveryExitInfo: (gpa, isWrite) => [gpa, SVM_EXIT_NPF, isWrite ? NPF_WRITE : NPF_READ, gpa],

@@ -1,4 +1,4 @@
-import { KVM_MEM_READONLY } from '../../uapi/kvm.ts';
+import { KVM_MEM_READONLY, KVM_X86_QUIRK_FIX_HYPERCALL_INSN, KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS } from '../../uapi/kvm.ts';
 import type { CpuBus, CpuidResult, Hypercall, MsrExit, PageAccess, RamPage } from '../cpu/bus.ts';
 import { legalXcr0 } from './debugregs.ts';
 import { guestRdmsr, guestWrmsr } from './guest-msrs.ts';
@@ -23,12 +23,8 @@ export class VcpuBus implements CpuBus {
   #holes = false;
   #retries = 0;
 
-  /** Absent where code goes through KVM's emulator: pvm has no hypercall instruction of its own. */
-  readonly hypercall?: (call: Hypercall) => bigint | undefined;
-
   constructor(vcpu: Vcpu) {
     this.#vcpu = vcpu;
-    if (!vcpu.backend.emulated) this.hypercall = (call) => hypercall(vcpu, call);
   }
 
   beginSlice(): void {
@@ -186,6 +182,18 @@ export class VcpuBus implements CpuBus {
 
   tsc(): bigint {
     return this.#vcpu.tsc();
+  }
+
+  hypercall(call: Hypercall): bigint | undefined {
+    return hypercall(this.#vcpu, call);
+  }
+
+  get fixHypercall(): boolean {
+    return this.#vcpu.vm.caps.quirk(KVM_X86_QUIRK_FIX_HYPERCALL_INSN);
+  }
+
+  mwaitIsUd(): boolean {
+    return !this.#vcpu.vm.caps.quirk(KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS) && !this.#vcpu.cpuid.has(1, 0, 'ecx', 3);
   }
 
   acknowledge(): number {

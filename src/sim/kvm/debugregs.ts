@@ -32,6 +32,7 @@ export function setDebugregs(vcpu: Vcpu, p: Process, arg: bigint): number {
   for (let n = 0; n < 4; n++) vcpu.cpu.dr[n] = view.getBigUint64(n * 8, true);
   vcpu.cpu.dr[6] = dr6;
   vcpu.cpu.dr[7] = dr7;
+  vcpu.cpu.debugChanged(false);
   return 0;
 }
 

@@ -13,7 +13,7 @@ import {
 import { EEXIST, EFAULT, EINVAL, ENXIO } from '../../uapi/sys.ts';
 import { has } from '../changes.ts';
 import type { Process } from '../process.ts';
-import { capability, notModelled } from './ioctl-table.ts';
+import { capability } from './ioctl-table.ts';
 import { viewOf } from './regs.ts';
 import type { Vcpu } from './vcpu.ts';
 
@@ -73,7 +73,9 @@ export function storeEvents(vcpu: Vcpu, view: DataView, from: number): void {
   put('interrupt.nr', interrupt.nr);
   put('interrupt.shadow', vcpu.backend.oneShadow && vcpu.cpu.shadow !== 0 ? BOTH_SHADOWS : vcpu.cpu.shadow);
   put('nmi.injected', nmi.injected);
+  put('smi.smm', smi.active);
   put('smi.pending', smi.pending);
+  put('smi.smm_inside_nmi', smi.insideNmi);
   put('smi.latched_init', vcpu.lapic?.pendingInit ?? false);
   const pending = pendingNmis(nmi.pending, nmi.masked || nmi.injected);
   put('nmi.pending', has(vcpu.vm.machine, 'nmisCounted') ? pending : pending !== 0);
@@ -133,8 +135,10 @@ export function loadEvents(vcpu: Vcpu, view: DataView, from: number): number {
     // smm, pending, smm_inside_nmi.
     const smi = [0, 1, 2].some((i) => view.getUint8(from + SMI + i) !== 0);
     if (smi && capability(vcpu.vm.machine, KVM_CAP_X86_SMM) === 0) return -EINVAL;
-    if (get('smi.smm') !== 0) notModelled('KVM_SET_VCPU_EVENTS with system management mode');
+    const inSmm = get('smi.smm') !== 0;
+    vcpu.cpu.setSmm(inSmm);
     vcpu.cpu.smi.pending = get('smi.pending') !== 0;
+    vcpu.cpu.smi.insideNmi = inSmm && get('smi.smm_inside_nmi') !== 0;
     if (vcpu.lapic !== undefined) vcpu.lapic.pendingInit = get('smi.latched_init') !== 0;
   }
   if (flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT) {

@@ -189,7 +189,15 @@ function hasSmm(vcpu: Vcpu): boolean {
 }
 
 /** SMBASE: for userspace only, and only with CONFIG_KVM_SMM. */
-const setSmbase: Setter = (value, { vcpu, host }) => (host && hasSmm(vcpu) ? value : undefined);
+const setSmbase: Setter = (value, { vcpu, host }) => {
+  if (!host || !hasSmm(vcpu)) return undefined;
+  vcpu.cpu.smi.base = Number(value);
+  return value;
+};
+
+/** RSM may have moved it. */
+const getSmbase = (vcpu: Vcpu, set: bigint | undefined): bigint =>
+  set !== undefined && Number(set) === vcpu.cpu.smi.base ? set : BigInt(vcpu.cpu.smi.base);
 
 /** Rules of `paravirt.ts`. */
 const paravirt =
@@ -257,7 +265,7 @@ const common: readonly MsrRow[] = rows([
   [0x8b, ({ vcpu, index }) => vcpu.msrs.get(index) ?? vcpu.backend.ucodeRev, hostsOwn], // UCODE_REV
   [[0xc1, 0xc2], 0n, ignored], // PERFCTR0, 1
   [0xcd, 3n, readOnly], // FSB_FREQ
-  [0x9e, ({ vcpu, index, host }) => (host && hasSmm(vcpu) ? (vcpu.msrs.get(index) ?? 0x30000n) : undefined), setSmbase],
+  [0x9e, ({ vcpu, index, host }) => (host && hasSmm(vcpu) ? getSmbase(vcpu, vcpu.msrs.get(index)) : undefined), setSmbase],
   [0xce, platformInfo, feature(hostOnly)], // PLATFORM_INFO
   [0xfe, 0x508n, readOnly], // MTRRcap
   [0x10a, archCapabilities.get, feature(archCapabilities.set)], // ARCH_CAPABILITIES

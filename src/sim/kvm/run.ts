@@ -8,9 +8,11 @@ import {
   KVM_MP_STATE_HALTED,
   KVM_MP_STATE_RUNNABLE,
   KVM_MP_STATE_UNINITIALIZED,
+  KVM_RUN_X86_SMM,
   KVM_SYNC_X86_EVENTS,
   KVM_SYNC_X86_REGS,
   KVM_SYNC_X86_SREGS,
+  KVM_X86_DISABLE_EXITS_HLT,
 } from '../../uapi/kvm.ts';
 import { EAGAIN, EFAULT, EINTR, EINVAL, EIO, ENOSPC } from '../../uapi/sys.ts';
 import { syncFieldsMask } from '../changes.ts';
@@ -21,7 +23,6 @@ import { assistEntry, assistExit } from './apic-assist.ts';
 import { DirtyRingFull } from './bus.ts';
 import { deliverPayload, loadEvents, storeEvents } from './events.ts';
 import { complete, writeExit } from './exits.ts';
-import { notModelled } from './ioctl-table.ts';
 import { HostPageFault, MemoryFault, memoryFaultExit } from './memory-fault.ts';
 import { acceptApicEvents, hasEvents, runnable } from './mp-state.ts';
 import { updateParavirt } from './paravirt.ts';
@@ -137,8 +138,6 @@ function turn(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
     vcpu.cpu.acceptNmi();
     return -ENOSPC;
   }
-  const { smi } = vcpu.cpu;
-  if (smi.requested || smi.pending) notModelled('a system management interrupt');
   deliverPayload(vcpu);
   vcpu.entered = true;
   vcpu.nmiRequested = false;
@@ -148,7 +147,7 @@ function turn(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   }
   const windowRequested = vcpu.vm.irqchip.mode !== 'kernel' && vcpu.run.view.getUint8(RUN.request_interrupt_window) !== 0;
   vcpu.cpu.windowRequested = windowRequested && vcpu.backend.turn === undefined && takesExternal(vcpu);
-  const most = vcpu.cpu.longMode ? undefined : vcpu.backend.turn;
+  const most = vcpu.cpu.native ? undefined : vcpu.backend.turn;
   const failedAt = vcpu.undeliverable;
   const outcome = most === undefined ? run(vcpu, fuel) : turns(vcpu, fuel, most, windowRequested);
   if (outcome.kind === 'internalError' && outcome.gpa !== undefined && outcome.gpa === failedAt) {
@@ -214,7 +213,10 @@ function run(vcpu: Vcpu, fuel: number): Outcome {
   const outcome = vcpu.cpu.run(Math.min(fuel, Math.max(0, vcpu.ticksToTimer)));
   if (lapic !== undefined && vcpu.backend.turn === undefined) assistExit(lapic);
   vcpu.lapic?.guestRuns();
-  if (outcome.kind !== 'hlt' || vcpu.lapic === undefined) return outcome;
+  if (outcome.kind !== 'hlt') return outcome;
+  // The processor halts by itself, until the host's next interrupt: SVM does not remember that it did.
+  if (!vcpu.backend.emulated && vcpu.vm.caps.disabledExits & KVM_X86_DISABLE_EXITS_HLT) return FUEL;
+  if (vcpu.lapic === undefined) return outcome;
   vcpu.mpState = KVM_MP_STATE_HALTED;
   if (vcpu.backend.turn !== undefined) vcpu.cpu.beginTurn();
   return FUEL;
@@ -266,6 +268,7 @@ function leave(vcpu: Vcpu): void {
   const { view } = vcpu.run;
   const valid = view.getBigUint64(RUN.kvm_valid_regs, true);
   for (const { flag, offset, store } of SYNC) if (valid & flag) store(vcpu, view, offset);
+  if (vcpu.cpu.smi.active) view.setUint16(RUN.flags, view.getUint16(RUN.flags, true) | KVM_RUN_X86_SMM, true);
   view.setUint8(RUN.if_flag, Number((vcpu.cpu.flags() & IF) !== 0));
   view.setBigUint64(RUN.cr8, vcpu.cpu.cr8, true);
   view.setBigUint64(RUN.apic_base, vcpu.apicBase, true);

@@ -95,8 +95,9 @@ export class Vcpu {
     const ring = (moved: () => void): DirtyRing => new DirtyRing(ringBytes, vm.backend.cpuDirtyLog, moved);
     this.run = new RunPages(vm.ring, ringBytes === 0 ? undefined : ring);
     this.bus = new VcpuBus(this);
-    const { emulated, vmcall, intel } = this.backend;
-    this.cpu = new Cpu(this.bus, { emulated, vmcall, intel, cachesPdptrs: intel });
+    const { emulated, vmcall, intel, qemu, dropsLegacyPaging } = this.backend;
+    const legacyPaging = !dropsLegacyPaging;
+    this.cpu = new Cpu(this.bus, { emulated, vmcall, intel, cachesPdptrs: intel, qemu, legacyPaging });
     this.apicBase = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE | (id === vm.bootId ? MSR_IA32_APICBASE_BSP : 0n);
     this.fpu = new FpuState(vm.machine.kvm.mxcsrMask);
     this.tscKhz = vm.tscKhz;

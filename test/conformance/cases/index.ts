@@ -3,17 +3,21 @@ import type { Case } from '../case.ts';
 import { attributeCases } from './attributes.ts';
 import { clockCases } from './clock.ts';
 import { coalescedCases } from './coalesced.ts';
+import { debugCases } from './debug.ts';
 import { deviceAttrCases } from './device-attr.ts';
 import { deviceCases } from './devices.ts';
 import { dirtyLogCases } from './dirty-log.ts';
 import { dirtyRingCases } from './dirty-ring.ts';
+import { disableExitsCases } from './disable-exits.ts';
 import { enableCapCases } from './enable-cap.ts';
 import { eventfdMemfdCases } from './eventfd-memfd.ts';
+import { exceptionCases } from './exceptions.ts';
 import { fileCases } from './files.ts';
 import { fuzzedCases } from './fuzzed.ts';
 import { gmemCases } from './gmem.ts';
 import { guestDebugIoctlCases } from './guest-debug-ioctl.ts';
 import { guestCases } from './guests.ts';
+import { hypercallCases } from './hypercalls.ts';
 import { irqRoutingCases } from './irq-routing.ts';
 import { irqchipCases } from './irqchip.ts';
 import { irqfdCases } from './irqfd.ts';
@@ -21,6 +25,7 @@ import { lapicCases } from './lapic.ts';
 import { lapicAssistCases } from './lapic-assist.ts';
 import { lapicGuestCases } from './lapic-guest.ts';
 import { lapicTimerCases } from './lapic-timer.ts';
+import { longModeCases } from './long-mode.ts';
 import { machineCheckCases } from './machine-checks.ts';
 import { memoryCases } from './memory.ts';
 import { memoryFaultCases } from './memory-fault.ts';
@@ -28,7 +33,9 @@ import { memslotCases } from './memslots.ts';
 import { mpStateCases } from './mp-state.ts';
 import { msrFilterCases } from './msr-filter.ts';
 import { guestMsrCases } from './msrs2.ts';
+import { nmiCases } from './nmi.ts';
 import { otherStateCases } from './other-state.ts';
+import { pagingCases } from './paging.ts';
 import { paravirtCases } from './paravirt.ts';
 import { pitCases } from './pit.ts';
 import { pmuFilterCases } from './pmu-filter.ts';
@@ -39,6 +46,7 @@ import { runCases } from './run.ts';
 import { settingsCases } from './settings.ts';
 import { signalMaskCases } from './signal-mask.ts';
 import { slotCases } from './slots.ts';
+import { smmCases } from './smm.ts';
 import { smpCases } from './smp.ts';
 import { stateCases } from './state.ts';
 import { statsCases } from './stats.ts';
@@ -75,10 +83,17 @@ export const cases: readonly Case[] = [
   ...x86(settingsCases),
   ...x86(runCases),
   ...x86(guestCases),
+  ...x86(exceptionCases),
+  ...x86(nmiCases),
+  ...x86(debugCases),
+  ...x86(smmCases),
+  ...x86(hypercallCases),
+  ...x86(longModeCases),
+  ...x86(pagingCases),
   ...x86(memoryCases),
   ...x86(lapicCases),
   ...x86(lapicGuestCases),
-  ...x86([...irqchipCases, ...irqRoutingCases, ...irqfdCases, ...pitCases]),
+  ...x86([...irqchipCases, ...irqRoutingCases, ...disableExitsCases, ...irqfdCases, ...pitCases]),
   ...x86(lapicAssistCases),
   ...x86(lapicTimerCases),
   ...x86(mpStateCases),

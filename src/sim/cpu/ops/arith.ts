@@ -1,7 +1,7 @@
 /** Integer arithmetic and logic. */
 import type { Core } from '../core.ts';
 import { type Exec, K_M8 } from '../insn.ts';
-import { DE, Fault } from '../memory.ts';
+import { DE, Fault, UD } from '../memory.ts';
 import { AF, CF, OF, RAX, RDX } from '../state.ts';
 
 type Binary = (c: Core, a: number, b: number, shift: number) => number;
@@ -79,10 +79,10 @@ export const cmpxchg: Exec = (c, i) => {
   const b = c.readB(i);
   const a = c.modifyA(i);
   c.sub(c.accumulator(i.width), a, 0, i.shift);
-  // The destination is written in either case.
+  // A destination in memory is written in either case.
   if (c.fz === 0) c.writeA(i, b);
   else {
-    c.writeA(i, a);
+    if (i.ak >= K_M8) c.writeA(i, a);
     c.putReg(RAX, i.width, a);
   }
 };
@@ -212,11 +212,12 @@ const adjustDecimal =
     c.r8[0] = adjust(c, sign, 1, (low ? 6 : 0) + (high ? 0x60 : 0), cf, low);
   };
 
-/** KVM's emulator does not have it. */
+/** KVM's emulator does not have it in any mode, processors do outside 64-bit mode. */
 const notEmulated =
   (exec: Exec): Exec =>
   (c, i) => {
-    if (c.emulated) throw c.emulationFailure();
+    if (!c.native) throw c.emulationFailure();
+    if (c.long) throw new Fault(UD);
     exec(c, i);
   };
 

@@ -95,9 +95,9 @@ export const cmpxchg: Exec = (c, i) => {
 
 /** CMPXCHG16B: #GP(0) unless aligned. KVM's emulator does not have it. */
 export const cmpxchg16b: Exec = (c, i) => {
-  if (!c.native) throw c.emulationFailure();
   const at = c.ea(i);
   if (at & 15) throw new Fault(GP, 0);
+  if (!c.native) throw c.emulationFailure();
   c.probeWrite(i.seg, at, 16);
   const [a, ah] = [c.load64(i.seg, at), c.hi];
   const [d, dh] = [c.load64(i.seg, at + 8), c.hi];

@@ -1,7 +1,8 @@
 /** Control and debug registers, translations, extended control registers. */
 import type { Core } from '../core.ts';
+import { watchesData } from '../debug.ts';
 import type { Exec } from '../insn.ts';
-import { Fault, GP, UD } from '../memory.ts';
+import { DB, Fault, GP, UD } from '../memory.ts';
 import {
   CR0_PE,
   CR0_PG,
@@ -28,19 +29,20 @@ const CR0_NW = 0x20000000;
 /** Writing CR0 turns long mode on and off with paging, and loads the PDPTRs. */
 const setCr0 = (c: Core, value: number): void => {
   const next = ((value | 0x10) & 0xe005003f) >>> 0;
-  if (next & CR0_PG && !(next & CR0_PE)) throw new Fault(GP, 0);
-  if (next & CR0_NW && !(next & CR0_CD)) throw new Fault(GP, 0);
+  if (next & CR0_PG && !(next & CR0_PE)) throw new Fault(GP, 0, true);
+  if (next & CR0_NW && !(next & CR0_CD)) throw new Fault(GP, 0, true);
   const turnsOn = (next & ~c.cr0 & CR0_PG) !== 0;
   const turnsOff = (~next & c.cr0 & CR0_PG) !== 0;
-  if (turnsOn && c.efer & EFER_LME && (!(c.cr4 & CR4_PAE) || c.segments[CS]!.l)) throw new Fault(GP, 0);
-  if (turnsOff && (c.long || c.cr4 & CR4_PCIDE)) throw new Fault(GP, 0);
+  if (turnsOn && c.efer & EFER_LME && (!(c.cr4 & CR4_PAE) || c.segments[CS]!.l)) throw new Fault(GP, 0, true);
+  if (turnsOn && !(c.efer & EFER_LME) && !c.legacyPaging) throw new Fault(GP, 0, true);
+  if (turnsOff && (c.long || c.cr4 & CR4_PCIDE)) throw new Fault(GP, 0, true);
   const before = { cr0: c.cr0, efer: c.efer };
   c.cr0 = next;
   if (turnsOn && c.efer & EFER_LME) c.efer |= EFER_LMA;
   if (turnsOff) c.efer &= ~EFER_LMA;
-  if ((turnsOn || (before.cr0 ^ next) & (CR0_CD | CR0_NW)) && pae(c) && !c.loadPdptrs()) {
+  if ((turnsOn || (before.cr0 ^ next) & (CR0_CD | CR0_NW)) && !pointersLoaded(c)) {
     Object.assign(c, before);
-    throw new Fault(GP, 0);
+    throw new Fault(GP, 0, true);
   }
   c.refresh();
   c.endBlock();
@@ -48,30 +50,33 @@ const setCr0 = (c: Core, value: number): void => {
 
 const pae = (c: Core): boolean => (c.cr0 & CR0_PG) !== 0 && (c.cr4 & CR4_PAE) !== 0n && !c.longMode;
 
+/** False where PAE paging would load illegal pointers. AMD's processors look at them when they use them. */
+const pointersLoaded = (c: Core): boolean => !pae(c) || c.loadPdptrs() || !(c.cachesPdptrs || c.emulated);
+
 /** Bit 63 keeps what is cached under the PCID; nothing says that more may not be dropped. */
 const setCr3 = (c: Core, value: bigint): void => {
   const next = c.cr4 & CR4_PCIDE ? value & ~(1n << 63n) : value;
-  if (c.longMode && next >> BigInt(c.addressBits)) throw new Fault(GP, 0);
+  if (c.longMode && next >> BigInt(c.addressBits)) throw new Fault(GP, 0, true);
   const before = c.cr3;
   c.cr3 = next;
-  if (pae(c) && !c.loadPdptrs()) {
+  if (!pointersLoaded(c)) {
     c.cr3 = before;
-    throw new Fault(GP, 0);
+    throw new Fault(GP, 0, true);
   }
   c.refresh();
   c.flushTlb();
 };
 
 const setCr4 = (c: Core, value: bigint): void => {
-  if (value & ~(c.bus.cr4Bits ?? CR4_KNOWN)) throw new Fault(GP, 0);
-  if (c.longMode && (!(value & CR4_PAE) || (value ^ c.cr4) & CR4_LA57)) throw new Fault(GP, 0);
-  if (value & ~c.cr4 & CR4_PCIDE && (!c.longMode || c.cr3 & 0xfffn)) throw new Fault(GP, 0);
+  if (value & ~(c.bus.cr4Bits ?? CR4_KNOWN)) throw new Fault(GP, 0, true);
+  if (c.longMode && (!(value & CR4_PAE) || (value ^ c.cr4) & CR4_LA57)) throw new Fault(GP, 0, true);
+  if (value & ~c.cr4 & CR4_PCIDE && (!c.longMode || c.cr3 & 0xfffn)) throw new Fault(GP, 0, true);
   const before = c.cr4;
   c.cr4 = value;
   // PGE, PSE, PAE, SMEP.
-  if ((before ^ value) & 0x1000b0n && pae(c) && !c.loadPdptrs()) {
+  if ((before ^ value) & 0x1000b0n && !pointersLoaded(c)) {
     c.cr4 = before;
-    throw new Fault(GP, 0);
+    throw new Fault(GP, 0, true);
   }
   c.refresh();
 };
@@ -102,13 +107,14 @@ export const movToControl: Exec = (c, i) => {
   c.privileged();
   const value = wide(c, i.bn);
   if (i.an === 0) {
-    if (value >> 32n) throw new Fault(GP, 0);
-    setCr0(c, Number(value));
+    // KVM's emulator, which SVM asks too, loses the high half.
+    if (value >> 32n && c.intel) throw new Fault(GP, 0, true);
+    setCr0(c, Number(value & 0xffffffffn));
   } else if (i.an === 2) c.cr2 = value;
   else if (i.an === 3) setCr3(c, value);
   else if (i.an === 4) setCr4(c, value);
   else {
-    if (value > 15n) throw new Fault(GP, 0);
+    if (value > 15n) throw new Fault(GP, 0, true);
     c.cr8 = value;
   }
   c.endBlock();
@@ -145,18 +151,33 @@ const debugRegister = (c: Core, n: number): number => {
   return n + 2;
 };
 
-export const movFromDebug: Exec = (c, i) => {
+const DR7_GD = 0x2000n;
+const DR6_BD = 0x2000n;
+
+/** DR7.GD guards the debug registers: #DB, which clears it. QEMU's processor does not have it. */
+const guarded = (c: Core): void => {
   c.privileged();
-  putWide(c, i.an, c.dr[debugRegister(c, i.bn)]!);
+  if (c.qemu || !(c.dr[7]! & DR7_GD)) return;
+  c.dr[6] = (c.dr[6]! & ~0xe00fn) | 0xffff0ff0n | DR6_BD;
+  c.dr[7] = c.dr[7]! & ~DR7_GD;
+  throw new Fault(DB);
+};
+
+export const movFromDebug: Exec = (c, i) => {
+  const n = debugRegister(c, i.bn);
+  guarded(c);
+  putWide(c, i.an, c.dr[n]!);
 };
 
 export const movToDebug: Exec = (c, i) => {
-  c.privileged();
   const n = debugRegister(c, i.an);
+  guarded(c);
   const value = wide(c, i.bn);
   if (n >= 6 && value >> 32n) throw new Fault(GP, 0);
-  if (n === 7 && value & 0x20ffn) throw c.notModelled('hardware breakpoints');
-  c.dr[n] = n === 6 ? (value & 0x1e00fn) | 0xffff0ff0n : n === 7 ? (value & 0xffff0fffn) | 0x400n : value;
+  if (n === 7 && !c.emulated && !(c.qemu && value & DR7_GD) && watchesData(value)) throw c.notModelled('breakpoints on data');
+  const seven = (c.qemu ? value : value & 0xffff2bffn) | 0x400n;
+  c.dr[n] = n === 6 ? (value & 0x1e00fn) | 0xffff0ff0n : n === 7 ? seven : value;
+  c.debugChanged(true);
 };
 
 /** All translations go, not only the one asked for: more may always be dropped. */
@@ -168,6 +189,7 @@ export const invlpg: Exec = (c) => {
 /** INVPCID: types 0 … 3. */
 export const invpcid: Exec = (c, i) => {
   if (!c.native) throw c.emulationFailure();
+  if (!(c.bus.cpuid(7, 0).ebx & 0x400)) throw new Fault(UD);
   c.privileged();
   const type = wide(c, i.an);
   const at = c.ea(i);
@@ -182,8 +204,8 @@ export const invpcid: Exec = (c, i) => {
 };
 
 export const xgetbv: Exec = (c) => {
-  if (!(c.cr4 & CR4_OSXSAVE)) throw new Fault(UD);
   if (!c.native) throw c.emulationFailure();
+  if (!(c.cr4 & CR4_OSXSAVE)) throw new Fault(UD);
   if (c.r32[RCX] !== 0) throw new Fault(GP, 0);
   const value = c.bus.xcr0 ?? 1n;
   c.putReg(RAX, 4, Number(value & 0xffffffffn) | 0);

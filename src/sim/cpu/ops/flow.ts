@@ -2,7 +2,7 @@
 import type { Core } from '../core.ts';
 import type { Exec, Insn } from '../insn.ts';
 import * as interrupts from '../interrupts.ts';
-import { Fault, GP } from '../memory.ts';
+import { Fault, GP, UD } from '../memory.ts';
 import { enterCode, farReturn, farTarget } from '../segments.ts';
 import { CS, IP, IP_HI, OF, RCX } from '../state.ts';
 import { count as countOf, takeCount } from './move.ts';
@@ -148,3 +148,10 @@ export const into: Exec = (c) => {
   if (c.arith() & OF) interrupts.softwareInterrupt(c, 4);
 };
 export const iret: Exec = (c, i) => interrupts.iret(c, i);
+/** INT1: #DB, whatever DR7 says. KVM's emulator does not have it. */
+export const icebp: Exec = (c) => {
+  if (c.emulated) throw c.emulationFailure();
+  // QEMU's processor intercepts it for KVM, which does not expect that.
+  if (c.qemu) throw new Fault(UD);
+  throw c.notModelled('instruction icebp');
+};

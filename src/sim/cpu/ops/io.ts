@@ -2,7 +2,7 @@
 import type { Core } from '../core.ts';
 import type { Exec, Insn } from '../insn.ts';
 import { Fault, GP, STOP_BLOCK, STOP_EXIT } from '../memory.ts';
-import { DF, ES, IOPL, RDI, RDX, RSI, TR, VM } from '../state.ts';
+import { DF, ES, IOPL, RDI, RDX, RF, RSI, TR, VM } from '../state.ts';
 import { advance, count as countOf, loadAt, offsetOf, takeCount } from './move.ts';
 
 type Size = 1 | 2 | 4;
@@ -12,10 +12,17 @@ const IO_MAP = 0x66;
 
 /** Above IOPL (and always in virtual-8086 mode) the bitmap of the task decides: a clear bit for each byte of the port. */
 const allowed = (c: Core, port: number, size: number): void => {
-  if (!c.protectedMode || (c.cpl <= (c.fl & IOPL) >> 12 && !(c.fl & VM))) return;
+  const privileged = c.cpl <= (c.fl & IOPL) >> 12 && !(c.fl & VM);
+  if (c.emulated && c.native) {
+    if (c.fl & IOPL) throw c.notModelled('IOPL of user code on the paravirtual KVM');
+    // The #GP has gone to KVM with RF set, and its emulator asks the bitmap again.
+    c.fl |= RF;
+  }
+  if (!c.protectedMode || privileged) return;
   const tss = c.segments[TR]!;
   const base = Number(BigInt.asIntN(64, tss.base));
-  if (tss.unusable || (tss.type & 8) === 0 || tss.limit < IO_MAP + 1) throw new Fault(GP, 0);
+  // QEMU's processor takes a bitmap only from a TSS that is not busy.
+  if (tss.unusable || (tss.type & 8) === 0 || (c.qemu && tss.type !== 9) || tss.limit < IO_MAP + 1) throw new Fault(GP, 0);
   const at = c.linear16(base + IO_MAP) + (port >> 3);
   // Two bytes are read whatever the port.
   if (at + 1 > tss.limit) throw new Fault(GP, 0);

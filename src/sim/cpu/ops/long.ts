@@ -77,6 +77,7 @@ const set64 = (c: Core, n: number, lo: number, hi: number): void => {
 
 /** SYSCALL; Intel's processors have it in 64-bit mode only. */
 export const syscall: Exec = (c) => {
+  if (c.emulated && c.native) throw c.notModelled('SYSCALL from level 3 on the paravirtual KVM');
   if (!(c.efer & EFER_SCE) || !c.protectedMode || c.fl & VM || (c.intel && !c.long)) throw new Fault(UD);
   const star = msr(c, MSR_STAR);
   const selector = star.hi & 0xfffc;
@@ -101,6 +102,7 @@ const sysretTo =
   (c) => {
     if (!(c.efer & EFER_SCE) || !c.protectedMode || (c.intel && !c.long)) throw new Fault(UD);
     c.privileged();
+    if (c.emulated && !wide) throw c.notModelled('SYSRET to 32-bit code on the paravirtual KVM');
     const base = (msr(c, MSR_STAR).hi >>> 16) | 3;
     if (wide && c.intel) {
       const rip = c.wide(RCX);
@@ -118,6 +120,8 @@ export const sysret64: Exec = sysretTo(true);
 
 /** SYSENTER. AMD's processors do not have it in long mode. */
 export const sysenter: Exec = (c) => {
+  // The #UD goes to KVM, whose emulator does not try it in 64-bit mode.
+  if (c.long && (!c.native || !c.intel)) throw c.emulationFailure();
   if (c.longMode && !c.intel) throw new Fault(UD);
   const cs = msr(c, MSR_SYSENTER_CS).lo & 0xfffc;
   if (!c.protectedMode || cs === 0) throw new Fault(GP, 0);
@@ -163,8 +167,9 @@ export const swapgs: Exec = (c) => {
   c.refreshSegment(GS);
 };
 
+/** KVM's emulator does not ask CR4. */
 const allowed = (c: Core): void => {
-  if (!c.long || !(c.cr4 & CR4_FSGSBASE)) throw new Fault(UD);
+  if (c.native && !(c.cr4 & CR4_FSGSBASE)) throw new Fault(UD);
 };
 
 const readBase =
@@ -196,6 +201,7 @@ export const wrgsbase: Exec = writeBase(GS);
 const setAc =
   (on: boolean): Exec =>
   (c) => {
+    if (!c.native) throw c.emulationFailure();
     if (c.cpl !== 0) throw new Fault(UD);
     if (on) c.fl |= AC;
     else c.fl &= ~AC;
@@ -261,7 +267,7 @@ const look =
     setZf(c, found);
   };
 
-export const lar: Exec = look(LAR_TYPES, (d) => d.hi & 0xffff00);
+export const lar: Exec = look(LAR_TYPES, (d) => d.hi & 0xf0ff00);
 export const lsl: Exec = look(LSL_TYPES, (d) => d.limit | 0);
 
 const verify =

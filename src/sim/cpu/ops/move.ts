@@ -70,12 +70,19 @@ export const bswap64: Exec = (c, i) => {
   c.writeA(i, swapped(ah));
 };
 
+/** KVM's emulator asks the CPUID userspace gave for MOVBE, which GET_SUPPORTED_CPUID leaves out on the paravirtual KVM. */
+const hasMovbe = (c: Core): void => {
+  if (!c.native) throw new Fault(UD);
+};
+
 export const movbe: Exec = (c, i) => {
+  hasMovbe(c);
   const value = c.readB(i);
   c.writeA(i, i.width === 2 ? swapped(value) >>> 16 : swapped(value));
 };
 
 export const movbe64: Exec = (c, i) => {
+  hasMovbe(c);
   const value = c.readB(i);
   const { hi } = c;
   c.hi = swapped(value);
@@ -141,7 +148,9 @@ export const popa: Exec = (c, i) => {
 export const pushf: Exec = (c, i) => {
   if (c.fl & VM && (c.fl & IOPL) !== IOPL) throw new Fault(GP, 0);
   c.hi = 0;
-  c.push(c.flags() & ~(RF | VM), i.osize);
+  // The paravirtual KVM runs user code with interrupts on, whatever the guest believes.
+  const on = c.emulated && c.native ? IF : 0;
+  c.push((c.flags() & ~(RF | VM)) | on, i.osize);
 };
 
 /** Which flags POPF and IRET may change: IOPL only at CPL 0, IF only where CPL ≤ IOPL. */
@@ -168,25 +177,21 @@ export const enter: Exec = (c, i) => {
   // KVM's emulator has no nested frames.
   if (c.emulated && level !== 0) throw c.emulationFailure();
   const sp = c.sp;
-  const values = [c.getReg(RBP, w)];
-  const highs = [c.hi];
   const frame = c.below(sp, w);
-  for (let k = 1; k < level; k++) {
-    values.push(c.loadStack(c.below(frameOf(c), k * w), w));
-    highs.push(c.hi);
-  }
-  if (level > 0) {
-    values.push(w === 2 ? frame & 0xffff : frame | 0);
-    highs.push(Math.floor(frame / 0x1_0000_0000));
-  }
-  // The page the new frame ends in must be writable before anything changes.
-  c.probeWrite(SS, c.below(sp, values.length * w + i.imm), w);
-  values.forEach((value, k) => {
-    c.storeStack(c.below(sp, (k + 1) * w), w, value, highs[k]!);
-  });
-  c.hi = Math.floor(frame / 0x1_0000_0000);
+  const frameHigh = Math.floor(frame / 0x1_0000_0000);
+  let depth = 0;
+  const put = (value: number, high: number): void => {
+    depth += w;
+    c.storeStack(c.below(sp, depth), w, value, high);
+  };
+  put(c.getReg(RBP, w), c.hi);
+  for (let k = 1; k < level; k++) put(c.loadStack(c.below(frameOf(c), k * w), w), c.hi);
+  if (level > 0) put(frame | 0, frameHigh);
+  // The page the new frame ends in must be writable, though what has been pushed by then stays.
+  c.probeWrite(SS, c.below(sp, depth + i.imm), w);
+  c.hi = frameHigh;
   c.putReg(RBP, w, frame);
-  c.setSp(sp - values.length * w - i.imm);
+  c.setSp(sp - depth - i.imm);
 };
 
 /** RBP as an offset in the stack segment. */

@@ -2,6 +2,7 @@
 import type { Core } from '../core.ts';
 import { type Exec, type Insn, K_IMM, K_M8, K_M64, K_NONE } from '../insn.ts';
 import { AF } from '../state.ts';
+import { countFlags } from './shift64.ts';
 
 /** The count of a shift: CL, an immediate, or 1, modulo 32. */
 const countOf = (c: Core, i: Insn): number => (i.bk === K_NONE ? 1 : c.readB(i)) & 31;
@@ -201,8 +202,7 @@ const countZeros =
     const value = (c.readB(i) << i.shift) >>> i.shift;
     const result = value === 0 ? bits : f(value, bits);
     c.writeA(i, result);
-    c.fz = result;
-    c.setCarryOverflow(Number(value === 0), c.of());
+    countFlags(c, result, value === 0);
   };
 
 export const tzcnt: Exec = countZeros((value) => 31 - Math.clz32(value & -value), bsf);

@@ -1,7 +1,7 @@
 /** Shifts, rotates and bit operations on 64-bit operands: two halves, the low one in hand, the high one in `hi`. */
 import type { Core } from '../core.ts';
 import { type Exec, type Insn, K_IMM, K_M8, K_M64, K_NONE } from '../insn.ts';
-import { AF } from '../state.ts';
+import { AF, OF, ZF } from '../state.ts';
 
 /** The count of a shift: CL, an immediate, or 1, modulo 64. */
 const countOf = (c: Core, i: Insn): number => (i.bk === K_NONE ? 1 : c.readB(i)) & 63;
@@ -146,7 +146,10 @@ const bitTest =
     let at = 0;
     if (memory) {
       at = c.ea(i);
-      if (i.bk !== K_IMM) at = c.moved(i, at, Math.floor((indexHigh * 0x1_0000_0000 + (index >>> 0)) / 64) * 8);
+      // With narrower addresses only the low bits of the distance count.
+      const narrow = ((index >>> 6) | (indexHigh << 26)) << 3;
+      const wide = Math.floor((indexHigh * 0x1_0000_0000 + (index >>> 0)) / 64) * 8;
+      if (i.bk !== K_IMM) at = c.moved(i, at, i.asize === 8 ? wide : narrow);
       if (writes) c.probeWrite(i.seg, at, 8);
     }
     let lo = memory ? c.load64(i.seg, at) : c.readA(i);
@@ -191,6 +194,10 @@ const scan =
 export const bsf: Exec = scan(lowest);
 export const bsr: Exec = scan(highest);
 
+/** Flags of TZCNT and LZCNT; the undefined ones, OF kept and the others clear, as on AMD's processors. */
+export const countFlags = (c: Core, result: number, none: boolean): void =>
+  c.setArith((c.of() ? OF : 0) | (result === 0 ? ZF : 0) | Number(none));
+
 /** TZCNT and LZCNT: 64 and CF where no bit is set. KVM's emulator does not look at the prefix. */
 const countZeros =
   (f: (lo: number, hi: number) => number, legacy: Exec): Exec =>
@@ -204,8 +211,7 @@ const countZeros =
     const result = none ? 64 : f(lo, c.hi);
     c.hi = 0;
     c.writeA(i, result);
-    c.fz = result;
-    c.setCarryOverflow(Number(none), c.of());
+    countFlags(c, result, none);
   };
 
 export const tzcnt: Exec = countZeros(lowest, bsf);

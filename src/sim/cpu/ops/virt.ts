@@ -1,8 +1,8 @@
 /** What leaves for the hypervisor: hypercalls, MSRs that userspace answers, caches, idle states. */
 import type { Core } from '../core.ts';
-import type { Exec, Insn } from '../insn.ts';
+import type { Exec } from '../insn.ts';
 import { Fault, GP, UD } from '../memory.ts';
-import { AC, RAX, RBX, RCX, RDX, RSI } from '../state.ts';
+import { RAX, RBX, RCX, RDX, RSI } from '../state.ts';
 
 const VMCALL: readonly number[] = [0x0f, 0x01, 0xc1];
 const VMMCALL: readonly number[] = [0x0f, 0x01, 0xd9];
@@ -17,9 +17,15 @@ const hypercall = (c: Core, own: boolean): void => {
   if (!own) {
     if (bus.fixHypercall === false) throw new Fault(UD);
     const right = c.vmcall ? VMCALL : VMMCALL;
-    right.forEach((byte, k) => {
-      c.linearStore8(c.long ? c.linear0 + k : (c.ip0 + k) >>> 0, byte);
-    });
+    const at = (k: number): number => (c.long ? c.linear0 + k : (c.ip0 + k) >>> 0);
+    if (right.every((byte, k) => c.linear8(at(k)) === byte)) {
+      // It stands there already and does not get the guest on: for ever.
+      c.fuel = 1;
+    } else {
+      right.forEach((byte, k) => {
+        c.linearStore8(at(k), byte);
+      });
+    }
     c.rewind();
     c.endBlock();
     return;
@@ -38,34 +44,27 @@ const hypercall = (c: Core, own: boolean): void => {
   c.setReg(RAX, longMode ? BigInt.asUintN(64, result) : result & 0xffffffffn);
 };
 
-const unmodelled = (c: Core, i: Insn): never => {
-  throw c.notModelled(`instruction ${i.form.name} ${i.an}`);
+/** In KVM's emulator VMCALL is for level 0, VMMCALL for protected mode; both are patched, so that the guest never comes past them. */
+export const vmcall: Exec = (c) => {
+  if (c.emulated) c.privileged();
+  hypercall(c, c.vmcall && !c.emulated);
+};
+export const vmmcall: Exec = (c) => {
+  if (c.emulated && !c.protectedMode) throw new Fault(UD);
+  hypercall(c, !c.vmcall && !c.emulated);
 };
 
-/** 0F 01 C0 … C7. */
-export const group0: Exec = (c, i) => {
-  if (i.an === 1) hypercall(c, c.vmcall);
-  else unmodelled(c, i);
+/** VMLAUNCH, VMRESUME, VMXOFF; there is no nested virtualisation. KVM's emulator does not know them. */
+export const vmx: Exec = (c) => {
+  throw c.emulated ? c.emulationFailure() : new Fault(UD);
 };
-
-/** 0F 01 C8 … CF: MONITOR, MWAIT, CLAC, STAC. */
-export const group1: Exec = (c, i) => {
-  if (i.an === 0) monitor(c);
-  else if (i.an === 1) monitor(c);
-  else if (i.an === 2 || i.an === 3) {
-    if (c.cpl !== 0) throw new Fault(UD);
-    c.fl = i.an === 3 ? c.fl | AC : c.fl & ~AC;
-  } else unmodelled(c, i);
-};
-
-/** 0F 01 D8 … DF: without nested virtualisation SVM's instructions are #UD, but for VMMCALL. */
-export const group3: Exec = (c, i) => {
-  if (i.an === 1) hypercall(c, !c.vmcall);
-  else throw new Fault(UD);
+/** VMRUN, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, INVLPGA. */
+export const svm: Exec = () => {
+  throw new Fault(UD);
 };
 
 /** MONITOR and MWAIT: KVM lets them pass as NOPs (KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS); its emulator does not have them. */
-const monitor = (c: Core): void => {
+export const monitor: Exec = (c) => {
   if (c.emulated) throw c.emulationFailure();
   if (c.bus.mwaitIsUd?.()) throw new Fault(UD);
 };
