@@ -4,7 +4,7 @@
  * a block in an epoch compares its bytes with memory.
  */
 import type { Insn } from './insn.ts';
-import type { PhysicalPage } from './memory.ts';
+import type { PhysicalPage } from './mmu.ts';
 
 export const MAX_BLOCK = 64;
 

@@ -1,7 +1,8 @@
 /** What instructions are written in: operands, stack, arithmetic with flags, control transfer. */
 import type { CpuBus, CpuEvents, CpuOptions, GuestDebug, Smi } from './bus.ts';
+import { Fault, GP, STOP_BLOCK } from './fault.ts';
 import { type Insn, K_IMM, K_IMM64, K_M8, K_M16, K_M32, K_M64, K_R8, K_R16, K_R32, K_R64 } from './insn.ts';
-import { Fault, GP, Memory, STOP_BLOCK } from './memory.ts';
+import { Memory } from './memory.ts';
 import { CS, IP, IP_HI, NONE, RF, RSP, SS } from './state.ts';
 
 /** Where system management RAM begins at reset. */

@@ -7,7 +7,7 @@ import {
   KVM_GUESTDBG_USE_HW_BP,
 } from '../../uapi/kvm.ts';
 import type { Core } from './core.ts';
-import { BP, DB } from './memory.ts';
+import { BP, DB } from './fault.ts';
 import { CS, TF } from './state.ts';
 
 export const linearRip = (c: Core): bigint => {

@@ -1,7 +1,7 @@
 /** Delivery through the gates of the interrupt descriptor table: protected and long mode. */
 import type { Core } from './core.ts';
+import { Fault, GP, NP, STACK, TS } from './fault.ts';
 import type { Event } from './interrupts.ts';
-import { Fault, GP, NP, STACK, TS } from './memory.ts';
 import { commit, type Descriptor, enterCode, nullSegment, readDescriptor, selectorFault } from './segments.ts';
 import { AC, CANONICAL_LOW, CANONICAL_TOP, CS, IF, IP, NT, RF, RSP, type Segment, SS, TF, TR, VM } from './state.ts';
 

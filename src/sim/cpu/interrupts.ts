@@ -1,8 +1,8 @@
 /** Delivery of exceptions and interrupts, and IRET. */
 import type { Core } from './core.ts';
+import { DOUBLE_FAULT, Fault, GP, PAGE_FAULT } from './fault.ts';
 import { deliverThroughGate, injectThroughGate } from './gates.ts';
 import type { Insn } from './insn.ts';
-import { DOUBLE_FAULT, Fault, GP, PAGE_FAULT } from './memory.ts';
 import { changeableFlags } from './ops/move.ts';
 import { checkTarget, codeDescriptor, enterCode, enterStack, farTarget, isReal, outerStack } from './segments.ts';
 import { AC, CS, IF, IP, IP_HI, NT, RF, RSP, SS, TF, VM } from './state.ts';

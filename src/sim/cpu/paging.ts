@@ -2,7 +2,7 @@
  * Page tables: from a linear address to a guest-physical one. Two levels (PSE), three (PAE) and four; walked as processors do, with what KVM
  * makes of tables that are not in RAM.
  */
-import type { Memory } from './memory.ts';
+import type { Mmu } from './mmu.ts';
 import { AC, CR0_PG, CR0_WP, CR4_LA57, CR4_PAE, CR4_PGE, CR4_PSE, CR4_SMAP, CR4_SMEP, EFER_NX } from './state.ts';
 
 /** Kinds of access, with the bits of the page-fault error code they stand for. */
@@ -57,11 +57,11 @@ export const NO_PAGING: PagingMode = {
 /** CR4 bits whose change drops translations, besides those in `PagingMode`. */
 const FLUSHING = CR4_PGE | CR4_PSE | CR4_PAE | CR4_SMEP | CR4_SMAP | CR4_LA57;
 
-export function pagingKey(m: Memory): string {
+export function pagingKey(m: Mmu): string {
   return `${m.cr0 & (CR0_PG | CR0_WP)} ${m.cr3} ${m.cr4 & FLUSHING} ${m.efer & 0xd00n}`;
 }
 
-export function pagingMode(m: Memory): PagingMode {
+export function pagingMode(m: Mmu): PagingMode {
   const { cr4 } = m;
   const paging = (m.cr0 & CR0_PG) !== 0;
   const levels = !paging ? 0 : m.longMode ? (cr4 & CR4_LA57 ? 5 : 4) : cr4 & CR4_PAE ? 3 : 2;
@@ -91,7 +91,7 @@ const fail = (code: number): number => {
 };
 
 /** The guest-physical address behind a linear one; −1: a page fault, `failed.code` says why. */
-export function walk(m: Memory, linear: number, access: number): number {
+export function walk(m: Mmu, linear: number, access: number): number {
   const { levels } = m.paging;
   return levels === 2 ? walkTwo(m, linear, access) : walkLong(m, linear, access, levels);
 }
@@ -100,23 +100,23 @@ export function walk(m: Memory, linear: number, access: number): number {
  * A table that is not in RAM. KVM's walker says that the page is not present. On hardware the nested page fault has the entry's address, which KVM
  * takes for the operand's, where the offset in the page fits: the access becomes one to the entry.
  */
-const outside = (m: Memory, at: number, linear: number, access: number): number =>
+const outside = (m: Mmu, at: number, linear: number, access: number): number =>
   m.emulated || access & (PEEK | BY_KVM) || (at & 0xfff) !== (linear & 0xfff) ? fail(0) : at;
 
 /** A reserved bit is set in an entry that is present; QEMU's processor does not say so. */
-const reserved = (m: Memory): number => (m.qemu ? RESERVED : PRESENT | RESERVED);
+const reserved = (m: Mmu): number => (m.qemu ? RESERVED : PRESENT | RESERVED);
 
 /** An entry, as a place in RAM; null where there is none: KVM then says the page is not present. */
-const entryAt = (m: Memory, gpa: number, access: number): DataView | null =>
+const entryAt = (m: Mmu, gpa: number, access: number): DataView | null =>
   m.tablePage(m.physical(Math.floor(gpa / 4096)), (access & PEEK) !== 0);
 
 /** Sets bits of an entry. Tables in memory the guest may not write stay as they are. */
-function mark(m: Memory, gpa: number, low: number, bits: number, access: number): void {
+function mark(m: Mmu, gpa: number, low: number, bits: number, access: number): void {
   if ((low & bits) !== bits && !(access & PEEK)) m.physicalStore32(gpa, low | bits);
 }
 
 /** Rights gathered on the way down against the access: 0, or the error code. */
-function violation(m: Memory, rights: number, noExecute: boolean, access: number): number {
+function violation(m: Mmu, rights: number, noExecute: boolean, access: number): number {
   const { paging } = m;
   const user = (rights & E_US) !== 0;
   if (access & USER) {
@@ -130,7 +130,7 @@ function violation(m: Memory, rights: number, noExecute: boolean, access: number
 }
 
 /** Two levels of 32-bit entries; with CR4.PSE the upper one may map 4 MiB, anywhere below 2^40. */
-function walkTwo(m: Memory, linear: number, access: number): number {
+function walkTwo(m: Mmu, linear: number, access: number): number {
   const upperAt = m.paging.root + ((linear >>> 22) << 2);
   let view = entryAt(m, upperAt, access);
   if (view === null) return outside(m, upperAt, linear, access);
@@ -162,7 +162,7 @@ const passedAt = new Float64Array(5);
 const passedLow = new Int32Array(5);
 
 /** Three, four or five levels of 64-bit entries. */
-function walkLong(m: Memory, linear: number, access: number, levels: number): number {
+function walkLong(m: Mmu, linear: number, access: number, levels: number): number {
   const { paging } = m;
   const low = linear | 0;
   const high = Math.floor(linear / 0x1_0000_0000) | 0;
@@ -226,7 +226,7 @@ function walkLong(m: Memory, linear: number, access: number, levels: number): nu
 }
 
 /** Bits of a PDPTE that have to be 0 when PAE paging loads it. */
-export function legalPdpte(m: Memory, entry: bigint): boolean {
+export function legalPdpte(m: Mmu, entry: bigint): boolean {
   if (!(entry & 1n)) return true;
   return !(entry & (0x1e6n | (-1n << BigInt(m.addressBits)))) && entry >> 63n === 0n;
 }

@@ -1,6 +1,6 @@
 /** Loading segment registers and far transfers: real mode, and protected and long mode with the checks of the descriptor tables. */
 import type { Core } from './core.ts';
-import { Fault, GP, NP, STACK } from './memory.ts';
+import { Fault, GP, NP, STACK } from './fault.ts';
 import { CANONICAL_LOW, CANONICAL_TOP, CS, DS, ES, FS, GS, IP, IP_HI, LDT, type Segment, SS, TR, VM } from './state.ts';
 
 /** A descriptor read from a table: the segment it makes, and where it lies. */

@@ -3,9 +3,9 @@
  * (arch/x86/kvm/smm.h); the 64-bit one is used where the guest's CPUID has long mode.
  */
 import type { Core } from './core.ts';
+import { ABANDON, Fault, STOP_EXIT, UD } from './fault.ts';
 import type { Exec } from './insn.ts';
 import { TRIPLE_FAULT } from './interrupts.ts';
-import { ABANDON, Fault, STOP_EXIT, UD } from './memory.ts';
 import { CR0_PE, CR0_PG, CS, DS, EFER_LMA, EFER_LME, ES, FS, GS, LDT, type Segment, SS, TR } from './state.ts';
 
 /** The state save area: 512 bytes at SMBASE + 0xfe00. */

@@ -1,7 +1,7 @@
 /** Integer arithmetic and logic. */
 import type { Core } from '../core.ts';
+import { DE, Fault, UD } from '../fault.ts';
 import { type Exec, K_M8 } from '../insn.ts';
-import { DE, Fault, UD } from '../memory.ts';
 import { AF, CF, OF, RAX, RDX } from '../state.ts';
 
 type Binary = (c: Core, a: number, b: number, shift: number) => number;

@@ -1,7 +1,7 @@
 /** Integer arithmetic and logic on 64-bit operands: two halves, the low one in hand, the high one in `hi`. */
 import type { Core } from '../core.ts';
+import { DE, Fault, GP } from '../fault.ts';
 import { type Exec, type Insn, K_M8 } from '../insn.ts';
-import { DE, Fault, GP } from '../memory.ts';
 import { AF, CF, OF, RAX, RBX, RCX, RDX, ZF } from '../state.ts';
 import { keepCarry, productFlags } from './arith.ts';
 

@@ -1,7 +1,7 @@
 /** BMI1 and BMI2: the general-register instructions behind a VEX prefix. KVM's emulator has none of them. */
 import type { Core } from '../core.ts';
+import { Fault, UD } from '../fault.ts';
 import type { Exec, Insn } from '../insn.ts';
-import { Fault, UD } from '../memory.ts';
 import { AF, CF, RDX, SF, ZF } from '../state.ts';
 
 /** What an operand of a VEX instruction computes with: its bits, and values of that many. */

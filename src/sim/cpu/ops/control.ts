@@ -1,8 +1,8 @@
 /** Control and debug registers, translations, extended control registers. */
 import type { Core } from '../core.ts';
 import { watchesData } from '../debug.ts';
+import { DB, Fault, GP, UD } from '../fault.ts';
 import type { Exec } from '../insn.ts';
-import { DB, Fault, GP, UD } from '../memory.ts';
 import {
   CR0_PE,
   CR0_PG,

@@ -1,8 +1,8 @@
 /** Control transfer. */
 import type { Core } from '../core.ts';
+import { Fault, GP, UD } from '../fault.ts';
 import type { Exec, Insn } from '../insn.ts';
 import * as interrupts from '../interrupts.ts';
-import { Fault, GP, UD } from '../memory.ts';
 import { enterCode, farReturn, farTarget } from '../segments.ts';
 import { CS, IP, IP_HI, OF, RCX } from '../state.ts';
 import { count as countOf, takeCount } from './move.ts';

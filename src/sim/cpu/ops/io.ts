@@ -1,7 +1,7 @@
 /** IN, OUT, INS, OUTS. */
 import type { Core } from '../core.ts';
+import { Fault, GP, STOP_BLOCK, STOP_EXIT } from '../fault.ts';
 import type { Exec, Insn } from '../insn.ts';
-import { Fault, GP, STOP_BLOCK, STOP_EXIT } from '../memory.ts';
 import { DF, ES, IOPL, RDI, RDX, RF, RSI, TR, VM } from '../state.ts';
 import { advance, count as countOf, loadAt, offsetOf, takeCount } from './move.ts';
 

@@ -1,7 +1,7 @@
 /** Fast system calls, the bases of FS and GS, and what looks at selectors without loading them. */
 import type { Core } from '../core.ts';
+import { Fault, GP, UD } from '../fault.ts';
 import type { Exec } from '../insn.ts';
-import { Fault, GP, UD } from '../memory.ts';
 import { readDescriptor } from '../segments.ts';
 import {
   AC,

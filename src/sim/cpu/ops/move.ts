@@ -1,7 +1,7 @@
 /** Data movement, stack, flags, string instructions. */
 import type { Core } from '../core.ts';
+import { Fault, GP, STOP_EXIT, UD } from '../fault.ts';
 import type { Exec, Insn } from '../insn.ts';
-import { Fault, GP, STOP_EXIT, UD } from '../memory.ts';
 import { ARITH, DF, ES, IF, IOPL, NT, OF, RAX, RBP, RBX, RCX, RDI, RF, RSI, RSP, SS, TF, VM } from '../state.ts';
 
 export const mov: Exec = (c, i) => c.writeA(i, c.readB(i));

@@ -1,7 +1,7 @@
 /** Segment registers, control registers, descriptor tables, MSRs and the rest of the system. */
 import type { Core } from '../core.ts';
+import { Fault, GP, STOP_EXIT, UD } from '../fault.ts';
 import type { Exec, Insn } from '../insn.ts';
-import { Fault, GP, STOP_EXIT, UD } from '../memory.ts';
 import { loadSegment, loadSystemSegment } from '../segments.ts';
 import { CS, IF, IOPL, LDT, RAX, RBX, RCX, RDX, SS, TR } from '../state.ts';
 import { readable } from './control.ts';

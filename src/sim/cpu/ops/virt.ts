@@ -1,7 +1,7 @@
 /** What leaves for the hypervisor: hypercalls, MSRs that userspace answers, caches, idle states. */
 import type { Core } from '../core.ts';
+import { Fault, GP, UD } from '../fault.ts';
 import type { Exec } from '../insn.ts';
-import { Fault, GP, UD } from '../memory.ts';
 import { RAX, RBX, RCX, RDX, RSI } from '../state.ts';
 
 const VMCALL: readonly number[] = [0x0f, 0x01, 0xc1];
