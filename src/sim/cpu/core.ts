@@ -13,6 +13,8 @@ export abstract class Core extends Memory {
   shadow = 0;
   /** Instructions and REP iterations left in this `run`, the current one included. */
   fuel = 0;
+  protected executedBefore = 0;
+  protected fuelAtEntry = 0;
   /** `executed` when the emulator's turn under way began: with KVM_RUN, the end of the last one, or a fault of the guest. */
   turnBegan = 0;
   /** An OUT that has exited with IP still on it: skipped by the next `run`. */
@@ -48,6 +50,18 @@ export abstract class Core extends Memory {
     this.stop |= STOP_BLOCK;
     this.keepRf = true;
     if (emulated) this.fl |= RF;
+  }
+
+  /** Instructions, and iterations of string instructions, executed since creation. */
+  get executed(): number {
+    return this.executedBefore + this.fuelAtEntry - this.fuel;
+  }
+
+  /** Moves RIP from the instruction being executed to the next. */
+  protected pass(length: number): void {
+    const next = (this.ip0 + length) | 0;
+    this.r32[IP] = next;
+    if (this.long && next >>> 0 < this.ip0 >>> 0) this.r32[IP_HI] = this.ip0High + 1;
   }
 
   /** RIP back on the instruction being executed. */
