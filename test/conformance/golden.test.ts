@@ -51,6 +51,12 @@ test('a known difference is excused for its kernels, case and fact only, with it
   expect(compare(golden, different, known, ['7.2-svm', 'sim']).differences).toHaveLength(2);
 });
 
+test('a known difference of several facts is of no others', () => {
+  const known = [{ between: ['6.18-pvm', 'sim'] as const, case: ['kvm/a', 'kvm/b'], label: ['one', 'tw*'], reason: 'because' }];
+  const different = report({ one: 'EFAULT', two: { rax: '0x2' }, three: 0 });
+  expect(compare(golden, different, known).differences.map(({ label }) => label)).toEqual(['three']);
+});
+
 test('a known difference speaks of a pair, of a release, or of what a build has; the last two of real kernels only', () => {
   const excused = (entry: Pick<KnownDifference, 'between' | 'since' | 'with'>, one: string, other: string): boolean => {
     const known = [{ ...entry, case: 'kvm/*', label: 'o*e', reason: 'because' }];

@@ -20,7 +20,7 @@ export interface Difference {
 
 /**
  * A difference that is known, between two kinds of real kernels or between a kernel and a way to it, with its reason. One of `between`, `since`
- * and `with` says which kernels; in `between`, `case` and `label` a `*` stands for any text.
+ * and `with` says which kernels; in `between`, `case` and `label` a `*` stands for any text. Of several cases and labels, each with each.
  */
 export interface KnownDifference {
   /** Identities or kernel names it is between. */
@@ -29,8 +29,8 @@ export interface KnownDifference {
   readonly since?: string;
   /** Kernels with and without this in their identity's configuration: `hyperv`. */
   readonly with?: string;
-  readonly case: string;
-  readonly label: string;
+  readonly case: string | readonly string[];
+  readonly label: string | readonly string[];
   readonly reason: string;
 }
 
@@ -128,7 +128,7 @@ export function compare(
 }
 
 function speaksOf(entry: KnownDifference, difference: Difference, names: readonly [string, string]): boolean {
-  return divides(entry, names) && matches(entry.case, difference.case) && matches(entry.label, difference.label);
+  return divides(entry, names) && matchesOne(entry.case, difference.case) && matchesOne(entry.label, difference.label);
 }
 
 /** Whether the entry is about these two kernels. A release or a configuration only identities have: no simulated kernel is excused by them. */
@@ -150,6 +150,9 @@ function divides({ between, since, with: option }: KnownDifference, [one, other]
   const [here, there] = [first, second].map((found) => found[3]!.split('+').includes(option!));
   return here !== there;
 }
+
+const matchesOne = (patterns: string | readonly string[], text: string): boolean =>
+  [patterns].flat().some((pattern) => matches(pattern, text));
 
 function matches(pattern: string, text: string): boolean {
   const [head = '', ...rest] = pattern.split('*');
