@@ -141,7 +141,8 @@ export class Lockstep {
     }
     if (call.do === 'run' && seen[0]!.value === 'EINTR' && clock(this.sim.kernel) - started >= BUDGET * 0.99e6)
       throw new Cut('the guest does not end within its budget');
-    if (call.do === 'run' && seen[0]!.value === 0 && deliveryFailed(seen)) throw new Cut('an event delivered to what is no RAM');
+    if (call.do === 'run' && seen[0]!.value === 0 && deliveryFailed(this.sim.kernel, this.sim.fd(call.vcpu)))
+      throw new Cut('an event delivered to what is no RAM');
     return seen;
   }
 
@@ -170,11 +171,12 @@ export class Lockstep {
 }
 
 /** See `DELIVERY_EV` in excluded.ts. */
-function deliveryFailed(seen: readonly Seen[]): boolean {
-  const page = seen.find(({ label }) => label === KVM_RUN_PAGE)?.value;
-  if (!(page instanceof Uint8Array)) return false;
-  const [reason, suberror] = [page[kvm_run.offsetOf('exit_reason')], page[kvm_run.offsetOf('internal.suberror')]];
-  return reason === KVM_EXIT_INTERNAL_ERROR && suberror === KVM_INTERNAL_ERROR_DELIVERY_EV;
+function deliveryFailed(sim: Kernel, vcpu: number): boolean {
+  const page = sim.mmap({ fd: vcpu, length: 0x1000, prot: 1, flags: 1, view: false });
+  const is = (member: string, value: number): boolean => page.read32(kvm_run.offsetOf(member)) === value;
+  const failed = is('exit_reason', KVM_EXIT_INTERNAL_ERROR) && is('internal.suberror', KVM_INTERNAL_ERROR_DELIVERY_EV);
+  sim.munmap(page);
+  return failed;
 }
 
 const DEADLOCK = 'ERR_KVIO_DEADLOCK';

@@ -77,8 +77,8 @@ const masks: Readonly<Record<string, Mask>> = {
 };
 
 /**
- * The same where KVM emulates the guest. What is written into registers that are not in use stays until the host loads them for the thread, which it
- * does only where the thread is interrupted: then they are in their initial state, and the processor says which are in use.
+ * The same on PVM. XSAVE does not write components that are in their initial state: what KVM_SET_FPU has written into registers that are not in use
+ * stays, until the host's processor takes one for in use (SSE, about one KVM_RUN in thousands, more on a busy host).
  */
 const emulatorMasks: Readonly<Record<string, Mask>> = {
   KVM_GET_FPU: (view) => {

@@ -361,7 +361,7 @@ export class State {
     this.refreshSegment(SS);
   }
 
-  /** Writes `struct kvm_sregs` at `at`, but for `apic_base` (272) and `interrupt_bitmap` (280), which are KVM's. Padding is zeroed. */
+  /** Writes `struct kvm_sregs` at `at`, but for `apic_base` (272) and `interrupt_bitmap` (280), which are KVM's. Padding stays as it is. */
   storeSregs(view: DataView, at: number): void {
     KVM_SEGMENTS.forEach((n, i) => {
       const p = at + i * 24;
@@ -372,12 +372,11 @@ export class State {
       SEGMENT_BYTES.forEach((field, k) => {
         view.setUint8(p + 14 + k, segment[field]);
       });
-      view.setUint8(p + 23, 0);
     });
     [this.gdt, this.idt].forEach((table, i) => {
       const p = at + 192 + i * 16;
       view.setBigUint64(p, table.base, true);
-      view.setBigUint64(p + 8, BigInt(table.limit), true);
+      view.setUint16(p + 8, table.limit, true);
     });
     view.setBigUint64(at + 224, BigInt(this.cr0), true);
     view.setBigUint64(at + 232, this.cr2, true);

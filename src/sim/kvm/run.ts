@@ -81,6 +81,7 @@ function enter(vcpu: Vcpu, pending: Pending): Slice | undefined {
   view.setUint16(RUN.flags, 0, true);
   // vcpu_load
   vcpu.pvRequests.steal = true;
+  if (!vcpu.backend.emulated) enterFpu(vcpu);
   if (vcpu.mpState === KVM_MP_STATE_UNINITIALIZED) return immediateExit ? -EINTR : undefined;
   const illegal = ~SYNC_FLAGS & syncFieldsMask(vcpu.vm.machine);
   if (view.getBigUint64(RUN.kvm_valid_regs, true) & illegal) return -EINVAL;
@@ -141,10 +142,7 @@ function turn(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   deliverPayload(vcpu);
   vcpu.entered = true;
   vcpu.nmiRequested = false;
-  if (!vcpu.backend.emulated) {
-    vcpu.rflagsHigh = 0;
-    enterFpu(vcpu);
-  }
+  if (!vcpu.backend.emulated) vcpu.rflagsHigh = 0;
   const windowRequested = vcpu.vm.irqchip.mode !== 'kernel' && vcpu.run.view.getUint8(RUN.request_interrupt_window) !== 0;
   vcpu.cpu.windowRequested = windowRequested && vcpu.backend.turn === undefined && takesExternal(vcpu);
   const most = vcpu.cpu.native ? undefined : vcpu.backend.turn;

@@ -60,20 +60,33 @@ export function guestXcr0(vcpu: Vcpu): bigint {
   return supportedXcr0(vcpu.vm.machine) & (has('eax') | (has('edx') << 32n));
 }
 
+/** Members of the legacy region, and bits of FSW: any unmasked exception, and what repeats it. */
+const X87_STATE = { fcw: 0, fsw: 2, ftw: 4, fip: 8, registers: 8, registerBytes: 10, slot: 16 };
+const FSW_ES = 0x80;
+const FSW_B = 0x8000;
+
 /**
- * A guest on hardware is entered with these registers: XRSTOR puts components that are not in use into their initial state, whatever KVM_SET_FPU has
- * written there. MXCSR is loaded all the same. Afterwards QEMU's processor, which the lab's kernel runs on, tells all of them as in use.
+ * kvm_load_guest_fpu, of every KVM_RUN, and what is saved afterwards, where the guest runs on hardware. XRSTOR puts components that are not in use
+ * into their initial state, whatever KVM_SET_FPU has written there; MXCSR is loaded all the same. The rest is QEMU's processor, which the lab's
+ * kernel runs on: it saves no FIP and no FDP, leaves FOP and reserved bytes as they are, and tells all components as in use.
  */
 export function enterFpu({ fpu, vm: { machine } }: Vcpu): void {
   const all = FPSSE | supportedXcr0(machine);
-  if ((fpu.xfeatures & all) === all) return;
-  const initial = new FpuState(machine.kvm.mxcsrMask);
-  const clear = (from: number, to: number): void => fpu.legacy.set(initial.legacy.subarray(from, to), from);
+  const { legacy } = fpu;
+  const view = viewOf(legacy);
   if (!(fpu.xfeatures & X87)) {
-    clear(0, AT.mxcsr);
-    clear(AT.st, AT.xmm);
+    view.setUint16(X87_STATE.fcw, 0x37f, true);
+    view.setUint16(X87_STATE.fsw, 0, true);
+    legacy[X87_STATE.ftw] = 0;
+    for (let n = 0, at = AT.st; n < X87_STATE.registers; n++, at += X87_STATE.slot)
+      legacy.fill(0, at, at + X87_STATE.registerBytes);
   }
-  if (!(fpu.xfeatures & SSE)) clear(AT.xmm, AT.padding);
+  const fsw = view.getUint16(X87_STATE.fsw, true);
+  view.setUint16(X87_STATE.fsw, fsw & FSW_ES ? fsw | FSW_B : fsw & ~FSW_B, true);
+  legacy[X87_STATE.ftw + 1] = 0;
+  legacy.fill(0, X87_STATE.fip, AT.mxcsr);
+  view.setUint32(AT.mxcsrMask, machine.kvm.mxcsrMask, true);
+  if (!(fpu.xfeatures & SSE)) legacy.fill(0, AT.xmm, AT.padding);
   for (const { bit, size } of components(machine)) if (!(fpu.xfeatures & bit)) fpu.extended.set(bit, new Uint8Array(size));
   fpu.xfeatures |= all;
 }
