@@ -19,7 +19,7 @@ import { enableVmCap } from './enable-cap.ts';
 import { bindGuestMemfd, createGuestMemfd } from './guest-memfd.ts';
 import { IoBus } from './io-bus.ts';
 import type { Ioapic } from './ioapic.ts';
-import { capability, IoctlTable, NOT_MODELLED } from './ioctl-table.ts';
+import { capability, IoctlTable } from './ioctl-table.ts';
 import { Ioeventfds } from './ioeventfd.ts';
 import { IrqRouting, irqLine, setGsiRouting, signalMsi } from './irq-routing.ts';
 import { createIrqchip, Irqchip } from './irqchip.ts';

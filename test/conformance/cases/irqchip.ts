@@ -111,9 +111,9 @@ export function irqGuest(
   return { kernel, vm, vcpu, run: new RunPage(mapRun(kernel, vcpu)) };
 }
 
-/** Runs to the next port write that nobody in the kernel takes: `port: value`. */
-export function next({ kernel, vcpu, run }: IrqGuest): string {
-  const returned = kernel.run(vcpu);
+/** Runs to the next port write that nobody in the kernel takes: `port: value`. `budget` in milliseconds, for a guest that never makes one. */
+export function next({ kernel, vcpu, run }: IrqGuest, budget?: number): string {
+  const returned = kernel.run(vcpu, budget === undefined ? {} : { budget });
   if (returned < 0) return `error ${returned}`;
   const reason = Number(run.get('exit_reason'));
   if (reason !== 2) return `exit reason ${reason}`;

@@ -331,8 +331,8 @@ export const lapicGuestCases: Case[] = [
       const base = wrmsr(APIC_BASE, 0xfee00d00);
       const show = (...msrs: number[]): number[] =>
         msrs.flatMap((msr) => [...rdmsr(msr), ...say(0x10), 0x66, 0x89, 0xd0, ...say(0x11)]);
-      const options = { cpuid: true, handlers: { 13: [0xe6, 0xfe, hlt] } };
-      // The handler of #GP says 0xfe and halts for good.
+      const options = { cpuid: true, handlers: { 13: [0xe6, 0xfe, 0xe6, 0xff, hlt] } };
+      // The handler of #GP says 0xfe, and that it is over.
       const play = (...code: number[]): Fact => story(apicGuest(kernel, [...code, 0xe6, 0xff], options), 12);
       see.note('id, version, LDR', play(...base, ...show(0x802, 0x803, 0x80d)));
       see.note('in xAPIC mode', play(...rdmsr(0x802)));

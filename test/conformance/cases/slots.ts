@@ -1,5 +1,5 @@
 /** What memslots do to a running guest: moved and deleted ones, two address spaces, host memory that is not there, read-only slots. */
-import type { Kernel, Memory } from 'kvio';
+import type { Memory } from 'kvio';
 import {
   KVM_CAP_MULTI_ADDRESS_SPACE,
   KVM_CHECK_EXTENSION,
