@@ -7,7 +7,7 @@ import type { Call } from './call.ts';
 
 export const excluded: ReadonlyMap<string, string> = new Map([
   ['KVM_SET_SIGNAL_MASK', 'may mask the signal that ends a run: a guest that does not stop could not be stopped'],
-  ['guest debugging', 'a KVM_RUN under KVM_SET_GUEST_DEBUG: a step over an IN differs from 6.18, and is still to be mended'],
+  ['guest debugging', 'a KVM_RUN under KVM_SET_GUEST_DEBUG: what the lab makes of random debug registers has not been looked at'],
   ['KVM_GET_NESTED_STATE', 'nested virtualisation is not simulated: answered as by a host without it'],
   ['KVM_SET_NESTED_STATE', 'as KVM_GET_NESTED_STATE'],
   [
@@ -15,10 +15,17 @@ export const excluded: ReadonlyMap<string, string> = new Map([
     'what a Hyper-V guest needs is not simulated: answered as by a kernel without CONFIG_KVM_HYPERV',
   ],
   ['KVM_HYPERV_EVENTFD', 'as KVM_GET_SUPPORTED_HV_CPUID'],
-  ['KVM_GET_STATS_FD', 'what it counts depends on the host: its cases compare what does not'],
+  [
+    'KVM_GET_STATS_FD',
+    'what it counts depends on the host, which statistics there are on how the kernel was built: its cases compare what does not',
+  ],
   [
     'request_interrupt_window',
     'where KVM emulates in turns: on a busy host a turn ends early, and with it the wait for the window (6.18)',
+  ],
+  [
+    'LOCK',
+    'and XCHG with memory, of operands that are not aligned: QEMU, under the lab, executes them apart, and a page fault then loses DF',
   ],
   ['IN from a PIT', 'ports 0x40 to 0x43 and 0x61, where the PIT is in the kernel: its counters run by a clock'],
   ['0x5421', 'FIONBIO: an eventfd made blocking would wait for ever'],

@@ -6,12 +6,12 @@ import { APIC_IRR, APIC_TASKPRI } from './apic-regs.ts';
 import { readGuest, writeGuest } from './guest-memory.ts';
 import type { LapicCore } from './lapic-core.ts';
 
-/** kvm_lapic_sync_to_vapic, as the guest is entered and something has happened: TPR, the class in service, the highest vector requested. */
+/** kvm_lapic_sync_to_vapic, as the guest is entered and something has happened, if the APIC is enabled: TPR, the class in service, the highest vector requested. */
 export function assistEntry(lapic: LapicCore): void {
   if (!lapic.eventRequested) return;
   lapic.eventRequested = false;
   const { vcpu, vapicAddr } = lapic;
-  if (vapicAddr === 0n) return;
+  if (vapicAddr === 0n || !lapic.enabled) return;
   const isr = Math.max(0, lapic.highestInService);
   const irr = Math.max(0, lapic.highest(APIC_IRR));
   writeGuest(vcpu.vm, vapicAddr, Uint8Array.of(lapic.get(APIC_TASKPRI), isr & 0xf0, 0, irr), vcpu);

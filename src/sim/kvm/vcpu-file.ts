@@ -56,7 +56,8 @@ export class VcpuFile extends AnonFile implements VcpuLike {
     return run;
   }
 
-  slice(_p: Process, fuel: number, first: boolean, pending: Pending): Slice {
+  slice(p: Process, fuel: number, first: boolean, pending: Pending): Slice {
+    if (first && (p.mm !== this.vcpu.vm.mm || this.vcpu.vm.dead)) return -EIO;
     return runSlice(this.vcpu, fuel, first, pending);
   }
 

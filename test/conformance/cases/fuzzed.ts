@@ -15,8 +15,10 @@ import {
   KVM_NMI,
   KVM_SET_FPU,
   KVM_SET_NR_MMU_PAGES,
+  KVM_SET_VAPIC_ADDR,
   KVM_SET_VCPU_EVENTS,
   KVM_SIGNAL_MSI,
+  KVM_SMI,
   kvm_clock_data,
   kvm_create_guest_memfd,
   kvm_fpu,
@@ -435,5 +437,29 @@ export const fuzzedCases: Case[] = [
     see.call('run', () => result(kernel.run(guest.vcpu)));
     see.note('rip', getRegs(kernel, guest.vcpu).rip);
     noteEvents(kernel, guest.vcpu, see, 'events');
+  }),
+  define(
+    'kvm/fuzzed/smi-without-memory',
+    'KVM_SMI',
+    (kernel, see) => {
+      const { vm, vcpu } = newVcpu(kernel);
+      see.call('SMI', () => kernel.ioctl(vcpu, KVM_SMI));
+      see.call('run', () => result(kernel.run(vcpu)));
+      see.call('run again', () => result(kernel.run(vcpu)));
+      see.call('the VM', () => kernel.ioctl(vm, KVM_CREATE_IRQCHIP));
+    },
+    { needs: { capability: KVM_CAP_X86_SMM } },
+  ),
+  define('kvm/fuzzed/virtual-apic-page-of-a-disabled-apic', 'KVM_SET_VAPIC_ADDR', (kernel, see) => {
+    const vm = kernel.ioctl(kernel.open('/dev/kvm'), KVM_CREATE_VM);
+    kernel.ioctl(vm, KVM_CREATE_IRQCHIP);
+    const vcpu = kernel.ioctl(vm, KVM_CREATE_VCPU);
+    const ram = addRam(kernel, vm, 0, 0n, 0x1000);
+    ram.write(0x40, Uint8Array.of(0x10, 6, 0, 0));
+    see.call('the address', () => kernel.ioctl(vcpu, KVM_SET_VAPIC_ADDR, Uint8Array.of(0x40, 0, 0, 0, 0, 0, 0, 0)));
+    const run = new RunPage(mapRun(kernel, vcpu));
+    see.call('run', () => result(kernel.run(vcpu)));
+    see.note('cr8', run.get('cr8'));
+    see.note('the word', ram.read(0x40, 4));
   }),
 ];

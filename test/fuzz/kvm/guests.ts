@@ -36,6 +36,9 @@ const sized = (c: Choices, opcode: number): number[] => [...operandSize(c), opco
 /** Undefined flags are what the processor likes: CMP of a register with itself sets them all. */
 const settled = (code: readonly number[]): number[] => [...code, 0x39, 0xc0];
 
+/** Data for what locks the bus: see `LOCK` in excluded.ts. */
+const aligned = (c: Choices): number => DATA + c.pick([0, 0x10, 0xffc, 0x1000]);
+
 /** A register named by ES or DS pointed somewhere: RAM, another slot, or nothing at all. */
 const segment: Template = (c) => [...load(0, c.pick(SEGMENTS)), 0x8e, modrm(c.pick([3, 0]), 0)];
 
@@ -83,11 +86,11 @@ const templates: readonly (readonly [weight: number, template: Template])[] = [
   // Vectors from 0x80 on: see `INT n` in excluded.ts.
   [3, (c) => [0xcd, byte(c) & 0x7f]],
   [1, (c) => [c.pick([0xcc, 0xce])]],
-  [2, (c) => [...sized(c, c.pick([0x86, 0x87])), ...operand(c, notSp(c))]],
+  [2, (c) => [...sized(c, c.pick([0x86, 0x87])), ...(c.chance(0.4) ? at(notSp(c), aligned(c)) : [modrm(notSp(c), notSp(c))])]],
   [2, (c) => [...sized(c, 0x8d), ...at(notSp(c), immediate(c))]],
   [2, (c) => [...sized(c, 0x0f), c.pick([0xb6, 0xb7, 0xbe, 0xbf]), ...operand(c, notSp(c))]],
   [2, (c) => [0x0f, 0x90 | c.below(16), ...operand(c, 0)]],
-  [2, (c) => [0xf0, ...sized(c, c.pick([0x00, 0x01, 0x09, 0x21, 0x29, 0x31])), ...at(register(c), data(c))]],
+  [2, (c) => [0xf0, ...sized(c, c.pick([0x00, 0x01, 0x09, 0x21, 0x29, 0x31])), ...at(register(c), aligned(c))]],
   [2, (c) => [0x8c, modrm(c.below(6), notSp(c))]],
   [1, (c) => [0x06 | (c.pick([0, 1, 2, 3]) << 3)]],
   [2, (c) => [0x66, ...load(0, c.below(3)), 0, 0, 0x0f, 0xa2]],
