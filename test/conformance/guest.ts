@@ -192,3 +192,10 @@ const exits: Readonly<Record<number, (run: RunPage) => Record<string, Fact>>> = 
     };
   },
 };
+
+/** Notes what lies in ranges of the guest's RAM, address and length each. */
+export const noteMemory =
+  (...ranges: readonly (readonly [number, number])[]) =>
+  (guest: Guest, see: Observer): void => {
+    for (const [at, length] of ranges) see.note(`memory at 0x${at.toString(16)}`, guest.ram.read(at, length));
+  };

@@ -1,7 +1,7 @@
 /** Guests of a few instructions: what each exit shows, and every register at it. */
 import { KVM_MEM_READONLY, KVM_SET_REGS, kvm_regs, kvm_run } from 'kvio/uapi';
 import { type Case, define, nonZero, type Observer, toFact } from '../case.ts';
-import { type Guest, type GuestOptions, type Play, play, startGuest } from '../guest.ts';
+import { type Guest, type GuestOptions, noteMemory, type Play, play, startGuest } from '../guest.ts';
 import { addRam, getRegs, type Sregs, setRegion } from '../machine.ts';
 
 const HLT = 0xf4;
@@ -18,12 +18,6 @@ interface Program {
   /** Backends on which it never leaves KVM_RUN. */
   readonly endless?: readonly string[];
 }
-
-const memory =
-  (...ranges: readonly (readonly [number, number])[]) =>
-  (guest: Guest, see: Observer): void => {
-    for (const [at, length] of ranges) see.note(`memory at 0x${at.toString(16)}`, guest.ram.read(at, length));
-  };
 
 const io = 'Completing I/O';
 const mm = 'Completing MMIO';
@@ -65,21 +59,21 @@ const programs: readonly Program[] = [
     section: io,
     code: [0xba, 0x10, 0, 0xbf, 0, 0x20, 0x6c, 0x6d, HLT],
     play: { ports: [[0x11], [0x22, 0x33]] },
-    after: memory([0x2000, 4]),
+    after: noteMemory([0x2000, 4]),
   },
   {
     name: 'rep-insb',
     section: io,
     code: [0xba, 0x10, 0, 0xbf, 0, 0x20, 0xb9, 5, 0, 0xf3, 0x6c, HLT],
     play: { ports: [[1, 2, 3, 4, 5]] },
-    after: memory([0x2000, 6]),
+    after: noteMemory([0x2000, 6]),
   },
   {
     name: 'rep-insb-2000',
     section: io,
     code: [0xba, 0x10, 0, 0xbf, 0, 0x20, 0xb9, 0xd0, 0x07, 0xf3, 0x6c, HLT],
     play: { ports: [[1, 2, 3], [9]] },
-    after: memory([0x23f8, 16], [0x27c8, 16]),
+    after: noteMemory([0x23f8, 16], [0x27c8, 16]),
   },
   {
     name: 'rep-insw-across-a-page',
@@ -91,14 +85,14 @@ const programs: readonly Program[] = [
         [3, 4],
       ],
     },
-    after: memory([0x2ffc, 8]),
+    after: noteMemory([0x2ffc, 8]),
   },
   {
     name: 'rep-insd-backwards',
     section: io,
     code: [0xfd, 0xba, 0x10, 0, 0xbf, 0x10, 0x20, 0xb9, 5, 0, 0xf3, 0x66, 0x6d, HLT],
     play: { ports: [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]] },
-    after: memory([0x2000, 24]),
+    after: noteMemory([0x2000, 24]),
   },
   {
     name: 'rep-insw-odd-end-of-page',
@@ -110,7 +104,7 @@ const programs: readonly Program[] = [
         [5, 6],
       ],
     },
-    after: memory([0x2ffc, 8]),
+    after: noteMemory([0x2ffc, 8]),
   },
   {
     name: 'mmio-write',
@@ -189,7 +183,7 @@ const programs: readonly Program[] = [
     section: mm,
     code: [0xbb, 0xfe, 0xff, 0x66, 0xb8, 0x44, 0x33, 0x22, 0x11, 0x66, 0x67, 0x89, 3, HLT],
     start: { regs: { rbx: 0n }, sregs: (s) => Object.assign(s.ds, { limit: 0xffffffff }) },
-    after: memory([0xfffc, 4]),
+    after: noteMemory([0xfffc, 4]),
   },
   {
     name: 'mmio-read-from-ram-into-nothing',
@@ -248,14 +242,14 @@ const programs: readonly Program[] = [
     section: 'KVM_EXIT_HLT',
     code: [0xcd, 0x20, HLT],
     start: { data: { 128: [0, 0x30, 0, 0], 12288: [0xb0, 7, 0xcf] } },
-    after: memory([0x7ffa, 6]),
+    after: noteMemory([0x7ffa, 6]),
   },
   {
     name: 'divide-by-zero',
     section: 'KVM_EXIT_HLT',
     code: [0x31, 0xc0, 0xf7, 0xf0],
     start: { data: { 0: [0, 0x30, 0, 0], 12288: [HLT] } },
-    after: memory([0x7ffa, 6]),
+    after: noteMemory([0x7ffa, 6]),
   },
   { name: 'fetch-from-nothing', section: 'INTERNAL_ERROR', code: [0xea, 0, 0, 0, 0x50], play: { past: 1 } },
   {
@@ -289,14 +283,14 @@ const programs: readonly Program[] = [
       ...[0xc1, 0xe0, 0x03, 0xd1, 0xd8, 0x50], // shl ax,3; rcr ax,1; push ax
       ...[0x31, 0xc9, 0x49, 0x9c, HLT], // xor cx,cx; dec cx; pushf; hlt
     ],
-    after: memory([0x7ff0, 16]),
+    after: noteMemory([0x7ff0, 16]),
   },
   {
     name: 'protected-mode',
     section: 'KVM_EXIT_HLT',
     code: [0xb8, 0x78, 0x56, 0x34, 0x12, 0xa3, 0, 0x20, 0, 0, 0xe7, 0x10, HLT], // mov eax,…; mov [0x2000],eax; out 0x10,eax; hlt
     start: { sregs: protectedMode },
-    after: memory([0x2000, 4]),
+    after: noteMemory([0x2000, 4]),
   },
 ];
 

@@ -26,6 +26,9 @@ import { lapicAssistCases } from './lapic-assist.ts';
 import { lapicGuestCases } from './lapic-guest.ts';
 import { lapicTimerCases } from './lapic-timer.ts';
 import { longModeCases } from './long-mode.ts';
+import { longModeInstructionCases } from './long-mode-instructions.ts';
+import { longModeSystemCases } from './long-mode-system.ts';
+import { longModeUserCases } from './long-mode-user.ts';
 import { machineCheckCases } from './machine-checks.ts';
 import { memoryCases } from './memory.ts';
 import { memoryFaultCases } from './memory-fault.ts';
@@ -89,6 +92,9 @@ export const cases: readonly Case[] = [
   ...x86(smmCases),
   ...x86(hypercallCases),
   ...x86(longModeCases),
+  ...x86(longModeSystemCases),
+  ...x86(longModeInstructionCases),
+  ...x86(longModeUserCases),
   ...x86(pagingCases),
   ...x86(memoryCases),
   ...x86(lapicCases),

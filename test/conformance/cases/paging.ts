@@ -1,13 +1,7 @@
 /** Page tables: rights, accessed and dirty bits, page faults, page sizes, in all pagings. Every fault ends in a handler that halts. */
-import type { Case, Observer } from '../case.ts';
-import type { Guest } from '../guest.ts';
+import type { Case } from '../case.ts';
+import { noteMemory } from '../guest.ts';
 import { EFER_NX, HIGH, modeCases, PD, PDPT, PML4, PT, STACK, TSS } from '../long-mode.ts';
-
-const memory =
-  (...ranges: readonly (readonly [number, number])[]) =>
-  (guest: Guest, see: Observer): void => {
-    for (const [at, length] of ranges) see.note(`memory at 0x${at.toString(16)}`, guest.ram.read(at, length));
-  };
 
 /** RSP0, for what interrupts user code. */
 const USER = { data: { [TSS + 4]: [0, 0xa0, 0] } };
@@ -22,39 +16,39 @@ export const pagingCases: readonly Case[] = modeCases('kvm/paging', 'Guests in l
   {
     name: 'accessed',
     code: [0x48, 0x8b, 0x04, 0x25, 0x00, 0x20, 0x00, 0x00, 0xf4],
-    after: memory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
+    after: noteMemory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
   },
   // mov [0x2000], rax; hlt
   {
     name: 'dirty',
     code: [0x48, 0x89, 0x04, 0x25, 0x00, 0x20, 0x00, 0x00, 0xf4],
-    after: memory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
+    after: noteMemory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
   },
   // add qword ptr [0x2000], 1; hlt
   {
     name: 'read-modify-write',
     code: [0x48, 0x83, 0x04, 0x25, 0x00, 0x20, 0x00, 0x00, 0x01, 0xf4],
-    after: memory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
+    after: noteMemory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
   },
   // mov al, 1; cmpxchg [0x2000], cl; hlt
   {
     name: 'compare-only',
     code: [0xb0, 0x01, 0x0f, 0xb0, 0x0c, 0x25, 0x00, 0x20, 0x00, 0x00, 0xf4],
-    after: memory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
+    after: noteMemory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
   },
   // mov rax, [0x2008]; hlt
   {
     name: 'not-present-read',
     code: [0x48, 0x8b, 0x04, 0x25, 0x08, 0x20, 0x00, 0x00, 0xf4],
     start: { entries: { [PT + 2 * 8]: 0n } },
-    after: memory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
+    after: noteMemory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
   },
   // mov [0x2008], rax; hlt
   {
     name: 'not-present-write',
     code: [0x48, 0x89, 0x04, 0x25, 0x08, 0x20, 0x00, 0x00, 0xf4],
     start: { entries: { [PT + 2 * 8]: 0x2006n } },
-    after: memory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
+    after: noteMemory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
   },
   // mov eax, 0x2000; jmp rax
   {
@@ -71,14 +65,14 @@ export const pagingCases: readonly Case[] = modeCases('kvm/paging', 'Guests in l
   {
     name: 'not-present-top',
     code: [0x48, 0xb8, 0x00, 0x00, 0x00, 0x00, 0x80, 0x00, 0x00, 0x00, 0x48, 0x8b, 0x40, 0x10, 0xf4],
-    after: memory([PML4, 16]),
+    after: noteMemory([PML4, 16]),
   },
   // mov rax, -1; mov [0xcffc], rax; hlt
   {
     name: 'across-into-not-present',
     code: [0x48, 0xc7, 0xc0, 0xff, 0xff, 0xff, 0xff, 0x48, 0x89, 0x04, 0x25, 0xfc, 0xcf, 0x00, 0x00, 0xf4],
     start: { entries: { [PT + 0xd * 8]: 0n } },
-    after: memory([0xcff8, 8], [PT + 0xc * 8, 8]),
+    after: noteMemory([0xcff8, 8], [PT + 0xc * 8, 8]),
   },
   // mov [0x2000], rax; mov rcx, cr0; bts rcx, 16; mov cr0, rcx; mov [0x2001], rax; hlt
   {
@@ -88,7 +82,7 @@ export const pagingCases: readonly Case[] = modeCases('kvm/paging', 'Guests in l
       0x89, 0x04, 0x25, 0x01, 0x20, 0x00, 0x00, 0xf4,
     ],
     start: { entries: { [PT + 2 * 8]: 0x2005n } },
-    after: memory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
+    after: noteMemory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
   },
   // mov rcx, cr0; bts rcx, 16; mov cr0, rcx; mov [0x2001], rax; hlt
   {
@@ -97,7 +91,7 @@ export const pagingCases: readonly Case[] = modeCases('kvm/paging', 'Guests in l
       0x0f, 0x20, 0xc1, 0x48, 0x0f, 0xba, 0xe9, 0x10, 0x0f, 0x22, 0xc1, 0x48, 0x89, 0x04, 0x25, 0x01, 0x20, 0x00, 0x00, 0xf4,
     ],
     start: { entries: { [PD]: 0x13005n }, regs: { rsp: HIGH + BigInt(STACK) } },
-    after: memory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
+    after: noteMemory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
   },
   // mov [0x2000], rax; hlt
   {
@@ -156,14 +150,14 @@ export const pagingCases: readonly Case[] = modeCases('kvm/paging', 'Guests in l
     name: 'ignored-bits',
     code: [0x48, 0x8b, 0x04, 0x25, 0x00, 0x20, 0x00, 0x00, 0xf4],
     start: { entries: { [PT + 2 * 8]: 0x7ff0000000002e07n } },
-    after: memory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
+    after: noteMemory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
   },
   // mov rax, [0x202008]; mov [0x20c000], rax; hlt
   {
     name: 'large',
     code: [0x48, 0x8b, 0x04, 0x25, 0x08, 0x20, 0x20, 0x00, 0x48, 0x89, 0x04, 0x25, 0x00, 0xc0, 0x20, 0x00, 0xf4],
     start: { entries: { [PD + 8]: 0x87n }, data: { 8200: [1, 2, 3] } },
-    after: memory([PD + 8, 8], [0xc000, 8]),
+    after: noteMemory([PD + 8, 8], [0xc000, 8]),
   },
   // mov rax, [0x202008]; hlt
   {
@@ -182,7 +176,7 @@ export const pagingCases: readonly Case[] = modeCases('kvm/paging', 'Guests in l
     name: 'huge',
     code: [0x48, 0x8b, 0x04, 0x25, 0x08, 0x20, 0x00, 0x40, 0xf4],
     start: { entries: { [PDPT + 8]: 0x87n }, data: { 8200: [1, 2, 3] } },
-    after: memory([PDPT + 8, 8]),
+    after: noteMemory([PDPT + 8, 8]),
   },
   // mov rax, 0x8000000000; mov rax, [rax]; hlt
   {
@@ -250,7 +244,7 @@ export const pagingCases: readonly Case[] = modeCases('kvm/paging', 'Guests in l
     code: [0x48, 0x8b, 0x04, 0x25, 0x00, 0x20, 0x00, 0x00, 0x89, 0x1c, 0x25, 0x04, 0x20, 0x00, 0x00, 0xf4],
     start: { entries: { [PT + 2 * 8]: 0x10000007n } },
     play: { mmio: [[0x55]] },
-    after: memory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
+    after: noteMemory([PML4, 8], [PDPT, 8], [PD, 8], [PT + 2 * 8, 8]),
   },
   // mov eax, 0x2000; jmp rax
   {
@@ -266,7 +260,7 @@ export const pagingCases: readonly Case[] = modeCases('kvm/paging', 'Guests in l
       0xc7, 0x04, 0x25, 0x26, 0x10, 0x00, 0x80, 0x07, 0x00, 0x00, 0x00, 0xe8, 0x01, 0x00, 0x00, 0x00, 0xf4, 0xb8, 0x05, 0x00,
       0x00, 0x00, 0xc3,
     ],
-    after: memory([0x2000, 1]),
+    after: noteMemory([0x2000, 1]),
   },
   // mov rsi, 0x10000; mov rdi, 0x1f000; mov ecx, 512; rep movsq; mov eax, 0x1f000; mov cr3, rax; mov rbx, [0x2000]; hlt
   {
@@ -275,14 +269,14 @@ export const pagingCases: readonly Case[] = modeCases('kvm/paging', 'Guests in l
       0x48, 0xc7, 0xc6, 0x00, 0x00, 0x01, 0x00, 0x48, 0xc7, 0xc7, 0x00, 0xf0, 0x01, 0x00, 0xb9, 0x00, 0x02, 0x00, 0x00, 0xf3,
       0x48, 0xa5, 0xb8, 0x00, 0xf0, 0x01, 0x00, 0x0f, 0x22, 0xd8, 0x48, 0x8b, 0x1c, 0x25, 0x00, 0x20, 0x00, 0x00, 0xf4,
     ],
-    after: memory([0x1f000, 8]),
+    after: noteMemory([0x1f000, 8]),
   },
   // mov eax, [0x2000]; mov [0x2004], eax; hlt
   {
     name: 'legacy-accessed',
     code: [0xa1, 0x00, 0x20, 0x00, 0x00, 0xa3, 0x04, 0x20, 0x00, 0x00, 0xf4],
     start: { mode: 'legacy' },
-    after: memory([PD, 8], [PT + 2 * 4, 4]),
+    after: noteMemory([PD, 8], [PT + 2 * 4, 4]),
   },
   // mov [0x2004], eax; hlt
   {
@@ -304,7 +298,7 @@ export const pagingCases: readonly Case[] = modeCases('kvm/paging', 'Guests in l
     name: 'pae-accessed',
     code: [0xa1, 0x00, 0x20, 0x00, 0x00, 0xa3, 0x04, 0x20, 0x00, 0x00, 0xf4],
     start: { mode: 'pae' },
-    after: memory([PD, 8], [PT + 2 * 8, 8]),
+    after: noteMemory([PD, 8], [PT + 2 * 8, 8]),
   },
   // mov [0x2004], eax; hlt
   {
@@ -328,7 +322,7 @@ export const pagingCases: readonly Case[] = modeCases('kvm/paging', 'Guests in l
       0x0f, 0x20, 0xe0, 0x83, 0xc8, 0x10, 0x0f, 0x22, 0xe0, 0xa1, 0x08, 0x20, 0x40, 0x00, 0xa3, 0x00, 0xc0, 0x40, 0x00, 0xf4,
     ],
     start: { mode: 'legacy', entries: { [PML4 + 4]: 0x87n }, data: { 8200: [1, 2, 3] } },
-    after: memory([PML4 + 4, 4], [0x3000, 4]),
+    after: noteMemory([PML4 + 4, 4], [0x3000, 4]),
   },
   // mov eax, [0x402008]; hlt
   {
@@ -341,7 +335,7 @@ export const pagingCases: readonly Case[] = modeCases('kvm/paging', 'Guests in l
     name: 'pae-large',
     code: [0xa1, 0x08, 0x20, 0x20, 0x00, 0xf4],
     start: { mode: 'pae', entries: { [PD + 8]: 0x87n }, data: { 8200: [1, 2, 3] } },
-    after: memory([PD + 8, 8]),
+    after: noteMemory([PD + 8, 8]),
   },
   // mov eax, cr3; or dword ptr [0x10008], 3; mov cr3, eax; hlt
   {

@@ -14,7 +14,6 @@ function coalesced(request: 'REGISTER' | 'UNREGISTER', own: readonly Check[]): r
 const get = 'kvm/dirty-log/get-checks';
 const clear = 'kvm/dirty-log/clear-checks';
 const enable = 'kvm/dirty-ring/enable';
-const _full = 'kvm/dirty-ring/full';
 const other: Check = ['EIO', 'another process than the one that made the VM, or a VM that is dead'];
 
 export const memoryChecks: Checks = {
