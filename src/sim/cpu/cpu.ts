@@ -24,7 +24,7 @@ export type {
 export type { Segment } from './state.ts';
 
 import type { Outcome } from './bus.ts';
-import { setTrace, stepping } from './debug.ts';
+import { processorWatchesData, setTrace, stepping } from './debug.ts';
 import { ABANDON, DB, Fault, REDO, STOP_BLOCK, STOP_EXIT } from './fault.ts';
 import type { Insn } from './insn.ts';
 import { TRIPLE_FAULT } from './interrupts.ts';
@@ -186,6 +186,7 @@ export class Cpu extends Stepping {
   private unsupported(): string | null {
     if (this.paging.levels === 5) return 'five-level paging';
     if (this.fl & VM) return 'virtual-8086 mode';
+    if (processorWatchesData(this)) return 'breakpoints on data';
     return null;
   }
 

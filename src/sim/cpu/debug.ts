@@ -65,7 +65,7 @@ function enabled(dr7: bigint, addresses: BigUint64Array, own: boolean): CodeBrea
   return found;
 }
 
-/** Whether a DR7 has breakpoints on data enabled. */
+/** Whether a DR7 has breakpoints on data enabled, or on ports. */
 export const watchesData = (dr7: bigint): boolean =>
   [0n, 1n, 2n, 3n].some((n) => (dr7 >> (2n * n)) & 3n && (dr7 >> (16n + 4n * n)) & 3n);
 
@@ -80,4 +80,11 @@ export function codeBreaks(c: Core, live: boolean): CodeBreak[] {
   if (c.emulated) return [...host, ...own];
   if (c.qemu) return live && host.length === 0 ? own : [];
   return guestDebug.control & KVM_GUESTDBG_USE_HW_BP ? host : own;
+}
+
+/** A processor would look at every access for the host's breakpoints, or else the guest's. QEMU's looks for those only that its guest has written. */
+export function processorWatchesData(c: Core): boolean {
+  if (c.emulated || c.qemu) return false;
+  const { control, dr7 } = c.guestDebug;
+  return watchesData(control & KVM_GUESTDBG_USE_HW_BP ? dr7 : c.dr[7]!);
 }

@@ -103,6 +103,36 @@ describe('debugging by the host', () => {
     expect(cpu.run(10)).toEqual({ kind: 'hlt' });
   });
 
+  test("INT3 is the host's under KVM_GUESTDBG_USE_SW_BP, with RIP on it; INT 3 of two bytes is not", () => {
+    const { cpu } = protectedGuest([0x40, 0xcc, 0xcd, 3]);
+    setGuestDebug(cpu, 0x10001, new BigUint64Array(8));
+    for (let n = 0; n < 2; n++) expect(cpu.run(10)).toEqual({ kind: 'debug', exception: 3, pc: 0x1001n });
+    expect([cpu.rip, cpu.reg(0)]).toEqual([0x1001n, 1n]);
+    cpu.rip = 0x1002n;
+    expect(cpu.run(10)).toEqual({ kind: 'hlt' });
+    expect(cpu.rip).toBe(0x4004n);
+  });
+
+  test("without it INT3 is the guest's", () => {
+    const { cpu } = protectedGuest([0x40, 0xcc]);
+    setGuestDebug(cpu, 0x20001, new BigUint64Array(8));
+    expect(cpu.run(10)).toEqual({ kind: 'hlt' });
+    expect(cpu.rip).toBe(0x4004n);
+  });
+
+  test("breakpoints on data are not modelled, the host's or the guest's; the host's hide the guest's", () => {
+    const { cpu } = protectedGuest([0x40, 0xf4]);
+    const notModelled = { kind: 'notModelled', description: 'breakpoints on data' };
+    const onData = BigUint64Array.from([0x2000n, 0n, 0n, 0n, 0n, 0n, 0n, 0xd0401n]);
+    setGuestDebug(cpu, 0x20001, onData);
+    expect(cpu.run(10)).toMatchObject(notModelled);
+    setGuestDebug(cpu, 0, onData);
+    cpu.dr[7] = 0xd0401n;
+    expect(cpu.run(10)).toMatchObject(notModelled);
+    setGuestDebug(cpu, 0x20001, BigUint64Array.from([0n, 0n, 0n, 0n, 0n, 0n, 0n, 0x400n]));
+    expect(cpu.run(10)).toEqual({ kind: 'hlt' });
+  });
+
   test('an exception to inject while another waits is refused', () => {
     const { cpu } = protectedGuest([0x40]);
     expect(setGuestDebug(cpu, 0x40000, new BigUint64Array(8))).toBe(true);

@@ -1,6 +1,8 @@
 /** Control transfer. */
+import { KVM_GUESTDBG_USE_SW_BP } from '../../../uapi/kvm.ts';
 import type { Core } from '../core.ts';
-import { Fault, GP, UD } from '../fault.ts';
+import { linearRip } from '../debug.ts';
+import { ABANDON, BP, Fault, GP, STOP_EXIT, UD } from '../fault.ts';
 import type { Exec, Insn } from '../insn.ts';
 import * as interrupts from '../interrupts.ts';
 import { enterCode, farReturn, farTarget } from '../segments.ts';
@@ -143,7 +145,18 @@ export const jcxz64: Exec = (c, i) => {
 };
 
 export const int: Exec = (c, i) => interrupts.softwareInterrupt(c, i.imm & 0xff);
-export const int3: Exec = (c) => interrupts.softwareInterrupt(c, 3);
+
+/** With KVM_GUESTDBG_USE_SW_BP hardware intercepts #BP: an exit of the host's, RIP on the INT3. The emulator and QEMU's processor do not. */
+export const int3: Exec = (c) => {
+  if (!c.emulated && !c.qemu && c.guestDebug.control & KVM_GUESTDBG_USE_SW_BP) {
+    c.rewind();
+    c.outcome = { kind: 'debug', exception: BP, pc: linearRip(c) };
+    c.stop |= STOP_EXIT;
+    throw ABANDON;
+  }
+  interrupts.softwareInterrupt(c, BP);
+};
+
 export const into: Exec = (c) => {
   if (c.arith() & OF) interrupts.softwareInterrupt(c, 4);
 };
