@@ -275,6 +275,12 @@ function loadShort(c: Core, view: DataView): boolean {
   return true;
 }
 
+function codeIsPresent(view: DataView, long: boolean): boolean {
+  const [, at] = (long ? LONG : SHORT).segments.find(([n]) => n === CS)!;
+  const flags = long ? view.getUint16(at + 2, true) << 8 : view.getUint32(at, true);
+  return segmentOf(0, flags, 0, 0n).present === 1;
+}
+
 /** RSM: #UD outside; a state that makes no sense shuts the processor down. */
 export const rsm: Exec = (c) => {
   if (!c.smi.active) throw new Fault(UD);
@@ -285,6 +291,8 @@ export const rsm: Exec = (c) => {
   });
   if (!read) throw TRIPLE_FAULT;
   const long = hasLongMode(c);
+  // Of such code QEMU's processor fetches all, others what the limit allows; KVM's emulator fetches none, and does not come past a HLT of it.
+  if (!codeIsPresent(view, long)) throw c.notModelled('RSM to a code segment that is not present');
   if (!c.smi.insideNmi) c.events.nmi.masked = false;
   c.smi.insideNmi = false;
   c.setSmm(false);

@@ -37,6 +37,15 @@ function msr(kernel: Kernel, vcpu: number, request: number, data = 0n): [count: 
   return [count, kvm_msrs.decode(bytes).entries[0]?.data ?? -1n];
 }
 
+/** In system management mode without an SMI; `zero` is found at address 0. */
+const insideByEvents =
+  (zero: Bytes) =>
+  ({ kernel, vcpu, ram }: Guest, see: Observer): void => {
+    ram.write(0, Uint8Array.from(zero));
+    const smi = { smm: 1, pending: 0, smm_inside_nmi: 0, latched_init: 0 };
+    see.call('SET_VCPU_EVENTS', () => setEvents(kernel, vcpu, { smi }));
+  };
+
 const programs: readonly Program[] = [
   { name: 'real', mode: 'real', code: [0x40, HLT], before: smi, save: true },
   { name: 'protected', code: [0x40, HLT], before: smi, save: true, start: { rflags: 0x246n } },
@@ -98,6 +107,13 @@ const programs: readonly Program[] = [
       void see.call('SET_VCPU_EVENTS', () =>
         setEvents(g.kernel, g.vcpu, { smi: { smm: 1, pending: 0, smm_inside_nmi: 1, latched_init: 0 } }),
       ),
+    most: 3,
+  },
+  // mov dword ptr [0x3ff90], 0x9b00; mov dword ptr [0x3ff94], 0xffff; rsm: a code segment, and zeroes for all the rest.
+  {
+    name: 'rsm-to-code-alone',
+    code: [0xc7, 0x05, ...u32(0x3ff90), ...u32(0x9b00), 0xc7, 0x05, ...u32(0x3ff94), ...u32(0xffff), ...RSM],
+    before: insideByEvents([0x40, 0x43, HLT]),
     most: 3,
   },
   {

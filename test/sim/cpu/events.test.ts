@@ -159,6 +159,13 @@ describe('system management mode', () => {
     ]);
   });
 
+  test('RSM to a code segment that is not present is not modelled, and nothing is loaded', () => {
+    const { cpu } = protectedGuest([0x0f, 0xaa]);
+    Object.assign(cpu.smi, { base: 0, active: true });
+    expect(cpu.run(1)).toMatchObject({ kind: 'notModelled', description: 'RSM to a code segment that is not present' });
+    expect([cpu.smi.active, cpu.protectedMode, cpu.rip]).toEqual([true, true, 0x1000n]);
+  });
+
   test('where its state cannot be saved the VM is given up', () => {
     const { cpu } = protectedGuest([0x40]);
     cpu.smi.requested = true;
