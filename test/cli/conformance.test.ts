@@ -15,7 +15,7 @@ describe.each(kernels)('kvio conformance on %s', (kernel) => {
   const kvio = (...args: string[]) => {
     const { KVIO_KERNEL: _, ...env } = process.env;
     const all = [main, 'conformance', ...args, '--kernel', kernel];
-    return spawnSync(process.execPath, all, { cwd: folder, env, encoding: 'utf8', timeout: 50_000, maxBuffer: 1 << 24 });
+    return spawnSync(process.execPath, all, { cwd: folder, env, encoding: 'utf8', timeout: 170_000, maxBuffer: 1 << 24 });
   };
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'kvio conformance '));
@@ -47,7 +47,7 @@ describe.each(kernels)('kvio conformance on %s', (kernel) => {
     const other = kvio('compare', 'other.json');
     expect(other.status).toBe(1);
     expect(other.stdout).toContain('kvm/system/api-version › arg 1\n    golden: "EFAULT"\n    answer: "EINVAL"');
-  });
+  }, 600_000);
 
   it.skipIf(kernel !== 'sim')('prints it, and says what it cannot write', () => {
     const printed = kvio('record', '--out', '-');

@@ -23,6 +23,8 @@ export interface Needs {
   readonly nofile?: number;
   /** Backends (`svm`) on which a guest of the case never leaves KVM_RUN: there the kernel must be able to end a run. */
   readonly endless?: readonly string[];
+  /** Backends (`pvm`) on which the answer depends on when the host is interrupted: not run there. */
+  readonly unsteady?: readonly string[];
   /** The process the kernel lives in must be a real one: something the simulated one does not have is named here. */
   readonly real?: string;
 }

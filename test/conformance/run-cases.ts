@@ -66,10 +66,11 @@ function unmet(candidate: Candidate, kernel: Kernel, { needs }: Case): string | 
       return `${path}: ${(error as { code?: string }).code ?? error}`;
     }
   }
+  const backend = (): string | undefined => /-([a-z]+)/.exec(identify(kernel, candidate.arch) ?? '')?.[1];
+  if (needs?.unsteady?.includes(backend() ?? '')) return `on ${backend()} the answer depends on when the host is interrupted`;
   if (needs?.endless !== undefined && !kernel.features.kick) {
-    const backend = /-([a-z]+)/.exec(identify(kernel, candidate.arch) ?? '')?.[1];
-    if (backend === 'unknown' || needs.endless.includes(backend ?? ''))
-      return `its guest never leaves KVM_RUN on ${backend}, and this kernel cannot end a run`;
+    if (backend() === 'unknown' || needs.endless.includes(backend() ?? ''))
+      return `its guest never leaves KVM_RUN on ${backend()}, and this kernel cannot end a run`;
   }
   if (needs?.capability !== undefined && !hasCapability(kernel, needs.capability))
     return `KVM has no capability ${needs.capability}`;
