@@ -74,7 +74,7 @@ function run(chosen: Area, pair: Pair, what: string): void {
     `${tally.sequences} sequences in ${batches} batches (${Math.round(tally.sequences / spent)}/s), ${tally.calls} calls on both`,
   );
   console.log(`${tally.guarded} calls not made: they name memory a real kernel must not be given`);
-  console.log(`${tally.leftOut} calls not made: they are about what no simulated machine has`);
+  console.log(`${tally.leftOut} calls not made: they are about times, or what no simulated machine has`);
   console.log(`${notModelled} calls not modelled, of ${tally.notModelled.size} kinds`);
   console.log(`${findings.length} differences`);
   process.exitCode = findings.length === 0 ? 0 : 1;
