@@ -94,6 +94,8 @@ function usual(struct: k.Struct<unknown>, { at: offset, bytes }: Edit): boolean 
   if (struct.field('rip') !== undefined)
     return offset !== struct.offsetOf('rip') || bytes.subarray(4).every((byte) => byte === 0);
   if (struct.field('cs') === undefined) return true;
+  // A segment's base has 32 bits in real mode: what KVM's emulator makes of more, as it injects, is not modelled.
+  if (offset % 24 === 0 && offset < struct.offsetOf('gdt') && bytes.subarray(4).some((byte) => byte !== 0)) return false;
   return USUAL.some((path) => {
     if (struct.field(path.split('.')[0]!) === undefined) return false;
     const from = struct.offsetOf(path);
