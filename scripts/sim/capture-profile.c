@@ -204,7 +204,6 @@ int main(void) {
   fpu();
   cpuid("cpuid", KVM_GET_SUPPORTED_CPUID);
   cpuid("emulatedCpuid", KVM_GET_EMULATED_CPUID);
-  cpuid("hvCpuid", KVM_GET_SUPPORTED_HV_CPUID);
   native_cpuid();
   msr_list("msrs", KVM_GET_MSR_INDEX_LIST);
   feature_values(msr_list("features", KVM_GET_MSR_FEATURE_INDEX_LIST));

@@ -118,7 +118,6 @@ const body = `  kvm: {
     vmTypeCapabilities: { ${types.join(', ')} },
     cpuid: ${cpuidTable('cpuid')},
     emulatedCpuid: ${cpuidTable('emulatedCpuid')},
-    hvCpuid: ${cpuidTable('hvCpuid')},
     ${native}msrs: ${msrList()},
     featureMsrs: [
 ${host.featureMsrs.map(([index, value]) => `      [${hex(index)}, ${hex(value)}n],`).join('\n')}

@@ -58,8 +58,6 @@ export interface KvmMachine {
   readonly cpuid: readonly CpuidLeaf[];
   /** KVM_GET_EMULATED_CPUID. */
   readonly emulatedCpuid: readonly CpuidLeaf[];
-  /** KVM_GET_SUPPORTED_HV_CPUID on the system descriptor. */
-  readonly hvCpuid: readonly CpuidLeaf[];
   /** KVM_GET_MSR_INDEX_LIST, in order. */
   readonly msrs: readonly number[];
   /** KVM_GET_MSR_FEATURE_INDEX_LIST with the values KVM_GET_MSRS gives on the system descriptor. */

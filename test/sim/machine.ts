@@ -21,7 +21,6 @@ export const plainMachine: Machine = {
     vmTypeCapabilities: {},
     cpuid: [],
     emulatedCpuid: [],
-    hvCpuid: [],
     msrs: [],
     featureMsrs: [],
     mceCap: 0n,

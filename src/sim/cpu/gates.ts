@@ -147,18 +147,15 @@ function longStack(c: Core, gate: Gate, level: number, ext: number): number {
   return joined(lo, c.hi);
 }
 
-/** The frame has always five words, and lies on an address divisible by 16. */
-function enterLong(c: Core, event: Event, gate: Gate, d: Descriptor, inner: boolean, ext: number): void {
-  const level = inner ? d.dpl : c.cpl;
-  const other = inner || gate.ist !== 0;
-  // Outside 64-bit mode the high half of RSP is no part of the stack pointer.
-  const own = c.long ? c.wide(RSP) : c.r32[RSP]! >>> 0;
-  const sp = other ? longStack(c, gate, level, ext) : own;
-  if (sp < CANONICAL_LOW || sp > CANONICAL_TOP) throw new Fault(STACK, ext);
+/** Outside 64-bit mode the high half of RSP is no part of the stack pointer. */
+const ownStack = (c: Core): number => (c.long ? c.wide(RSP) : c.r32[RSP]! >>> 0);
+
+/** The frame has always five words, and lies below an address divisible by 16. Its lowest address. */
+function pushLong(c: Core, event: Event, sp: number): number {
   const top = Math.floor(sp / 16) * 16;
   const frame = [
     BigInt(c.segments[SS]!.selector),
-    c.long ? c.reg(RSP) : BigInt(own),
+    c.long ? c.reg(RSP) : BigInt(ownStack(c)),
     BigInt(c.flags() >>> 0),
     BigInt(c.segments[CS]!.selector),
     event.ip,
@@ -167,6 +164,15 @@ function enterLong(c: Core, event: Event, gate: Gate, d: Descriptor, inner: bool
   frame.forEach((value, k) => {
     c.linearStore64(top - 8 * (k + 1), Number(value & 0xffffffffn) | 0, Number(value >> 32n) | 0);
   });
+  return top - 8 * frame.length;
+}
+
+function enterLong(c: Core, event: Event, gate: Gate, d: Descriptor, inner: boolean, ext: number): void {
+  const level = inner ? d.dpl : c.cpl;
+  const other = inner || gate.ist !== 0;
+  const sp = other ? longStack(c, gate, level, ext) : ownStack(c);
+  if (sp < CANONICAL_LOW || sp > CANONICAL_TOP) throw new Fault(STACK, ext);
+  const bottom = pushLong(c, event, sp);
   // QEMU's processor leaves no SS behind on an interrupt stack either, where the level stays the same.
   if (inner || (other && c.qemu)) {
     c.segments[SS] = nullSegment(level, level);
@@ -174,7 +180,7 @@ function enterLong(c: Core, event: Event, gate: Gate, d: Descriptor, inner: bool
   }
   clearFlags(c, gate);
   enterCode(c, gate.selector, gate.offset, d, level);
-  c.setWide(RSP, top - 8 * frame.length);
+  c.setWide(RSP, bottom);
 }
 
 /**
@@ -195,27 +201,15 @@ export function injectThroughGate(c: Core, event: Event): void {
   };
   if (c.longMode) {
     const level = inner ? d.dpl : c.cpl;
-    const own = c.long ? c.wide(RSP) : c.r32[RSP]! >>> 0;
-    const sp = inner || gate.ist ? longStack(c, gate, level, 0) : own;
-    const top = Math.floor(sp / 16) * 16;
-    const frame = [
-      BigInt(c.segments[SS]!.selector),
-      c.long ? c.reg(RSP) : BigInt(own),
-      BigInt(c.flags() >>> 0),
-      BigInt(c.segments[CS]!.selector),
-      event.ip,
-    ];
-    if (event.errorCode >= 0) frame.push(BigInt(event.errorCode));
-    frame.forEach((value, k) => {
-      c.linearStore64(top - 8 * (k + 1), Number(value & 0xffffffffn) | 0, Number(value >> 32n) | 0);
-    });
+    const sp = inner || gate.ist ? longStack(c, gate, level, 0) : ownStack(c);
+    const bottom = pushLong(c, event, sp);
     if (inner) {
       c.segments[SS] = { ...nullSegment(0, level), unusable: 0 };
       c.refreshSegment(SS);
     }
     flags();
     take(c, d, selector, gate.offset);
-    c.setWide(RSP, top - 8 * frame.length);
+    c.setWide(RSP, bottom);
     return;
   }
   const frame = [c.flags(), c.segments[CS]!.selector, Number(event.ip & 0xffffffffn)];

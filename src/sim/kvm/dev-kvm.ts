@@ -9,7 +9,6 @@ import { absentCapabilities } from './absent.ts';
 import { checkExtension } from './caps.ts';
 import { getEmulatedCpuid, getSupportedCpuid } from './cpuid.ts';
 import { deviceIoctls } from './devices.ts';
-import { getSupportedHvCpuid } from './hyperv.ts';
 import { IoctlTable } from './ioctl-table.ts';
 import { getFeatureMsr, getIndexList, msrIo } from './msrs.ts';
 import { VCPU_MMAP_PAGES } from './run-page.ts';
@@ -77,10 +76,7 @@ export const systemIoctls: IoctlTable<DevKvm> = new IoctlTable<DevKvm>('kvm', EI
   KVM_GET_EMULATED_CPUID: (_self, p, arg) => getEmulatedCpuid(p, arg),
   KVM_GET_MSRS: (_self, p, arg) => msrIo(p, arg, { get: (index) => getFeatureMsr(p.system.machine, index) }),
   KVM_X86_GET_MCE_CAP_SUPPORTED: (_self, p, arg) => (p.mm.write64(arg, p.system.machine.kvm.mceCap) ? 0 : -EFAULT),
-  KVM_GET_SUPPORTED_HV_CPUID: {
-    needs: kvm.KVM_CAP_SYS_HYPERV_CPUID,
-    handler: (_self, p, arg) => getSupportedHvCpuid(p, arg),
-  },
+  KVM_GET_SUPPORTED_HV_CPUID: { needs: kvm.KVM_CAP_SYS_HYPERV_CPUID },
   KVM_GET_DEVICE_ATTR: { needs: kvm.KVM_CAP_SYS_ATTRIBUTES, handler: deviceAttr(true) },
   KVM_HAS_DEVICE_ATTR: { needs: kvm.KVM_CAP_SYS_ATTRIBUTES, handler: deviceAttr(false) },
 });

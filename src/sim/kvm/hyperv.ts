@@ -1,11 +1,5 @@
-import { kvm_cpuid2 } from '../../uapi/kvm.ts';
-import { E2BIG, EFAULT } from '../../uapi/sys.ts';
-import type { Process } from '../process.ts';
-import { writeTable } from './cpuid.ts';
-import { notModelled } from './ioctl-table.ts';
+/** What KVM imitates of Hyper-V, as far as a VM sees it that does not use it: MSRs at reset. No machine has its capabilities (absent.ts). */
 import type { Vcpu } from './vcpu.ts';
-
-/** What KVM imitates of Hyper-V, as far as a VM sees it that does not use it: the CPUID table on offer and MSRs at reset. */
 
 /** Hyper-V's MSRs. Which of them there are, the machine's list says. */
 export const HYPERV_MSRS: readonly [first: number, last: number] = [0x4000_0000, 0x4000_0118];
@@ -34,18 +28,4 @@ export function setHypervMsr(vcpu: Vcpu, index: number, value: bigint, host: boo
   if (!vcpu.vm.machine.kvm.msrs.includes(index)) return undefined;
   if (host && value === getHypervMsr(vcpu, index, host)) return value;
   return undefined;
-}
-
-/** KVM_GET_SUPPORTED_HV_CPUID: `nent` too small is E2BIG and nothing is written, as for KVM_GET_SUPPORTED_CPUID. */
-export function getSupportedHvCpuid(p: Process, arg: bigint): number {
-  const nent = p.mm.read32(arg);
-  if (nent === null || p.mm.copyFrom(arg, kvm_cpuid2.offsetOf('entries')) === null) return -EFAULT;
-  const table = p.system.machine.kvm.hvCpuid;
-  return nent < table.length ? -E2BIG : writeTable(p, arg, table, nent);
-}
-
-/** The same of a vCPU, whose table depends on its interrupt controller: only the refusals. */
-export function getVcpuHvCpuid(p: Process, arg: bigint): number {
-  if (p.mm.copyFrom(arg, kvm_cpuid2.offsetOf('entries')) === null) return -EFAULT;
-  return notModelled('KVM_GET_SUPPORTED_HV_CPUID on a vCPU');
 }

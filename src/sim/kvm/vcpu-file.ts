@@ -9,7 +9,6 @@ import { getDebugregs, getXcrs, setDebugregs, setXcrs } from './debugregs.ts';
 import { enableVcpuCap } from './enable-cap.ts';
 import { getEvents, interrupt, nmi, setEvents } from './events.ts';
 import { setGuestDebug } from './guest-debug.ts';
-import { getVcpuHvCpuid } from './hyperv.ts';
 import { IoctlTable } from './ioctl-table.ts';
 import { getLapic, setLapic, setVapicAddr, tprAccessReporting } from './lapic-state.ts';
 import { setMce, setupMce } from './mce.ts';
@@ -136,7 +135,7 @@ export const vcpuIoctls: IoctlTable<VcpuFile> = new IoctlTable<VcpuFile>('vcpu',
   KVM_KVMCLOCK_CTRL: on(kvmclockCtrl),
   KVM_GET_NESTED_STATE: nestedState,
   KVM_SET_NESTED_STATE: nestedState,
-  KVM_GET_SUPPORTED_HV_CPUID: { needs: kvm.KVM_CAP_HYPERV_CPUID, handler: (_file, p, arg) => getVcpuHvCpuid(p, arg) },
+  KVM_GET_SUPPORTED_HV_CPUID: { needs: kvm.KVM_CAP_HYPERV_CPUID },
   KVM_XEN_VCPU_GET_ATTR: { needs: kvm.KVM_CAP_XEN_HVM },
   KVM_XEN_VCPU_SET_ATTR: { needs: kvm.KVM_CAP_XEN_HVM },
   KVM_GET_STATS_FD: on(getVcpuStatsFd),

@@ -33,7 +33,6 @@ export const amdSvm612: Machine = {
       [0x80000008, 0x0, 0x0, 0x283928, 0x4000000, 0x0, 0x0],
     ]),
     emulatedCpuid: amdSvm72.kvm.emulatedCpuid,
-    hvCpuid: changedLeaves(amdSvm72.kvm.hvCpuid, [[0x40000005, 0x0, 0x0, 0x1000, 0x40, 0x0, 0x0]]),
     msrs: msrsWithout(PMU_MSRS, LBR_MSRS),
     featureMsrs: [
       [0xc0011029, 0x2n],

@@ -152,6 +152,9 @@ export const vcpuChecks: Checks = {
   'KVM_SMI (vcpu)': [
     ['ENOTTY', 'a kernel without SMM', interrupt, 'SMI'],
     ['0', 'a kernel with it', interrupt, 'SMI'],
+    ['0', 'one that waits already: one is taken', 'kvm/smm/two', 'SMI again'],
+    ['0', 'the next KVM_RUN enters the handler at SMBASE + 0x8000', 'kvm/smm/real', 'exit 1'],
+    ['EIO', 'the state save area is no RAM: KVM_RUN gives the VM up', 'kvm/smm/without-ram', 'the end'],
   ],
   'KVM_GET_VCPU_EVENTS (vcpu)': [pointer(events, 'GET, pointer 0')],
   'KVM_SET_VCPU_EVENTS (vcpu)': [
