@@ -104,7 +104,7 @@ export function getEmulatedCpuid(p: Process, arg: bigint): number {
 }
 
 /** Writes a table that has to fit into `room` entries, then its length. */
-export function writeTable(p: Process, arg: bigint, table: readonly CpuidLeaf[], room: number): number {
+function writeTable(p: Process, arg: bigint, table: readonly CpuidLeaf[], room: number): number {
   if (table.length > room) return -E2BIG;
   if (!p.mm.copyTo(arg + BigInt(HEADER), encodeEntries(table))) return -EFAULT;
   return p.mm.write32(arg, table.length) ? 0 : -EFAULT;

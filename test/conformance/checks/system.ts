@@ -60,11 +60,6 @@ export const systemChecks: Checks = {
     ['E2BIG', 'room for exactly the three entries is too little', emulated, 'nent 3'],
     ['0', 'one more is enough', emulated, 'nent 4'],
   ],
-  'KVM_GET_SUPPORTED_HV_CPUID (kvm)': [
-    ['EINVAL', 'a kernel without KVM_HYPERV, before the argument', 'kvm/system/hv-cpuid', 'room for 64'],
-    ['EFAULT', 'the header cannot be read', 'kvm/system/hv-cpuid', 'pointer 0'],
-    ['E2BIG', 'too little room'],
-  ],
   'KVM_GET_MSRS (kvm)': [
     ['EFAULT', 'the header cannot be read', features, 'pointer 0'],
     ['E2BIG', '256 entries or more', features, 'nmsrs 256'],

@@ -126,11 +126,6 @@ export const vcpuChecks: Checks = {
     ],
     ['EFAULT', 'the entries cannot be written', 'kvm/faults-half-way', 'GET_CPUID2'],
   ],
-  'KVM_GET_SUPPORTED_HV_CPUID (vcpu)': [
-    ['EINVAL', 'a kernel without KVM_HYPERV', 'refusals/wrong-kind/vCPU', 'KVM_GET_SUPPORTED_HV_CPUID'],
-    ['EFAULT', 'the header cannot be read', 'refusals/wrong-kind/vCPU', 'KVM_GET_SUPPORTED_HV_CPUID'],
-    ['E2BIG', 'too little room'],
-  ],
   'KVM_GET_FPU (vcpu)': [pointer('kvm/fpu', 'GET, pointer 0')],
   'KVM_SET_FPU (vcpu)': [pointer('kvm/fpu', 'SET, pointer 0'), ['0', 'no validation', 'kvm/fpu', 'SET_FPU of all ones']],
   'KVM_GET_MP_STATE (vcpu)': [pointer('kvm/mp-state', 'GET, pointer 0')],
