@@ -5,6 +5,14 @@ import type { Check } from './checks/check.ts';
 import { areas } from './checks/index.ts';
 import type { Golden } from './golden.ts';
 
+/** Ioctls that are answered as by a kernel or a host without them, and why. */
+function absent(): ReadonlyMap<string, string> {
+  const sim = openSim();
+  const rows = sim.coverage().flatMap(({ area, name, except }) => (area === 'absent ioctl' ? [[name, except!] as const] : []));
+  sim.close();
+  return new Map(rows);
+}
+
 /** The ioctls the simulator has a handler for, as its coverage names them. */
 export function modelled(): ReadonlySet<string> {
   const sim = openSim();
@@ -63,7 +71,9 @@ export function fidelity(goldens: readonly Golden[]): string {
     );
     return ['', `## ${area}`, '', '| | answer | when, in this order | | shown by |', '|---|---|---|---|---|', ...rows];
   });
-  const { kvm, families } = notModelled(modelled());
+  const without = absent();
+  const { kvm: others, families } = notModelled(modelled());
+  const kvm = others.filter((name) => !without.has(name));
   return [
     '# Fidelity: what the simulator knows, and from where',
     '',
@@ -75,6 +85,12 @@ export function fidelity(goldens: readonly Golden[]): string {
       `${kvm.length} ioctls of KVM are not modelled.`,
     `Goldens: ${goldens.map(({ identity, release }) => `\`${identity}\` (${release})`).join(', ')}.`,
     ...tables,
+    '',
+    '## Answered as by a kernel or host without them',
+    '',
+    '| | |',
+    '|---|---|',
+    ...[...without].map(([name, reason]) => `| \`${name}\` | ${reason} |`),
     '',
     '## Not modelled',
     '',

@@ -5,7 +5,7 @@ import { CharFile } from '../char-device.ts';
 import type { Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
 import type { CharDevice, System } from '../system.ts';
-import { absentCapabilities } from './absent.ts';
+import { absentCapabilities, unknownRequests } from './absent.ts';
 import { checkExtension } from './caps.ts';
 import { getEmulatedCpuid, getSupportedCpuid } from './cpuid.ts';
 import { deviceIoctls } from './devices.ts';
@@ -88,9 +88,13 @@ export function registerKvm(system: System): void {
   if (system.machine.devices[PATH] !== true) return;
   system.register(device);
   for (const table of [systemIoctls, vmIoctls, vcpuIoctls, deviceIoctls]) {
-    for (const { name, handler } of table.rows.values())
+    for (const { name, handler, needs } of table.rows.values()) {
       if (handler !== undefined) system.coverage.add('ioctl', `${name} (${table.kind})`);
+      const reason = needs === undefined ? undefined : absentCapabilities.get(needs)?.reason;
+      if (handler === undefined && reason !== undefined) system.coverage.add('absent ioctl', `${name} (${table.kind})`, reason);
+    }
   }
+  for (const [name, reason] of Object.entries(unknownRequests)) system.coverage.add('absent ioctl', name, reason);
   const { capabilities, vmTypes } = system.machine.kvm;
   for (const [cap, { name, reason }] of absentCapabilities)
     if (capabilities[cap] !== undefined) system.coverage.add('capability', name, reason);
