@@ -54,7 +54,7 @@ describe('ioctl tables', () => {
 
   test('coverage lists what has a handler and nothing else', () => {
     const kit = new Kit();
-    const names = new Set(kit.kernel.coverage().map((row) => row.name));
+    const names = new Set(kit.kernel.coverage().flatMap(({ area, name }) => (area === 'absent ioctl' ? [] : [name])));
     for (const { kind, rows } of [systemIoctls, vmIoctls, vcpuIoctls])
       for (const { name, handler } of rows.values())
         expect(names.has(`${name} (${kind})`), `${name} (${kind})`).toBe(handler !== undefined);
