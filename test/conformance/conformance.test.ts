@@ -11,7 +11,7 @@ import { cases } from './cases/index.ts';
 import { requests } from './cases/refusals.ts';
 import { type Comparison, compare, countObservations, showDifference, toGolden } from './golden.ts';
 import { readDifferences, readGolden, readGoldens } from './golden-files.ts';
-import { type Report, runCases } from './run-cases.ts';
+import { type Candidate, type Report, runCase, runCases } from './run-cases.ts';
 
 const goldens = join(dirname(fileURLToPath(import.meta.url)), '..', 'golden');
 const known = readDifferences(goldens);
@@ -40,8 +40,29 @@ const reports = new Map<string, Report>();
 async function report(name: string): Promise<Report> {
   const one = found.get(name)!;
   if ('missing' in one) throw new Error(`${name}: ${one.missing}`);
-  if (!reports.has(name)) reports.set(name, await runCases(one.candidate, cases));
+  if (!reports.has(name)) reports.set(name, await settled(name, one.candidate, await runCases(one.candidate, cases)));
   return reports.get(name)!;
+}
+
+/** How often a case of a real kernel that answers otherwise than recorded is asked again. */
+const PATIENCE = 5;
+
+/**
+ * What PVM emulates, it emulates until the host is interrupted: a case in which something comes up meanwhile can answer otherwise once. It is asked again,
+ * and said to be unsteady; a difference that stays is one.
+ */
+async function settled(name: string, candidate: Candidate, first: Report): Promise<Report> {
+  const recorded = readGolden(goldens, first.identity);
+  if (recorded === undefined || name.startsWith('sim ')) return first;
+  const results = new Map(first.results);
+  const wrong = (): Set<string> => new Set(compare(recorded, { ...first, results }, known).differences.map((one) => one.case));
+  const differing = wrong();
+  for (let tries = 0; tries < PATIENCE && wrong().size > 0; tries++)
+    for (const one of cases.filter((one) => wrong().has(one.name))) results.set(one.name, await runCase(candidate, one));
+  const left = wrong();
+  const unsteady = [...differing].filter((one) => !left.has(one));
+  if (unsteady.length > 0) summary.push(`${name}: unsteady, asked again: ${unsteady.join(', ')}`);
+  return { ...first, results };
 }
 
 function expectNone(comparison: Comparison): void {

@@ -1,6 +1,7 @@
 import { KVM_CAP_MCE, kvm_x86_mce } from '../../uapi/kvm.ts';
 import { EFAULT, EINVAL } from '../../uapi/sys.ts';
 import type { Process } from '../process.ts';
+import { APIC_LVTCMCI } from './apic-regs.ts';
 import { capability } from './ioctl-table.ts';
 import type { Vcpu } from './vcpu.ts';
 
@@ -10,6 +11,10 @@ const MCG_CMCI_P = 1n << 10n;
 const MCI_STATUS_VAL = 1n << 63n;
 const MCI_STATUS_OVER = 1n << 62n;
 const MCI_STATUS_UC = 1n << 61n;
+const MCI_STATUS_PCC = 1n << 57n;
+const MCI_STATUS_S = 1n << 56n;
+const MCI_STATUS_AR = 1n << 55n;
+const MCI_CTL2_CMCI_EN = 1n << 30n;
 const CR4_MCE = 1n << 6n;
 const MC_VECTOR = 18;
 const BANKS = 0xffn;
@@ -102,6 +107,14 @@ export function setMce(vcpu: Vcpu, p: Process, arg: bigint): number {
     msrs.set(other, misc);
     msrs.set(stored, value);
   };
+  // Uncorrected, but nothing has to be done: it is written whatever is switched off, and told by the interrupt of corrected ones.
+  const toBeDone = status & (MCI_STATUS_PCC | MCI_STATUS_S | MCI_STATUS_AR);
+  if (status & MCI_STATUS_UC && mcg_status === 0n && !toBeDone) {
+    put(status);
+    msrs.set(MSR.status, mcg_status);
+    if (mcgCap(vcpu) & MCG_CMCI_P && get(0x280 + bank) & MCI_CTL2_CMCI_EN) vcpu.lapic?.deliverLocal(APIC_LVTCMCI);
+    return 0;
+  }
   const before = get(stored);
   const overflow = before & MCI_STATUS_VAL ? status | MCI_STATUS_OVER : status;
   if (status & MCI_STATUS_UC) {

@@ -105,8 +105,10 @@ const archCapabilities: Pick<MsrRow, 'get' | 'set'> = {
   get(access) {
     const { vcpu, index, host } = access;
     const { machine } = vcpu.vm;
-    if (!host || has(machine, 'archCapabilitiesFollowCpuid')) return withCpuid(7, 'edx', 29)(access);
-    return vcpu.msrs.get(index) ?? getFeatureMsr(machine, index);
+    const follows = !host || has(machine, 'archCapabilitiesFollowCpuid');
+    if (follows && !vcpu.cpuid.has(7, 0, 'edx', 29)) return undefined;
+    // PVM begins with none of the host's.
+    return vcpu.msrs.get(index) ?? (follows && vcpu.backend.emulated ? 0n : getFeatureMsr(machine, index));
   },
   set(value, access) {
     const follows = has(access.vcpu.vm.machine, 'archCapabilitiesFollowCpuid');

@@ -13,6 +13,7 @@ import {
   KVM_INTERNAL_ERROR_DELIVERY_EV,
   KVM_INTERRUPT,
   KVM_NMI,
+  KVM_SET_CPUID2,
   KVM_SET_FPU,
   KVM_SET_NR_MMU_PAGES,
   KVM_SET_VAPIC_ADDR,
@@ -32,10 +33,12 @@ import { type Case, define, nonZero, type Observer, result } from '../case.ts';
 import { play, startGuest } from '../guest.ts';
 import {
   addRam,
+  cpuidBytes,
   getMsr,
   getRegs,
   mapRun,
   newVcpu,
+  openKvm,
   RUN_SIZE,
   RunPage,
   type Sregs,
@@ -461,5 +464,15 @@ export const fuzzedCases: Case[] = [
     see.call('run', () => result(kernel.run(vcpu)));
     see.note('cr8', run.get('cr8'));
     see.note('the word', ram.read(0x40, 4));
+  }),
+  define('kvm/fuzzed/arch-capabilities-by-cpuid', 'Found by fuzzing', (kernel, see) => {
+    const host = getMsr(kernel, openKvm(kernel), 0x10a);
+    for (const edx of [0, 0x2000_0000]) {
+      const { vcpu } = newVcpu(kernel);
+      const leaf = cpuidBytes([{ function: 7, edx }]);
+      see.call(`SET_CPUID2 with EDX ${edx}`, () => kernel.ioctl(vcpu, KVM_SET_CPUID2, leaf));
+      const value = getMsr(kernel, vcpu, 0x10a);
+      see.note(`EDX ${edx}`, value === 0n ? 'none' : value === host ? "the host's" : 'others');
+    }
   }),
 ];

@@ -146,6 +146,23 @@ export const machineCheckCases: Case[] = [
     const without = newVcpu(kernel).vcpu;
     show('without SETUP_MCE', without, { status: VALID, bank: 9 });
   }),
+  define('kvm/mce/nothing-to-be-done', 'Machine checks', (kernel, see) => {
+    // Uncorrected, without MCG_STATUS, and none of PCC, S and AR in the bank's: written over anything, and whatever is switched off.
+    const S = 1n << 56n;
+    const show = (label: string, vcpu: number, change: object): void => {
+      see.call(label, () => report(kernel, vcpu, change));
+      see.note(`${label}: bank`, bank(kernel, vcpu, 0));
+      see.note(`${label}: MCG_STATUS`, getMsr(kernel, vcpu, 0x17a));
+      see.note(`${label}: exception`, exception(kernel, vcpu));
+    };
+    const { vcpu } = newVcpu(kernel);
+    show('uncorrected, no SETUP_MCE', vcpu, { status: VALID | UNCORRECTED | 3n, addr: 0x1000n, misc: 0x2000n });
+    setup(kernel, vcpu, 0x10an);
+    setMsr(kernel, vcpu, 0x17a, 4n);
+    show('a corrected one over it', vcpu, { status: VALID | 4n, addr: 0x3000n });
+    show('another over it', vcpu, { status: VALID | UNCORRECTED | 6n, addr: 0x5000n });
+    show('with S: the bank is on', vcpu, { status: VALID | S | 5n, addr: 0x4000n });
+  }),
   define('kvm/mce/a triple fault', 'Machine checks', (kernel, see) => {
     const guest = startGuest(kernel, [0xe6, 0x10, 0xf4]);
     setup(kernel, guest.vcpu, 0xan);
