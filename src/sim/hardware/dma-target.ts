@@ -1,0 +1,20 @@
+import type { Width } from '../../kernel/memory.ts';
+import type { PageRef } from '../pages.ts';
+
+/** Memory of a device as another master or the CPU reaches it (peer-to-peer). `store` answers 0 or −errno. */
+export interface DeviceMemory {
+  load(offset: number, width: Width): number | bigint;
+  store(offset: number, width: Width, value: number | bigint): number;
+}
+
+/** Where an access leads. `length`: how many bytes from there lie in one piece. `at` is an index into `page.u8`. */
+export type DmaTarget = { readonly length: number } & (
+  | { readonly page: PageRef; readonly at: number }
+  | { readonly device: DeviceMemory; readonly offset: number }
+);
+
+/** What VFIO type1 and iommufd install; the hardware walks it at each DMA. */
+export interface IommuDomain {
+  /** The target of an access that begins at `iova` (at most `length` bytes of it); undefined: translation fault. */
+  translate(iova: bigint, length: number, write: boolean): DmaTarget | undefined;
+}

@@ -1,0 +1,78 @@
+import type { PciFunction } from './pci-function.ts';
+
+export interface BarSpec {
+  /** A power of two. */
+  readonly size: number;
+  readonly space: 'mem32' | 'mem64' | 'io';
+  readonly prefetchable?: boolean;
+}
+
+/** A capability as bytes. */
+export interface CapabilitySpec {
+  readonly id: number;
+  /** Where; default: the next free place. */
+  readonly at?: number;
+  /** Extended capabilities: the version in the header, default 1. */
+  readonly version?: number;
+  /** What follows the header: after id and next (2 bytes), or after the extended header (4 bytes). */
+  readonly bytes: Uint8Array;
+  /** Bits of `bytes` that can be written. */
+  readonly writable?: Uint8Array;
+  /** Bits of `bytes` that a written one clears. */
+  readonly clearable?: Uint8Array;
+}
+
+export interface MsiSpec {
+  /** 1, 2, 4, 8, 16 or 32. */
+  readonly vectors: number;
+  readonly at?: number;
+  /** Per-vector masking. */
+  readonly maskable?: boolean;
+  /** A 64-bit address; default true. */
+  readonly wide?: boolean;
+}
+
+export interface MsixSpec {
+  readonly vectors: number;
+  readonly tableBar: number;
+  readonly table: number;
+  readonly pbaBar: number;
+  readonly pba: number;
+  readonly at?: number;
+}
+
+export interface SriovSpec {
+  readonly at?: number;
+  readonly totalVfs: number;
+  readonly firstOffset: number;
+  readonly stride: number;
+  readonly vfDevice: number;
+  readonly vfBars: Readonly<Record<number, BarSpec>>;
+  /** The virtual function of this index, made when VF_ENABLE is set. */
+  create(index: number): PciFunction;
+}
+
+/** What a function is: the part of it that a driver finds in configuration space. */
+export interface FunctionSpec {
+  readonly vendor: number;
+  readonly device: number;
+  readonly subsystemVendor?: number;
+  readonly subsystemDevice?: number;
+  /** Class, subclass, programming interface: 24 bits. */
+  readonly class: number;
+  readonly revision?: number;
+  /** INTA to INTD; 0: none. */
+  readonly interruptPin?: 0 | 1 | 2 | 3 | 4;
+  readonly bars?: Readonly<Record<number, BarSpec>>;
+  readonly rom?: Uint8Array;
+  /** PCI Express: 4 KiB of configuration space. */
+  readonly express?: boolean;
+  readonly msi?: MsiSpec;
+  readonly msix?: MsixSpec;
+  readonly pm?: { readonly at?: number; readonly noSoftReset?: boolean };
+  readonly flr?: boolean;
+  readonly aer?: boolean;
+  readonly capabilities?: readonly CapabilitySpec[];
+  readonly extended?: readonly CapabilitySpec[];
+  readonly sriov?: SriovSpec;
+}

@@ -1,0 +1,36 @@
+/** One function of a machine, as data. */
+export interface PciPlacement {
+  /** '0000:00:02.0'. Behind a bridge the bus is the number firmware gives it. */
+  readonly at: string;
+  /** A model's name: 'edu', 'pcie-root-port', 'nvme' … */
+  readonly model: string;
+  readonly options?: Readonly<Record<string, unknown>>;
+}
+
+export interface ReservedRegion {
+  readonly start: bigint;
+  /** Inclusive. */
+  readonly last: bigint;
+  readonly type: 'msi' | 'direct' | 'direct-relaxable' | 'reserved';
+}
+
+/** The IOMMU of a machine, as data. */
+export interface IommuMachine {
+  readonly kind: 'vtd' | 'amd' | 'smmuv3' | 'virtio' | 'none';
+  /** Bit mask of page sizes. */
+  readonly pageSizes: bigint;
+  /** First and last IOVA a domain can map. */
+  readonly aperture: readonly [first: bigint, last: bigint];
+  /** IOMMU_CAP_CACHE_COHERENCY. */
+  readonly coherent: boolean;
+  /** A domain can enforce it against no-snoop requests (IOMMU_CAP_ENFORCE_CACHE_COHERENCY). */
+  readonly enforceCoherency: boolean;
+  readonly interruptRemapping: boolean;
+  readonly reserved: readonly ReservedRegion[];
+  readonly dirtyTracking: boolean;
+  readonly pasidBits: number;
+  /** sysfs `type` of a group on its default domain. */
+  readonly defaultType: 'DMA' | 'DMA-FQ' | 'identity';
+  /** IOMMU_GET_HW_INFO: its type and bytes. */
+  readonly hwInfo?: { readonly type: number; readonly bytes: Uint8Array };
+}

@@ -1,0 +1,1 @@
+export type { DeviceMemory, DmaTarget, IommuDomain } from '../hardware/dma-target.ts';
