@@ -3,6 +3,7 @@ import {
   EACCES,
   EAGAIN,
   EBADF,
+  EFAULT,
   EINVAL,
   ENOMEM,
   EOPNOTSUPP,
@@ -36,6 +37,7 @@ import { HugeMemfdFile } from './hugetlb.ts';
 import { atLeast, type Limits } from './machine.ts';
 import { SimMapping } from './mapping.ts';
 import { eachPage, MAX_VIEW, PAGE_SHIFT, PAGE_SIZE, type PageRef, PageStore } from './pages.ts';
+import { DevicePin, DriverPin, type PinnedRange } from './pin.ts';
 import type { Process } from './process.ts';
 import { AnonymousMemory, type Vma, VmaList } from './vma.ts';
 
@@ -67,6 +69,11 @@ export class AddressSpace {
   /** Backings in use, each with its number of VMAs and our notifier. */
   readonly #backings = new Map<Backing, { count: number; notify: (truncatedFrom?: number) => void }>();
   readonly #scratch: Uint8Array[] = [];
+  /** Pages of VMAs with VM_LOCKED. */
+  #mlocked = 0;
+  #charged = 0;
+  /** mm->pinned_vm, in pages. */
+  pinnedVm = 0;
 
   constructor(process: Process, limits: Limits) {
     this.#process = process;
@@ -180,6 +187,67 @@ export class AddressSpace {
     }
   }
 
+  // ---- pinned pages
+
+  /**
+   * pin_user_pages(FOLL_LONGTERM) of every page that has a byte in [address, address + length): the pieces in order, or −EFAULT with nothing pinned. A read
+   * breaks copy-on-write as a store would (FAULT_FLAG_UNSHARE): the device goes on sharing the page with the process. Device memory is in
+   * the result, for callers that take it.
+   */
+  pin(address: bigint, length: number, write: boolean): PinnedRange[] | number {
+    if (address < 0n || address + BigInt(length) > BigInt(TASK_SIZE)) return -EFAULT;
+    if (length > this.#limits.memory) return -ENOMEM;
+    const start = Math.floor(Number(address) / PAGE_SIZE) * PAGE_SIZE;
+    const end = roundUp(Number(address) + length);
+    const pieces: PinnedRange[] = [];
+    for (let at = start; at < end; ) {
+      const vma = this.#vmas.find(at);
+      const to = Math.min(end, vma?.end ?? end);
+      const piece = vma === undefined ? undefined : this.#pin(vma, at, to, write);
+      if (piece === undefined) {
+        for (const taken of pieces) taken.unpin();
+        return -EFAULT;
+      }
+      pieces.push(piece);
+      at = to;
+    }
+    return pieces;
+  }
+
+  #pin(vma: Vma, start: number, end: number, write: boolean): PinnedRange | undefined {
+    if ((vma.prot & (write ? PROT_WRITE : PROT_READ)) === 0) return undefined;
+    const { backing } = vma;
+    const first = vma.page + (start - vma.start) / PAGE_SIZE;
+    const count = (end - start) / PAGE_SIZE;
+    if (backing.pfn !== undefined) {
+      for (let page = count - 1; page > 0; page--) if (backing.pfn(first + page) === null) return undefined;
+      const device = backing.pfn(first);
+      return device === null ? undefined : new DevicePin(device, count);
+    }
+    if (backing instanceof PageStore && (vma.shared || backing.anonymous)) {
+      return first + count <= backing.pages ? backing.pin(first, count) : undefined;
+    }
+    const from = start / PAGE_SIZE;
+    for (let page = from; page < from + count; page++) if (this.#fault(vma, page, true) === null) return undefined;
+    return vma.shared ? new DriverPin(backing, first, count) : vma.cow!.pin(from, count);
+  }
+
+  /** mm->locked_vm in pages: what MAP_LOCKED and long-term pins have locked together. */
+  get lockedVm(): number {
+    return this.#mlocked + this.#charged;
+  }
+
+  /** account_locked_vm: −ENOMEM where the limit has no room for `pages` more. A process with CAP_IPC_LOCK has no limit. */
+  chargeLocked(pages: number): number {
+    if ((this.lockedVm + pages) * PAGE_SIZE > this.#limits.memlock) return -ENOMEM;
+    this.#charged += pages;
+    return 0;
+  }
+
+  unchargeLocked(pages: number): void {
+    this.#charged -= pages;
+  }
+
   // ---- system calls
 
   /** mmap(2) without a wish for the address. Checks in the order of ksys_mmap_pgoff, do_mmap and mmap_region. */
@@ -275,7 +343,7 @@ export class AddressSpace {
     const start = this.#vmas.gap(span, MMAP_FLOOR, MMAP_BASE);
     if (start < 0) return -ENOMEM;
     const locked = (flags & MAP_LOCKED) !== 0;
-    if (locked && this.#lockedBytes() + span > this.#limits.memlock) return this.#limits.memlock === 0 ? -EPERM : -EAGAIN;
+    if (locked && this.lockedVm * PAGE_SIZE + span > this.#limits.memlock) return this.#limits.memlock === 0 ? -EPERM : -EAGAIN;
     const type = flags & MAP_TYPE;
     const shared = type === MAP_SHARED || (type === MAP_SHARED_VALIDATE && file !== undefined);
     const wanted = prot & PROT_RWX;
@@ -348,12 +416,6 @@ export class AddressSpace {
     return !accountable || span <= this.#limits.memory;
   }
 
-  #lockedBytes(): number {
-    let sum = 0;
-    for (const vma of this.#vmas.all()) if (vma.locked) sum += vma.end - vma.start;
-    return sum;
-  }
-
   /** MAP_POPULATE and MAP_LOCKED fault pages in until one fails, and nobody is told; so it may also end when a GiB is there. */
   #populate(vma: Vma): void {
     if (vma.prot === 0 || vma.backing.anonymous === true) return;
@@ -387,6 +449,7 @@ export class AddressSpace {
 
   #insert(vma: Vma): void {
     this.#vmas.insert(vma);
+    if (vma.locked) this.#mlocked += (vma.end - vma.start) / PAGE_SIZE;
     vma.backing.opened?.(vma.shared, (vma.may & PROT_WRITE) !== 0);
     const used = this.#backings.get(vma.backing);
     if (used !== undefined) used.count++;
@@ -400,6 +463,7 @@ export class AddressSpace {
 
   #remove(vma: Vma): void {
     this.#vmas.remove(vma);
+    if (vma.locked) this.#mlocked -= (vma.end - vma.start) / PAGE_SIZE;
     if (vma.backing.anonymous === true || vma.cow !== undefined) this.zap(vma, vma.start, vma.end);
     const used = this.#backings.get(vma.backing)!;
     if (--used.count === 0) {

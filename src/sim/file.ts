@@ -33,6 +33,12 @@ export interface FileMap {
   readonly noreserve: boolean;
 }
 
+/** Memory of a device as another bus master or the CPU reaches it, by accesses of exact width. A negative number is −errno. */
+export interface DeviceMemory {
+  load(offset: number, width: Width): number | bigint;
+  store(offset: number, width: Width, value: number | bigint): number;
+}
+
 /**
  * What lies behind a mapping: the twin of `struct address_space` plus `vm_operations_struct`. `PageStore` is the one for
  * ordinary memory; a driver may write its own.
@@ -57,9 +63,14 @@ export interface Backing {
   readonly anonymous?: boolean;
   /** Called when any `PageRef` handed out may have become wrong: the MMU notifier. After truncation: from which page on nothing is left. */
   readonly notifiers: Set<(truncatedFrom?: number) => void>;
-  /** Device memory: accesses of exact width instead of pages (`page` answers null). A negative number is −errno. */
+  /** Device memory: accesses of exact width instead of pages (`page` answers null). A negative number is −errno: the access faults. */
   load?(offset: number, width: Width): number | bigint;
   store?(offset: number, width: Width, value: number | bigint): number;
+  /**
+   * VM_PFNMAP, follow_pfnmap_start: what page `index` shows, as it lies on the bus, where `offset` is that of the page; the driver may zap its mappings and this
+   * stays. Null: the page cannot be faulted in now.
+   */
+  pfn?(index: number): (DeviceMemory & { readonly offset: number }) | null;
 }
 
 /** POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM: what poll says of a file without a poll operation. */

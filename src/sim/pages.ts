@@ -1,5 +1,7 @@
 import { EINVAL } from '../uapi/sys.ts';
 import type { Backing } from './file.ts';
+import { PageRanges } from './page-ranges.ts';
+import { PagePin, PinIndex, type PinnedObject, type PinnedRange } from './pin.ts';
 
 export const PAGE_SHIFT = 12;
 export const PAGE_SIZE = 4096;
@@ -83,6 +85,11 @@ function zero(bytes: Uint8Array): void {
   }
 }
 
+/** Of one page. */
+function isZero(page: Uint8Array): boolean {
+  return zeroBuffer.compare(page, 0, PAGE_SIZE, 0, PAGE_SIZE) === 0;
+}
+
 function* nonZeroPages(bytes: Uint8Array): Generator<number> {
   for (let at = 0; at < bytes.length; at += zeros.length) {
     const piece = bytes.subarray(at, at + zeros.length);
@@ -100,7 +107,7 @@ function* nonZeroPages(bytes: Uint8Array): Generator<number> {
  * Most pages live in small extents. A view (`Memory.bytes`) needs its pages in one piece, so `openView` moves them into one extent, and the
  * close of the last view moves them out again and zeroes it: a stale view reads zeros while the object keeps its bytes.
  */
-export class PageStore implements Backing {
+export class PageStore implements Backing, PinnedObject {
   readonly notifiers: Set<(truncatedFrom?: number) => void> = new Set();
   readonly anonymous: boolean;
   /** In pages. A touch of a page past it is SIGBUS. */
@@ -108,6 +115,12 @@ export class PageStore implements Backing {
   readonly #chunks = new Map<number, Extent>();
   /** Extents with live views; few. They win over chunks. */
   readonly #viewed: Extent[] = [];
+  /** Pages that are there as zeros, and in no extent yet: what a pin of a long range has allocated. */
+  readonly #blank: PageRanges = new PageRanges();
+  #pins: PinIndex | undefined;
+  #pinned = 0;
+  /** Who keeps the pages that were dropped while they were pinned. */
+  #keeper: PageStore | undefined;
 
   constructor(pages: number, options: { anonymous?: boolean } = {}) {
     this.#pages = pages;
@@ -130,7 +143,7 @@ export class PageStore implements Backing {
   /** True when the page is there: what SEEK_DATA and st_blocks see. */
   has(index: number): boolean {
     const extent = this.#find(index);
-    if (extent === undefined) return false;
+    if (extent === undefined) return this.#blank.has(index);
     if (extent.present[index - extent.first] === 0) extent.discover();
     return extent.present[index - extent.first] === 1;
   }
@@ -138,14 +151,14 @@ export class PageStore implements Backing {
   /** Somebody has stored to the page. A store of zeros through a view leaves no trace. */
   stored(index: number): boolean {
     const extent = this.#find(index);
-    if (extent === undefined) return false;
+    if (extent === undefined) return this.#blank.has(index);
     if (extent.present[index - extent.first] === 1) return true;
-    return extent.views > 0 && zeroBuffer.compare(extent.page(index), 0, PAGE_SIZE, 0, PAGE_SIZE) !== 0;
+    return extent.views > 0 && !isZero(extent.page(index));
   }
 
   /** Number of pages that are there. */
   get allocated(): number {
-    let sum = 0;
+    let sum = this.#blank.total;
     for (const extent of [...this.#viewed, ...this.#chunks.values()]) {
       extent.discover();
       for (const one of extent.present) sum += one;
@@ -210,6 +223,21 @@ export class PageStore implements Backing {
     return 0;
   }
 
+  /** Pages [first, first + count), which are allocated, stay what they are until unpinned, whatever becomes of the object. */
+  pin(first: number, count: number): PinnedRange {
+    this.#fill(first, first + count);
+    const pin = new PagePin(this, first, count);
+    this.#pins ??= new PinIndex();
+    this.#pins.add(pin);
+    this.#pinned++;
+    return pin;
+  }
+
+  unpinned(pin: PagePin): void {
+    this.#pins!.remove(pin);
+    if (--this.#pinned === 0) this.#keeper = undefined;
+  }
+
   openView(index: number, count: number): PageRef | undefined {
     if (index + count > this.#pages) return undefined;
     const holder = this.#viewed.find((extent) => extent.first <= index && index + count <= extent.end);
@@ -236,9 +264,12 @@ export class PageStore implements Backing {
     this.#viewed.splice(at, 1);
     for (let i = 0; i < extent.count; i++) {
       if (extent.present[i] === 0) continue;
-      const target = this.#extent(extent.first + i);
-      target.present[extent.first + i - target.first] = 1;
-      target.page(extent.first + i).set(extent.page(extent.first + i));
+      const page = extent.page(extent.first + i);
+      if (!isZero(page))
+        this.#extent(extent.first + i)
+          .page(extent.first + i)
+          .set(page);
+      this.#fill(extent.first + i, extent.first + i + 1);
     }
     zero(extent.u8);
     this.notify();
@@ -246,10 +277,12 @@ export class PageStore implements Backing {
 
   /** Nobody can reach the object any more: what stale views still hold reads zeros. */
   destroy(): void {
+    this.#keepPinned(0, Number.MAX_SAFE_INTEGER);
     for (const extent of this.#viewed) zero(extent.u8);
     for (const extent of this.#chunks.values()) zero(extent.u8);
     this.#viewed.length = 0;
     this.#chunks.clear();
+    this.#blank.clear();
     this.#pages = 0;
     this.notify();
   }
@@ -269,7 +302,78 @@ export class PageStore implements Backing {
     const key = Math.floor(index / CHUNK_PAGES);
     const chunk = new Extent(key * CHUNK_PAGES, CHUNK_PAGES);
     this.#chunks.set(key, chunk);
+    this.#unblank(chunk);
     return chunk;
+  }
+
+  /** Allocates pages [first, end), without memory for those that would only hold zeros. */
+  #fill(first: number, end: number): void {
+    if (end - first === 1) {
+      const only = this.#find(first);
+      if (only === undefined) this.#blank.add(first, end);
+      else only.present[first - only.first] = 1;
+      return;
+    }
+    const holes = new PageRanges();
+    holes.add(first, end);
+    for (const extent of this.#extents(first, end)) {
+      for (const [from, to] of holes.within(extent.first, extent.end))
+        extent.present.fill(1, from - extent.first, to - extent.first);
+      holes.remove(extent.first, extent.end);
+    }
+    for (const [from, to] of holes.within(first, end)) this.#blank.add(from, to);
+  }
+
+  /** A new extent gets what was blank in its range. */
+  #unblank(extent: Extent): void {
+    if (this.#blank.total === 0) return;
+    for (const [first, end] of this.#blank.within(extent.first, extent.end))
+      extent.present.fill(1, first - extent.first, end - extent.first);
+    this.#blank.remove(extent.first, extent.end);
+  }
+
+  /** The extents that share a page with [first, end); those with views, which win, come first. */
+  #extents(first: number, end: number): Extent[] {
+    const found = this.#viewed.filter((extent) => extent.first < end && first < extent.end);
+    const from = Math.floor(first / CHUNK_PAGES);
+    const to = Math.floor((end - 1) / CHUNK_PAGES);
+    if (to - from < this.#chunks.size) {
+      for (let key = from; key <= to; key++) if (this.#chunks.has(key)) found.push(this.#chunks.get(key)!);
+    } else for (const chunk of this.#chunks.values()) if (chunk.first < end && first < chunk.end) found.push(chunk);
+    return found;
+  }
+
+  /** Pages [first, end) are about to go: whoever has pinned one keeps it, with its bytes, and all who have it keep the same one. */
+  #keepPinned(first: number, end: number): void {
+    if (this.#pinned === 0) return;
+    const lost = new PageRanges();
+    const parts = this.#pins!.overlapping(first, end).map((pin) => ({ pin, pages: pin.attached(first, end) }));
+    for (const { pages } of parts) for (const [from, to] of pages) lost.add(from, to);
+    if (lost.total === 0) return;
+    const ranges = [...lost.within(first, end)];
+    if (this.#keeper === undefined || ranges.some(([from, to]) => this.#keeper!.#any(from, to)))
+      this.#keeper = new PageStore(Number.MAX_SAFE_INTEGER);
+    for (const [from, to] of ranges) this.#keeper.#copy(this, from, to);
+    for (const { pin, pages } of parts) for (const [from, to] of pages) pin.keep(from, to, this.#keeper);
+  }
+
+  /** Some page of [first, end) is there. */
+  #any(first: number, end: number): boolean {
+    if (!this.#blank.within(first, end).next().done) return true;
+    return this.#extents(first, end).some(({ present, first: base }) =>
+      present.subarray(Math.max(0, first - base), end - base).includes(1),
+    );
+  }
+
+  /** Takes over what another store has of pages [first, end), all of which are allocated here then. */
+  #copy(from: PageStore, first: number, end: number): void {
+    for (const extent of from.#extents(first, end)) {
+      for (let index = Math.max(first, extent.first); index < Math.min(end, extent.end); index++) {
+        const page = extent.page(index);
+        if (extent.present[index - extent.first] === 1 && !isZero(page)) this.#extent(index).page(index).set(page);
+      }
+    }
+    this.#fill(first, end);
   }
 
   /** Moves [first, first + count) into one new extent; undefined where there is no room for it. */
@@ -292,12 +396,15 @@ export class PageStore implements Backing {
       }
       if (start <= chunk.first && chunk.end <= stop) this.#chunks.delete(key);
     }
+    this.#unblank(extent);
     this.notify();
     return extent;
   }
 
   /** Pages [first, end) become holes. */
   #drop(first: number, end: number): void {
+    this.#keepPinned(first, end);
+    this.#blank.remove(first, end);
     for (const extent of [...this.#viewed, ...this.#chunks.values()]) {
       const start = Math.max(first, extent.first);
       const stop = Math.min(end, extent.end);
