@@ -75,7 +75,7 @@ describe('mm.pin', () => {
 
   it('anonymous memory lives on while it is pinned', () => {
     const { kernel, process } = boot();
-    const ram = kernel.guestRam(4 * P);
+    const ram = kernel.mmap({ length: 4 * P, prot: RW, flags: sys.MAP_PRIVATE | sys.MAP_ANONYMOUS });
     ram.bytes!.fill(2);
     const [pin] = pinned(process.mm.pin(ram.address, 4 * P, true));
     kernel.madvise(ram, sys.MADV_DONTNEED, { offset: 0, length: P });
