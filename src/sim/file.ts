@@ -17,6 +17,7 @@ import {
   POLLRDNORM,
   POLLWRNORM,
 } from '../uapi/sys.ts';
+import type { DeviceMemory } from './hardware/dma-target.ts';
 import type { PageRef } from './pages.ts';
 import type { Process } from './process.ts';
 import type { WaitQueue } from './wait-queue.ts';
@@ -31,12 +32,6 @@ export interface FileMap {
   readonly shared: boolean;
   /** MAP_NORESERVE. */
   readonly noreserve: boolean;
-}
-
-/** Memory of a device as another bus master or the CPU reaches it, by accesses of exact width. A negative number is −errno. */
-export interface DeviceMemory {
-  load(offset: number, width: Width): number | bigint;
-  store(offset: number, width: Width, value: number | bigint): number;
 }
 
 /**

@@ -1,4 +1,5 @@
-import type { Backing, DeviceMemory } from './file.ts';
+import type { Backing } from './file.ts';
+import type { DeviceMemory } from './hardware/dma-target.ts';
 import type { PageRef } from './pages.ts';
 
 /**
