@@ -1,6 +1,7 @@
 import { release } from 'node:os';
 import { maxArenaView } from '../kernel/arena.ts';
 import type { Backend, KernelFeatures, KernelKind, Kicker, MapRequest, Stat } from '../kernel/backend.ts';
+import { hostReaddir } from '../kernel/host-readdir.ts';
 import type { Mapping } from '../kernel/memory.ts';
 import type { Libc } from './libc.ts';
 import { GuardedMapping } from './mapping.ts';
@@ -116,6 +117,10 @@ export class FfiBackend implements Backend {
     const target = new Uint8Array(pageSize);
     const length = this.#libc.call('readlink', text(path), target, BigInt(target.byteLength));
     return length < 0 ? length : new TextDecoder().decode(target.subarray(0, length));
+  }
+
+  readdir(path: string): string[] | number {
+    return hostReaddir(path);
   }
 
   mmap(request: MapRequest): Mapping | number {

@@ -32,6 +32,8 @@ export interface Backend {
   poll(fds: Int32Array, timeout: number): number;
   /** `readlink`: the target, or −errno. */
   readlink(path: string): string | number;
+  /** open(O_DIRECTORY), getdents64, close: the names without '.' and '..', or −errno. */
+  readdir(path: string): string[] | number;
 
   mmap(request: MapRequest): Mapping | number;
 

@@ -136,6 +136,13 @@ export class KernelCore implements Kernel {
     return target;
   }
 
+  readdir(path: string): string[] {
+    this.#alive('readdir');
+    const names = this.backend.readdir(check.text(path, 'path'));
+    if (typeof names === 'number') throw new KernelError(names, 'readdir', { path });
+    return names;
+  }
+
   // ---- ioctl
 
   ioctl(fd: number, request: number, arg?: IoctlArgument, options?: IoctlOptions): number {

@@ -39,6 +39,8 @@ export interface Kernel {
   fcntl(fd: number, command: number, arg?: number): number;
   fstat(fd: number): Stat;
   readlink(path: string): string;
+  /** getdents64(2) on a directory, opened for it: the names in it, without '.' and '..', in no particular order. ENOENT, ENOTDIR, EACCES. */
+  readdir(path: string): string[];
 
   /**
    * ioctl(2). `arg`: nothing (0), an integer (number or bigint, all 64 bits), bytes (any view, also on shared memory; the kernel

@@ -119,6 +119,10 @@ export class RemoteBackend implements Backend {
     return this.#call('readlink', path);
   }
 
+  readdir(path: string): string[] | number {
+    return this.#call('readdir', path);
+  }
+
   // ---- memory
 
   mmap(request: MapRequest): Mapping | number {

@@ -62,6 +62,7 @@ export interface Calls {
   fstat(fd: number): Stat | number;
   poll(fds: Int32Array, timeout: number): { result: number; fds: Int32Array };
   readlink(path: string): string | number;
+  readdir(path: string): string[] | number;
   mmap(request: MapRequest): RemoteMapping | number;
   load(mapping: number, offset: number, width: Width): number | bigint;
   store(mapping: number, offset: number, width: Width, value: number | bigint): number;

@@ -1,6 +1,7 @@
 import { release } from 'node:os';
 import { Arenas, maxArenaView } from '../kernel/arena.ts';
 import type { Backend, KernelFeatures, KernelKind, Kicker, MapRequest, Stat } from '../kernel/backend.ts';
+import { hostReaddir } from '../kernel/host-readdir.ts';
 import type { Mapping } from '../kernel/memory.ts';
 import type { Addon } from './addon.ts';
 import { Events } from './events.ts';
@@ -151,6 +152,10 @@ export class NativeBackend implements Backend {
 
   readlink(path: string): string | number {
     return this.#addon.readlink(path);
+  }
+
+  readdir(path: string): string[] | number {
+    return hostReaddir(path);
   }
 
   // ---- memory

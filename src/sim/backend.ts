@@ -27,7 +27,6 @@ import {
   MFD_HUGE_SHIFT,
   MFD_HUGETLB,
   MFD_NOEXEC_SEAL,
-  O_NONBLOCK,
 } from '../uapi/sys.ts';
 import { has } from './changes.ts';
 import { EventfdFile } from './eventfd.ts';
@@ -36,7 +35,7 @@ import type { File } from './file.ts';
 import { createHugeMemfd } from './hugetlb.ts';
 import { MAX_FILE_SIZE, MemfdFile } from './memfd.ts';
 import { MAX_VIEW } from './pages.ts';
-import { open, readlink } from './paths.ts';
+import { open, readdir, readlink } from './paths.ts';
 import { Peers } from './peers.ts';
 import { poll, wait } from './poll.ts';
 import type { Process } from './process.ts';
@@ -141,7 +140,8 @@ export class SimBackend implements Backend {
     if (!file.writableAt) return -ESPIPE;
     if (!file.writable) return -EBADF;
     if (offset + BigInt(from.length) > MAX_FILE_SIZE) return -EINVAL;
-    return file.pwrite(this.#process, from.subarray(0, MAX_RW_COUNT), offset);
+    const source = from.subarray(0, MAX_RW_COUNT);
+    return this.#blocking('pwrite', file, () => file.pwrite(this.#process, source, offset));
   }
 
   eventfd(initval: number, flags: number): number {
@@ -203,6 +203,10 @@ export class SimBackend implements Backend {
 
   readlink(path: string): string | number {
     return readlink(this.#process, path);
+  }
+
+  readdir(path: string): string[] | number {
+    return readdir(this.#process, path);
   }
 
   mmap(request: MapRequest): Mapping | number {
@@ -285,7 +289,7 @@ export class SimBackend implements Backend {
   #blocking(call: string, file: File, attempt: () => number): number {
     const { runner } = this.#process.system;
     let result = attempt();
-    if (result === -EAGAIN && (file.flags & O_NONBLOCK) === 0 && file.wait !== undefined) {
+    if (result === -EAGAIN && file.mayWait) {
       result = runner.block(`${call} on ${file.link}`, () => {
         const again = attempt();
         return again === -EAGAIN ? undefined : again;

@@ -9,6 +9,7 @@ import {
   EPERM,
   ESPIPE,
   O_ACCMODE,
+  O_NONBLOCK,
   O_RDONLY,
   O_RDWR,
   O_WRONLY,
@@ -106,6 +107,12 @@ export abstract class File {
   readonly maxMapPages: number = 2 ** 52 - 1;
   /** Absent for files that never block. */
   readonly wait: WaitQueue | undefined = undefined;
+
+  /** −EAGAIN of `read` and `write` is not for the caller: the call waits and tries again. */
+  get mayWait(): boolean {
+    return (this.flags & O_NONBLOCK) === 0 && this.wait !== undefined;
+  }
+
   #references = 1;
 
   constructor(link: string, flags: number) {
@@ -213,6 +220,11 @@ export abstract class File {
   }
 
   abstract stat(p: Process): Stat;
+
+  /** show_fdinfo: lines of /proc/self/fdinfo/N behind those every file has; undefined where they are not modelled. */
+  fdinfo(_p: Process): string | undefined {
+    return '';
+  }
 }
 
 /** A file on the anonymous inode: mode 0600 without type bits, all of them share one inode. */

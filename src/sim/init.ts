@@ -25,6 +25,7 @@ const systemCalls: readonly (readonly [name: string, except?: string])[] = [
   ['fstat'],
   ['poll'],
   ['readlink'],
+  ['getdents64'],
   ['mmap', 'MAP_FIXED; huge pages from a pool that is not empty'],
   ['munmap'],
   ['mprotect'],

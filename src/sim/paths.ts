@@ -1,9 +1,9 @@
 import {
+  EACCES,
   EEXIST,
   EINVAL,
   EISDIR,
-  ENAMETOOLONG,
-  ENOENT,
+  ELOOP,
   ENOTDIR,
   O_ACCMODE,
   O_CLOEXEC,
@@ -12,56 +12,23 @@ import {
   O_EXCL,
   O_LARGEFILE,
   O_NOCTTY,
+  O_NOFOLLOW,
   O_PATH,
   O_RDONLY,
   O_TMPFILE,
   O_TRUNC,
+  O_WRONLY,
 } from '../uapi/sys.ts';
+import { has } from './changes.ts';
 import type { File } from './file.ts';
+import { Directory } from './fs/directory.ts';
+import { MagicLink, Symlink } from './fs/link.ts';
+import { MAY_READ, MAY_WRITE, permitted } from './fs/permission.ts';
+import { lookup, walk } from './fs/walk.ts';
 import type { Process } from './process.ts';
-import type { CharDevice } from './system.ts';
 
-const PATH_MAX = 4096;
 /** Not kept in F_GETFL. */
 const CREATION_FLAGS = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC;
-const directories: ReadonlySet<string> = new Set(['/', '/dev', '/proc', '/proc/self', '/proc/self/fd']);
-
-type Node =
-  | { readonly kind: 'device'; readonly device: CharDevice }
-  | { readonly kind: 'link'; readonly file: File }
-  | { readonly kind: 'directory' };
-
-/** The few paths a simulated machine has: device nodes, and /proc/self/fd. −errno where the walk ends. */
-function lookup(p: Process, path: string): Node | number {
-  if (path === '') return -ENOENT;
-  if (Buffer.byteLength(path) >= PATH_MAX) return -ENAMETOOLONG;
-  const parts: string[] = [];
-  for (const part of path.split('/')) {
-    if (part === '' || part === '.') continue;
-    const parent = `/${parts.join('/')}`;
-    if (!isDirectory(parent)) return found(p, parent) === undefined ? -ENOENT : -ENOTDIR;
-    if (part === '..') parts.pop();
-    else if (Buffer.byteLength(part) > 255) return -ENAMETOOLONG;
-    else parts.push(part);
-  }
-  const plain = `/${parts.join('/')}`;
-  if (isDirectory(plain)) return { kind: 'directory' };
-  const node = found(p, plain);
-  if (node === undefined) return -ENOENT;
-  return path.endsWith('/') && node.kind !== 'directory' ? -ENOTDIR : node;
-}
-
-function isDirectory(path: string): boolean {
-  return directories.has(path);
-}
-
-function found(p: Process, path: string): Node | undefined {
-  const device = p.system.device(path);
-  if (device !== undefined) return { kind: 'device', device };
-  const number = /^\/proc\/self\/fd\/(0|[1-9]\d*)$/.exec(path)?.[1];
-  const file = number === undefined ? undefined : p.fds.get(Number(number));
-  return file === undefined ? undefined : { kind: 'link', file };
-}
 
 /** open(2): the descriptor is taken before the path is looked at (EMFILE beats ENOENT). */
 export function open(p: Process, path: string, flags: number): number {
@@ -80,28 +47,50 @@ export function open(p: Process, path: string, flags: number): number {
 }
 
 function openFile(p: Process, path: string, flags: number): File | number {
-  if ((flags & O_PATH) !== 0) return p.system.notModelled('O_PATH', -EINVAL);
-  if ((flags & (O_TMPFILE & ~O_DIRECTORY)) !== 0) return p.system.notModelled('O_TMPFILE', -EINVAL);
+  const asked = (flag: number): boolean => (flags & flag) !== 0;
+  if (asked(O_PATH)) return p.system.notModelled('O_PATH', -EINVAL);
+  if (asked(O_TMPFILE & ~O_DIRECTORY)) return p.system.notModelled('O_TMPFILE', -EINVAL);
+  if (asked(O_CREAT) && asked(O_DIRECTORY) && has(p.system.machine, 'creatDirectoryInvalid')) return -EINVAL;
+  const node = walk(p, path, !asked(O_NOFOLLOW) && !(asked(O_CREAT) && asked(O_EXCL)));
+  if (typeof node === 'number') return node;
+  if ('missing' in node) {
+    if (!asked(O_CREAT)) return lookup(p, path, true) as number;
+    if (path.endsWith('/')) return -EISDIR;
+    return node.in.fileSystem.create ?? p.system.notModelled(`creating files ('${path}')`, -EACCES);
+  }
+  if (asked(O_CREAT) && asked(O_EXCL)) return -EEXIST;
+  if (asked(O_DIRECTORY) && !(node instanceof Directory)) return -ENOTDIR;
   const kept = (flags & ~CREATION_FLAGS) | O_LARGEFILE;
-  const node = lookup(p, path);
-  if (typeof node === 'number') {
-    return node === -ENOENT && path !== '' && (flags & O_CREAT) !== 0
-      ? p.system.notModelled(`creating files ('${path}')`, node)
-      : node;
+  if (node instanceof Directory) {
+    if (asked(O_CREAT | O_TRUNC) || (flags & O_ACCMODE) !== O_RDONLY) return -EISDIR;
+  } else if (node instanceof Symlink) {
+    if (!(node instanceof MagicLink) || asked(O_NOFOLLOW)) return -ELOOP;
+    return node.file.reopen(p, kept | (flags & O_TRUNC));
   }
-  if ((flags & (O_CREAT | O_EXCL)) === (O_CREAT | O_EXCL)) return -EEXIST;
-  if (node.kind === 'directory') {
-    if ((flags & O_CREAT) !== 0 || (flags & O_ACCMODE) !== O_RDONLY) return -EISDIR;
-    return p.system.notModelled(`directories ('${path}')`, -EISDIR);
-  }
-  if ((flags & O_DIRECTORY) !== 0) return -ENOTDIR;
-  return node.kind === 'device' ? node.device.open(p, kept) : node.file.reopen(p, kept | (flags & O_TRUNC));
+  return permitted(p, node, wanted(flags)) ? node.open(p, kept) : -EACCES;
+}
+
+/** ACC_MODE: the access mode 3 wants both, and so does O_TRUNC want writing. */
+function wanted(flags: number): number {
+  const mode = flags & O_ACCMODE;
+  const read = mode === O_WRONLY ? 0 : MAY_READ;
+  return read | (mode === O_RDONLY && (flags & O_TRUNC) === 0 ? 0 : MAY_WRITE);
 }
 
 /** readlink(2). */
 export function readlink(p: Process, path: string): string | number {
-  if (/^\/proc\/self\/?$/.test(path)) return path.endsWith('/') ? -EINVAL : String(p.pid);
-  const node = lookup(p, path);
+  const node = lookup(p, path, false);
   if (typeof node === 'number') return node;
-  return node.kind === 'link' ? node.file.link : -EINVAL;
+  return node instanceof Symlink ? node.target(p) : -EINVAL;
+}
+
+/** open(O_DIRECTORY), getdents64(2) to the end, close(2). */
+export function readdir(p: Process, path: string): string[] | number {
+  const fd = p.fds.reserve(true);
+  if (fd < 0) return fd;
+  p.fds.unreserve(fd);
+  const node = lookup(p, path, true);
+  if (typeof node === 'number') return node;
+  if (!(node instanceof Directory)) return -ENOTDIR;
+  return permitted(p, node, MAY_READ) ? node.names(p) : -EACCES;
 }

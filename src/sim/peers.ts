@@ -1,7 +1,7 @@
 import { MessageChannel, type MessagePort, receiveMessageOnPort, threadId } from 'node:worker_threads';
 import type { Mapping } from '../kernel/memory.ts';
 import { type Calls, GONE, type Hello, Lifeline, type Reply, type Request, SENT, sendable } from '../kernel/remote.ts';
-import { EAGAIN, EBADF, EINVAL, F_DUPFD, F_DUPFD_CLOEXEC, O_NONBLOCK } from '../uapi/sys.ts';
+import { EAGAIN, EBADF, EINVAL, F_DUPFD, F_DUPFD_CLOEXEC } from '../uapi/sys.ts';
 import type { SimBackend } from './backend.ts';
 import type { File } from './file.ts';
 import type { Process } from './process.ts';
@@ -180,7 +180,11 @@ export class Peers implements Threads {
       const bytes = new Uint8Array(length);
       answer({ result: this.#backend.pread(fd, bytes, offset), bytes });
     },
-    pwrite: (_, answer, ...args) => answer(this.#backend.pwrite(...args)),
+    pwrite: (peer, answer, fd, from, offset) => {
+      const file = this.#waiting(fd, 'writable');
+      if (file === undefined || !file.writableAt || offset < 0n) answer(this.#backend.pwrite(fd, from, offset));
+      else this.#transfer(peer, file, answer, () => file.pwrite(this.#process, from, offset), answer);
+    },
     eventfd: (peer, answer, ...args) => answer(opened(peer, this.#backend.eventfd(...args))),
     memfdCreate: (peer, answer, ...args) => answer(opened(peer, this.#backend.memfdCreate(...args))),
     ftruncate: (_, answer, ...args) => answer(this.#backend.ftruncate(...args)),
@@ -193,6 +197,7 @@ export class Peers implements Threads {
       this.#until(peer, { attempt, fail: answer.fail, deadline, done: (result = 0) => answer({ result, fds }) });
     },
     readlink: (_, answer, path) => answer(this.#backend.readlink(path)),
+    readdir: (_, answer, path) => answer(this.#backend.readdir(path)),
     mmap: (peer, answer, request) => {
       const mapping = this.#backend.mmap(request);
       if (typeof mapping === 'number') return answer(mapping);
@@ -277,13 +282,13 @@ export class Peers implements Threads {
   /** The file, where a call on it may wait; undefined: the back end answers at once. */
   #waiting(fd: number, direction: 'readable' | 'writable'): File | undefined {
     const file = this.#process.fds.get(fd);
-    return file?.[direction] === true && file.wait !== undefined && (file.flags & O_NONBLOCK) === 0 ? file : undefined;
+    return file?.[direction] === true && file.wait !== undefined ? file : undefined;
   }
 
   #transfer(peer: Peer, file: File, { fail }: Answer<never>, call: () => number, answer: (result: number) => void): void {
     const attempt = (): number | undefined => {
       const result = call();
-      return result === -EAGAIN ? undefined : result;
+      return result === -EAGAIN && file.mayWait ? undefined : result;
     };
     file.ref();
     const leave = (): void => file.unref(this.#process);

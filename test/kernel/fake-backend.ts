@@ -38,6 +38,7 @@ export class FakeBackend implements Backend {
     return fds.length / 3;
   };
   readlink = (): string => 'anon_inode:kvm-vm';
+  readdir = (path: string): string[] | number => (path === '/sys' ? ['kernel', 'bus'] : -20);
   run = (fd: number, budget: number): number => this.#say(`run ${fd} ${budget}`);
   runAsync = (fd: number, _budget: number, done: (result: number, error?: unknown) => void): number => {
     this.runs.push({ fd, done });
