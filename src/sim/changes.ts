@@ -10,6 +10,8 @@ const releases = {
   eventfdExactWrite: '6.9',
   /** The mount of anonymous inodes (KVM's, eventfd's) is noexec: mmap with PROT_EXEC is EPERM. */
   anonInodesNoexec: '6.16',
+  /** open(2) with O_CREAT and O_DIRECTORY is EINVAL; before, an existing directory was opened (*read*). */
+  creatDirectoryInvalid: '6.4',
   /** KVM_GET_VCPU_EVENTS counts pending NMIs; before, it told whether there are any. */
   nmisCounted: '6.4',
   /** KVM_GET_CPUID2 writes the number of entries back; before, the header stayed as it was. */

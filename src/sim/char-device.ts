@@ -72,7 +72,17 @@ export const zeroDevice: CharDevice = {
   open: (_p, flags) => new ZeroFile(zeroDevice, flags),
 };
 
+/** The numbers of nodes that everybody knows. */
+const absentNumbers: Readonly<Record<string, { major: number; minor: number; mode: number }>> = {
+  '/dev/vfio/vfio': { major: 10, minor: 196, mode: 0o666 },
+  '/dev/iommu': { major: 10, minor: 258, mode: 0o660 },
+};
+
 /** A node the machine has but no part of the simulator drives. */
 export function absentDriver(path: string): CharDevice {
-  return { path, major: 0, minor: 0, mode: 0o600, open: (p) => p.system.notModelled(path, -ENODEV) };
+  return {
+    path,
+    ...(absentNumbers[path] ?? { major: 0, minor: 0, mode: 0o600 }),
+    open: (p) => p.system.notModelled(path, -ENODEV),
+  };
 }

@@ -1,5 +1,7 @@
 import { O_LARGEFILE, O_RDWR } from '../uapi/sys.ts';
 import { absentDriver, nullDevice, zeroDevice } from './char-device.ts';
+import { makeProc } from './fs/procfs.ts';
+import { makeSys } from './fs/sysfs.ts';
 import { deviceNodes } from './machine.ts';
 import { Process } from './process.ts';
 import type { System } from './system.ts';
@@ -9,7 +11,7 @@ const PID = 1000;
 
 /** System calls that are whole, or what they leave out. */
 const systemCalls: readonly (readonly [name: string, except?: string])[] = [
-  ['open', 'paths are device nodes and /proc/self/fd/N; O_CREAT of new files, O_TMPFILE, O_PATH and directories'],
+  ['open', 'paths are those of devices, of /proc/self, and what is simulated of /sys; O_CREAT of new files, O_TMPFILE, O_PATH'],
   ['close'],
   ['dup'],
   ['fcntl', 'commands with a pointer, F_SETOWN, leases'],
@@ -35,6 +37,8 @@ const systemCalls: readonly (readonly [name: string, except?: string])[] = [
 /** Device nodes every machine has, and those its description lists: a driver that registers later takes its place. */
 export function makeNodes(system: System): void {
   for (const [name, except] of systemCalls) system.coverage.add('syscall', name, except);
+  makeProc(system);
+  makeSys(system);
   system.register(nullDevice);
   system.register(zeroDevice);
   for (const path of deviceNodes(system.machine)) {

@@ -1,3 +1,6 @@
+import type { ParameterValues } from './parameters.ts';
+import type { User } from './user.ts';
+
 /** One CPUID leaf as KVM_GET_SUPPORTED_CPUID lists it. */
 export interface CpuidLeaf {
   readonly function: number;
@@ -44,6 +47,10 @@ export interface Machine {
   readonly memfdNoexec: 0 | 1 | 2;
   /** Device nodes that exist: '/dev/kvm': true. One that is younger than the release does not, whatever is said here (`deviceNodes`). */
   readonly devices: Readonly<Record<string, boolean>>;
+  /** Parameters of modules that the command line sets. */
+  readonly parameters?: ParameterValues;
+  /** Who the program is; default root with all capabilities. */
+  readonly user?: User;
   /** What KVM answers; see `machines/`. */
   readonly kvm: KvmMachine;
 }

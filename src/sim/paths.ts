@@ -4,6 +4,7 @@ import {
   EINVAL,
   EISDIR,
   ELOOP,
+  ENOENT,
   ENOTDIR,
   O_ACCMODE,
   O_CLOEXEC,
@@ -56,7 +57,7 @@ function openFile(p: Process, path: string, flags: number): File | number {
   if ('missing' in node) {
     if (!asked(O_CREAT)) return lookup(p, path, true) as number;
     if (path.endsWith('/')) return -EISDIR;
-    return node.in.fileSystem.create ?? p.system.notModelled(`creating files ('${path}')`, -EACCES);
+    return node.in.fileSystem.create ?? p.system.notModelled(`creating files ('${path}')`, -ENOENT);
   }
   if (asked(O_CREAT) && asked(O_EXCL)) return -EEXIST;
   if (asked(O_DIRECTORY) && !(node instanceof Directory)) return -ENOTDIR;

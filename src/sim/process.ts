@@ -2,6 +2,7 @@ import { EBADF, EINVAL, EMFILE } from '../uapi/sys.ts';
 import { AddressSpace } from './address-space.ts';
 import type { File } from './file.ts';
 import type { System } from './system.ts';
+import { type Capability, capable, root, type User } from './user.ts';
 
 /** One descriptor: an open file description and FD_CLOEXEC, which is kept per descriptor. `file` is undefined while only reserved. */
 interface Slot {
@@ -96,6 +97,7 @@ export class FdTable {
 export class Process {
   readonly system: System;
   readonly pid: number;
+  readonly user: User;
   readonly fds: FdTable;
   /** Identity matters: KVM answers EIO to a process with another mm. */
   readonly mm: AddressSpace;
@@ -103,8 +105,14 @@ export class Process {
   constructor(system: System, pid: number) {
     this.system = system;
     this.pid = pid;
+    this.user = system.machine.user ?? root;
     this.fds = new FdTable(this, system.machine.limits.nofile);
     this.mm = new AddressSpace(this, system.machine.limits);
+  }
+
+  /** capable(). */
+  capable(capability: Capability): boolean {
+    return capable(this.user, capability);
   }
 
   /** exit: descriptors, then mappings. */

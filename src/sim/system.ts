@@ -1,9 +1,11 @@
 import type { Stat } from '../kernel/backend.ts';
 import { NotModelled } from '../kernel/errors.ts';
-import { S_IFCHR } from '../uapi/sys.ts';
 import { Coverage } from './coverage.ts';
 import type { File } from './file.ts';
+import { ClassDevice } from './fs/class-device.ts';
+import { FsTree } from './fs/tree.ts';
 import type { Machine } from './machine.ts';
+import { makeParameters, type Parameters } from './parameters.ts';
 import type { Process } from './process.ts';
 import { Runner } from './runner.ts';
 
@@ -16,6 +18,11 @@ export interface CharDevice {
   readonly mode: number;
   open(p: Process, flags: number): File | number;
 }
+
+/** The class of devices with this major number, where all have one. */
+const classes: Readonly<Record<number, string>> = { 1: 'mem', 10: 'misc' };
+/** What devtmpfs gives a node whose driver asks for nothing. */
+const DEVTMPFS_MODE = 0o600;
 
 /** CLOCK_REALTIME at boot, in nanoseconds: every simulated machine boots at the first second of 2026. */
 const BOOT_TIME = 1_767_225_600_000_000_000n;
@@ -31,7 +38,17 @@ export class System {
   readonly machine: Machine;
   readonly coverage: Coverage = new Coverage();
   readonly runner: Runner;
-  readonly #devices = new Map<string, CharDevice>();
+  readonly fs: FsTree = new FsTree();
+  /** Character device numbers in use, and the names /proc/devices has for them. */
+  readonly majors: Map<number, string> = new Map([
+    [1, 'mem'],
+    [10, 'misc'],
+  ]);
+  readonly parameters: Parameters;
+  /** TAINT_* bits, as /proc/sys/kernel/tainted counts them. */
+  tainted = 0n;
+  readonly #devices: CharDevice[] = [];
+  readonly #classDevices: WeakMap<CharDevice, ClassDevice> = new WeakMap();
   readonly #notModelled: 'throw' | 'refuse';
   #inode = 1;
   #random: number;
@@ -41,6 +58,7 @@ export class System {
     this.#notModelled = notModelled;
     this.#random = seed >>> 0;
     this.runner = new Runner(machine.instructionsPerMs);
+    this.parameters = makeParameters(machine.parameters);
   }
 
   /** CLOCK_REALTIME in nanoseconds: simulated time too. */
@@ -48,13 +66,59 @@ export class System {
     return BOOT_TIME + this.runner.now;
   }
 
-  /** A new device node. Last registration wins. */
+  /** A new device node, with the directories to it; where its major number tells its class, with its entries in /sys. Last registration wins. */
   register(device: CharDevice): void {
-    this.#devices.set(device.path, device);
+    this.unregister(device.path);
+    const { major, path, mode } = device;
+    const found = classes[major];
+    if (found === undefined) {
+      this.addNode(device);
+      return;
+    }
+    const name = path.slice(path.lastIndexOf('/') + 1);
+    const devmode = mode === DEVTMPFS_MODE ? undefined : mode;
+    this.#classDevices.set(device, new ClassDevice(this, { class: found, name, device, devmode }));
+  }
+
+  /** Takes away what `register` made. Open files stay. Nothing there: nothing happens. */
+  unregister(path: string): void {
+    const device = this.device(path);
+    if (device === undefined) return;
+    const entry = this.#classDevices.get(device);
+    if (entry === undefined) this.removeNode(path);
+    else entry.remove();
+  }
+
+  /** devtmpfs: the node alone. */
+  addNode(device: CharDevice): void {
+    this.#devices.push(device);
+    this.fs.addDevice(device);
+  }
+
+  removeNode(path: string): void {
+    const at = this.#devices.findIndex((device) => device.path === path);
+    if (at < 0) return;
+    this.#devices.splice(at, 1);
+    this.fs.removeDevice(path);
   }
 
   device(path: string): CharDevice | undefined {
-    return this.#devices.get(path);
+    return this.#devices.find((device) => device.path === path);
+  }
+
+  /** In the order of their registration. */
+  devices(): readonly CharDevice[] {
+    return this.#devices;
+  }
+
+  /** alloc_chrdev_region: the highest free number from 254 down, with its name in /proc/devices. */
+  allocMajor(name: string): number {
+    for (let major = 254; major >= 234; major--) {
+      if (this.majors.has(major)) continue;
+      this.majors.set(major, name);
+      return major;
+    }
+    throw new Error('no dynamic major numbers are left');
   }
 
   /** Throws `NotModelled`, or answers `refusal` where the kernel was told to refuse. `what` names the ioctl, the flag, the instruction. */
@@ -83,10 +147,8 @@ export class System {
   }
 
   /** What fstat says of a device node. */
-  deviceStat({ path, major, minor, mode }: CharDevice): Stat {
-    const ino = BigInt(1 + [...this.#devices.keys()].indexOf(path));
-    const rdev = BigInt((major << 8) | (minor & 0xff) | ((minor & ~0xff) << 12));
-    return { dev: 6n, ino, mode: S_IFCHR | mode, nlink: 1, uid: 0, gid: 0, rdev, size: 0n, blksize: 4096, blocks: 0n };
+  deviceStat(device: CharDevice): Stat {
+    return this.fs.nodeOf(device).stat();
   }
 
   /** The pool of huge pages of 2^`log2` bytes (0: the default, 2 MiB); undefined where the kernel has no such size. */

@@ -7,7 +7,7 @@ import { loadFfi } from '../../src/ffi/index.ts';
 import type { Libc } from '../../src/ffi/libc.ts';
 import type { Mapping } from '../../src/kernel/memory.ts';
 
-const [ENOENT, EBADF, EAGAIN, EFAULT, EINVAL, ENOTTY, EPERM, ENOSYS] = [2, 9, 11, 14, 22, 25, 1, 38] as const;
+const [ENOENT, EBADF, EAGAIN, EFAULT, ENOTDIR, EINVAL, ENOTTY, EPERM, ENOSYS] = [2, 9, 11, 14, 20, 22, 25, 1, 38] as const;
 const [O_RDONLY, O_RDWR, O_CLOEXEC, O_NONBLOCK] = [0, 2, 0x80000, 0x800] as const;
 const [PROT_READ, PROT_RW, MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS] = [1, 3, 1, 2, 0x20] as const;
 const [KVM_GET_API_VERSION, KVM_CREATE_VM] = [0xae00, 0xae01] as const;
@@ -154,11 +154,14 @@ describe('system calls', () => {
     expect(backend.fstat(-1)).toBe(-EBADF);
   });
 
-  it('readlink, dup, fcntl', () => {
+  it('readlink, readdir, dup, fcntl', () => {
     symlinkSync('/some/wh\u00e9re', join(folder, 'link'));
     expect(backend.readlink(join(folder, 'link'))).toBe('/some/wh\u00e9re');
     expect(backend.readlink(folder)).toBe(-EINVAL);
     expect(backend.readlink(join(folder, 'nothing'))).toBe(-ENOENT);
+    expect(backend.readdir(folder)).toContain('link');
+    expect(backend.readdir(join(folder, 'nothing'))).toBe(-ENOENT);
+    expect(backend.readdir('/dev/null')).toBe(-ENOTDIR);
     const fd = backend.open(folder, O_RDONLY | O_CLOEXEC, 0);
     const copy = backend.dup(fd);
     expect([backend.fcntl(fd, 1, 0), backend.fcntl(copy, 1, 0)]).toEqual([1, 0]);

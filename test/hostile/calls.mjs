@@ -477,5 +477,6 @@ export const calls = [
     (world, values, random) =>
       world.kernel.readlink(random.chance(0.5) ? `/proc/self/fd/${values.random.pick(world.fds)}` : values.path()),
   ],
+  [2, 'readdir', (world, values, random) => world.kernel.readdir(random.chance(0.5) ? '/proc/self/fd' : values.path())],
   [10, 'capability', (world, values) => world.kernel.ioctl(values.fd('kvm'), KVM_CHECK_EXTENSION, values.integer())],
 ];

@@ -90,6 +90,12 @@ describe('descriptors', () => {
     expect(() => kernel.mmap({ length: 4096, flags: 0x11 })).toThrow(/MAP_FIXED/);
   });
 
+  it('readdir gives names, or the errno with the path', () => {
+    expect(kernel.readdir('/sys')).toEqual(['kernel', 'bus']);
+    expect(() => kernel.readdir('/dev/null')).toThrow("ENOTDIR: not a directory, readdir '/dev/null'");
+    expect(() => kernel.readdir(3 as never)).toThrow(/path must be a string/);
+  });
+
   it('nothing works after kernel.close(), which is idempotent', () => {
     const { vcpu } = machine();
     kernel.close();
@@ -100,6 +106,7 @@ describe('descriptors', () => {
       () => kernel.guestRam(4096),
       () => kernel.run(vcpu),
       () => kernel.memfd('x'),
+      () => kernel.readdir('/sys'),
     ]) {
       expect(call).toThrow(expect.objectContaining({ code: 'EBADF' }));
     }

@@ -66,6 +66,8 @@ for (const { kind, available, reason } of kernels.filter(({ kind }) => kind !== 
              foreign: failure(() => kernel.read(99, eight)),
              invalid: failure(() => kernel.ioctl(kvm.fd, 0xae01, 0x7fffffffn)),
              path: failure(() => kernel.open('/dev/nothing')),
+             names: kernel.readdir('/dev').includes('kvm'),
+             directory: failure(() => kernel.readdir('/dev/kvm')),
              fallocate: (kernel.fallocate(memfd, 3, 0, 4096), memory.bytes[0]),
            };
            parentPort.postMessage(answers);
@@ -97,6 +99,8 @@ for (const { kind, available, reason } of kernels.filter(({ kind }) => kind !== 
               foreign: 'EBADF KernelError',
               invalid: 'EINVAL KernelError',
               path: 'ENOENT KernelError',
+              names: true,
+              directory: 'ENOTDIR KernelError',
               fallocate: 0,
             },
           ],

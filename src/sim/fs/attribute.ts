@@ -1,6 +1,6 @@
 import type { Stat } from '../../kernel/backend.ts';
 import { EACCES, EAGAIN, EFBIG, EIO, ENODEV, POLLERR, POLLPRI, S_IFREG } from '../../uapi/sys.ts';
-import { Pending } from '../completion.ts';
+import type { Pending } from '../completion.ts';
 import { type Backing, DEFAULT_POLLMASK, File, type FileMap } from '../file.ts';
 import type { Process } from '../process.ts';
 import { WaitQueue } from '../wait-queue.ts';
@@ -63,12 +63,7 @@ export class BinaryAttribute extends FsNode {
 
   override open(_p: Process, flags: number): File | number {
     const { read, write, mmap } = this.ops;
-    return checked(
-      this,
-      new BinaryFile(this, flags),
-      (read ?? mmap) !== undefined,
-      (write ?? mmap) !== undefined,
-    );
+    return checked(this, new BinaryFile(this, flags), (read ?? mmap) !== undefined, (write ?? mmap) !== undefined);
   }
 }
 

@@ -20,6 +20,8 @@ const mounts = {
   '/sys': (): FileSystem =>
     fileSystem({ dev: 22n, blksize: 4096, mount: 36, directorySize: none, create: -EACCES, strict: true }),
 };
+/** The kernel's own mount of anonymous inodes. */
+const ANONYMOUS_MOUNT = 14;
 /** Directories of mode 0555: nobody makes files in them. */
 const closed: ReadonlySet<string> = new Set(['/proc', '/sys']);
 
@@ -49,6 +51,7 @@ export class FsTree {
   readonly #nodes: WeakMap<CharDevice, DeviceNode> = new WeakMap();
 
   constructor() {
+    this.root.add('tmp', new Directory(0o1777));
     for (const [path, make] of Object.entries(mounts)) {
       if (path !== '/') this.root.add(path.slice(1), new Directory(closed.has(path) ? 0o555 : 0o755, make()));
     }
@@ -90,6 +93,12 @@ export class FsTree {
       parent.remove(at.name);
       at = parent;
     }
+  }
+
+  /** The mount's id of a st_dev. */
+  mountOf(dev: bigint): number {
+    const mounted = [this.root, this.at('/dev'), this.at('/proc'), this.at('/sys')];
+    return mounted.find((node) => node?.fileSystem.dev === dev)?.fileSystem.mount ?? ANONYMOUS_MOUNT;
   }
 
   /** The node of a device that is registered, or has been. */
