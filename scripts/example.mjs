@@ -10,14 +10,16 @@ import { withLock } from './ensure/lock.mjs';
 import { at, exists, filesUnder, fingerprint, readStamp, Unable, writeStamp } from './ensure/tree.mjs';
 import { ensureOrExit } from './ensure.mjs';
 
-const names = () => filesUnder('examples', ['.ts']).map((file) => file.slice('examples/'.length, -3));
+const files = () => filesUnder('examples', ['.ts']).map((file) => file.slice('examples/'.length, -3));
+/** Those in folders are parts of several. */
+const names = () => files().filter((name) => !name.includes('/'));
 const output = (name) => at('.cache', 'examples', `${name}.js`);
 const inputs = () =>
   fingerprint([...filesUnder('examples', ['.ts']), 'tsconfig.json', join('node_modules', 'typescript', 'package.json')]);
 
 /** Types are `npm run types`' business: here they are only taken away. The files stay inside the package, so that `kvio` is found. */
 async function compileExamples() {
-  const fresh = () => readStamp('examples')?.inputs === inputs() && names().every((name) => exists(output(name)));
+  const fresh = () => readStamp('examples')?.inputs === inputs() && files().every((name) => exists(output(name)));
   if (fresh()) return;
   await withLock(
     () => {},

@@ -1,5 +1,10 @@
 /** kvio: /dev/kvm, /dev/vfio and /dev/iommu for Node.js, on the real kernel or a simulated one. A table of contents. */
 
+// The host's inventory: PCI devices, IOMMU groups, drivers
+export { type BindOptions, type BoundDevices, bindDriver } from './host/bind.ts';
+export { type ChangedParameter, moduleParameter, setModuleParameter } from './host/module-parameter.ts';
+export { type PciDevice, type PciResource, pciDevice } from './host/pci.ts';
+export { Handle } from './kernel/handle.ts';
 // The kernel: system calls on descriptors, memory it can see, errors
 export {
   Deadlock,
@@ -34,7 +39,6 @@ export { type ClearDirtyLog, type DirtyLog, dirtyPages } from './kvm/dirty-log.t
 export { type DirtyPage, DirtyRing } from './kvm/dirty-ring.ts';
 export type { KvmExit, KvmExitOf } from './kvm/exits.ts';
 export { GuestMemfd } from './kvm/guest-memfd.ts';
-export { Handle } from './kvm/handle.ts';
 export { type Msrs, MsrsIncomplete, type MsrsInput } from './kvm/msrs.ts';
 export { KvmStats, type Statistic } from './kvm/stats.ts';
 export { Kvm } from './kvm/system.ts';
@@ -46,3 +50,26 @@ export type { MsrFilter, MsrRange } from './kvm/vm-state.ts';
 export { type AttachOptions, attachKernel } from './open/attach.ts';
 export { kick } from './open/kick.ts';
 export { findKernels, type KernelFound, type OpenOptions, openKernel } from './open.ts';
+export type { DirtyBitmap } from './vfio/bitmap.ts';
+export type { RawCapability } from './vfio/capabilities.ts';
+export { ConfigSpace, type PciCapability, type PciIds } from './vfio/config-space.ts';
+// VFIO: one class per kind of descriptor, and what a device is made of
+export { type DirtyPagesRequest, type DmaMap, type DmaUnmap, type IommuInfo, VfioContainer } from './vfio/container.ts';
+export type { Descriptor } from './vfio/descriptor.ts';
+export {
+  type DeviceInfo,
+  type DeviceIoeventfd,
+  type IrqInfo,
+  type IrqSet,
+  type PciHotResetInfo,
+  type RegionInfo,
+  VfioDevice,
+} from './vfio/device.ts';
+export type { DmaBufRequest, DmaLoggingReport } from './vfio/device-features.ts';
+export { DmaBuf } from './vfio/dma-buf.ts';
+export { Eventfd, type EventOptions } from './vfio/eventfd.ts';
+export { VfioGroup } from './vfio/group.ts';
+export { Irqs, IrqsUnavailable } from './vfio/irqs.ts';
+export { MigrationData, type PrecopyInfo } from './vfio/migration-data.ts';
+export * from './vfio/pci-regs.ts';
+export { Region, type RegionMap } from './vfio/region.ts';

@@ -1,6 +1,7 @@
+import { hex } from '../kernel/inspect.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { KvmExit } from '../kvm/exits.ts';
-import { describeExit, hex } from '../kvm/show.ts';
+import { describeExit } from '../kvm/show.ts';
 import { Kvm } from '../kvm/system.ts';
 import type { Vcpu } from '../kvm/vcpu.ts';
 

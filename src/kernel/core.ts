@@ -1,5 +1,5 @@
 import { MessagePort } from 'node:worker_threads';
-import { outDescriptors } from '../uapi/extents.ts';
+import { outDescriptors, returnedKind } from '../uapi/extents.ts';
 import { type IoctlRow, ioctlByRequest } from '../uapi/ioctls.ts';
 import * as check from './arguments.ts';
 import type { Backend, KernelArch, KernelFeatures, KernelKind, Kicker, Stat } from './backend.ts';
@@ -163,7 +163,7 @@ export class KernelCore implements Kernel {
     if (arg === 0 || arg === 0n) {
       if (rule.run) return this.backend.run(fd, 0);
       const result = this.backend.ioctl(fd, request, 0);
-      return rule.row?.returns === undefined || result < 0 ? result : this.#made(rule.row, result, file);
+      return rule.row?.returns === undefined || result < 0 ? result : this.#made(rule.row, result, undefined, file);
     }
     return this.#ioctl(fd, file, request, rule, arg, options);
   }
@@ -189,18 +189,18 @@ export class KernelCore implements Kernel {
     if (guarded && row?.inFds !== undefined && this.#namesForeign(row, given, file.holder)) return -EBADF;
     const result = this.backend.ioctl(fd, request, given);
     if (result < 0 || row === undefined) return result;
+    const bytes = rule.remembered ? this.#argumentBytes(given, row, file.holder) : undefined;
     if (rule.remembered) {
-      const bytes = this.#argumentBytes(given, row, file.holder);
       // An unsafe call may have passed fewer bytes than the kernel read; what lay behind them is not ours to look at.
       if (bytes !== undefined && bytes.byteLength >= row.size) this.#remember(row, bytes, file);
     }
-    return row.returns === undefined ? result : this.#made(row, result, file);
+    return row.returns === undefined ? result : this.#made(row, result, bytes, file);
   }
 
   #rule(file: TrackedFile, request: number): Rule {
     check.integer(request, 'request', 0, 0xffff_ffff);
     const row = ioctlByRequest(request, file.kind);
-    const remembered = row !== undefined && (keepsAlive(row.name) || row.outFds !== undefined);
+    const remembered = row !== undefined && (keepsAlive(row.name) || row.outFds !== undefined || row.returnsWhen !== undefined);
     const rule = { row, remembered, run: request === KVM_RUN && file.kind === 'vcpu' };
     if (row !== undefined) file.rules.set(request, rule);
     return rule;
@@ -212,9 +212,10 @@ export class KernelCore implements Kernel {
     for (const made of outDescriptors(row, bytes)) this.#adoptMade(made.kind, made.fd, file);
   }
 
-  /** The call made a descriptor: it is ours from now on. */
-  #made(row: IoctlRow, fd: number, from: TrackedFile): number {
-    return this.#adoptMade(row.returns as string, fd, from);
+  /** If the call made a descriptor, it is ours from now on. */
+  #made(row: IoctlRow, result: number, bytes: Uint8Array | undefined, from: TrackedFile): number {
+    const kind = returnedKind(row, bytes);
+    return kind === undefined ? result : this.#adoptMade(kind, result, from);
   }
 
   #adoptMade(kind: string, fd: number, from: TrackedFile): number {

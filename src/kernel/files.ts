@@ -39,6 +39,8 @@ export class Holder {
   /** Memslots we have seen being set, and their length in bytes. */
   readonly slots: Map<number, bigint> = new Map();
   readonly #pins: Map<string, MappedMemory> = new Map();
+  /** DMA mappings, by address space and IOVA. */
+  readonly #areas: Map<number, Map<bigint, { readonly length: bigint; readonly memory: MappedMemory }>> = new Map();
   #files = 0;
   /** An adopted descriptor may have twins outside this kernel: what they can reach is never unmapped. */
   #shared = false;
@@ -62,6 +64,7 @@ export class Holder {
   leave(): void {
     if (--this.#files > 0 || this.#shared) return;
     for (const memory of this.#pins.values()) memory.unpin();
+    for (const space of this.#areas.keys()) this.unpinSpace(space);
     this.#pins.clear();
     this.slots.clear();
   }
@@ -72,6 +75,30 @@ export class Holder {
     this.#pins.get(key)?.unpin();
     if (memory === undefined) this.#pins.delete(key);
     else this.#pins.set(key, memory);
+  }
+
+  /** A DMA mapping refers to `memory`. */
+  pinArea(space: number, iova: bigint, length: bigint, memory: MappedMemory): void {
+    let areas = this.#areas.get(space);
+    if (areas === undefined) this.#areas.set(space, (areas = new Map()));
+    memory.pin();
+    areas.get(iova)?.memory.unpin();
+    areas.set(iova, { length, memory });
+  }
+
+  /** The mapping of this length at this IOVA is gone. Of any other length: it was not (only) this one. */
+  unpinArea(space: number, iova: bigint, length: bigint): void {
+    const areas = this.#areas.get(space);
+    const area = areas?.get(iova);
+    if (area?.length !== length) return;
+    areas!.delete(iova);
+    area.memory.unpin();
+  }
+
+  /** All mappings of an address space are gone. */
+  unpinSpace(space: number): void {
+    for (const { memory } of this.#areas.get(space)?.values() ?? []) memory.unpin();
+    this.#areas.delete(space);
   }
 }
 

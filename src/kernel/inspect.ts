@@ -13,3 +13,6 @@ export function showAs<T extends object>(
     writable: true,
   });
 }
+
+/** `0x3f8` */
+export const hex = (value: number | bigint): string => (value < 0 ? `-0x${(-value).toString(16)}` : `0x${value.toString(16)}`);

@@ -1,9 +1,9 @@
 import { KernelError } from '../kernel/errors.ts';
+import type { Handle } from '../kernel/handle.ts';
 import type { Memory } from '../kernel/memory.ts';
+import { addressOf } from '../kernel/memory-argument.ts';
 import { KVM_HAS_DEVICE_ATTR, kvm_device_attr } from '../uapi/kvm.ts';
 import type { Input } from '../uapi/struct.ts';
-import type { Handle } from './handle.ts';
-import { addressOf } from './memory-argument.ts';
 
 /** `struct kvm_device_attr`, or the same with `memory` (and an `offset` into it) in place of `addr`; `flags` defaults to 0 there. */
 export type DeviceAttr =

@@ -1,4 +1,5 @@
 import { descriptor } from '../kernel/arguments.ts';
+import { Handle } from '../kernel/handle.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import {
   KVM_DEV_VFIO_FILE,
@@ -8,7 +9,6 @@ import {
   KVM_SET_DEVICE_ATTR,
 } from '../uapi/kvm.ts';
 import { type DeviceAttr, encodeAttr, hasAttr } from './device-attr.ts';
-import { Handle } from './handle.ts';
 
 /** A device in the kernel, made by KVM_CREATE_DEVICE: nothing but attributes. Its descriptor keeps the VM. */
 export class KvmDevice extends Handle {

@@ -1,5 +1,5 @@
 import type { Memory } from '../kernel/memory.ts';
-import { addressOf } from './memory-argument.ts';
+import { addressOf } from '../kernel/memory-argument.ts';
 
 /** Where KVM_GET_DIRTY_LOG puts the bitmap of a slot: a bit a page, in whole 64-bit words. */
 export interface DirtyLog {

@@ -1,9 +1,9 @@
 import { offset as byteOffset } from '../kernel/arguments.ts';
+import { Handle } from '../kernel/handle.ts';
+import { hex } from '../kernel/inspect.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from '../uapi/sys.ts';
-import { Handle } from './handle.ts';
-import { hex } from './show.ts';
 
 /** What a GuestMemfd was made with, where it was made here. */
 export interface GuestMemfdOrigin {

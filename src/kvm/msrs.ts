@@ -1,9 +1,9 @@
 import { KvioError, typeError } from '../kernel/errors.ts';
+import type { Handle } from '../kernel/handle.ts';
+import { hex } from '../kernel/inspect.ts';
 import { KVM_GET_MSRS, KVM_SET_MSRS, kvm_msrs } from '../uapi/kvm.ts';
 import type { Input } from '../uapi/struct.ts';
 import { counted } from './counted.ts';
-import type { Handle } from './handle.ts';
-import { hex } from './show.ts';
 
 /** `struct kvm_msrs` as it is returned: `entries` of `{ index, reserved, data }`. */
 export type Msrs = kvm_msrs;

@@ -1,8 +1,7 @@
+import { hex } from '../kernel/inspect.ts';
+
 /** Node's `util.inspect.custom`, by its registered key: nothing of node:util is needed to offer it. */
 export const INSPECT: unique symbol = Symbol.for('nodejs.util.inspect.custom') as never;
-
-/** `0x3f8` */
-export const hex = (value: number | bigint): string => (value < 0 ? `-0x${(-value).toString(16)}` : `0x${value.toString(16)}`);
 
 /** `48 65 6c`, at most `limit` of them. */
 export function hexBytes(bytes: Uint8Array, limit = 16): string {

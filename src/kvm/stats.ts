@@ -1,3 +1,4 @@
+import { Handle } from '../kernel/handle.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import {
   KVM_STATS_BASE_MASK,
@@ -6,7 +7,6 @@ import {
   KVM_STATS_UNIT_MASK,
   kvm_stats_header,
 } from '../uapi/kvm.ts';
-import { Handle } from './handle.ts';
 
 /** `struct kvm_stats_desc` before its name. */
 const DESC_HEAD = 16;

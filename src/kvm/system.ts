@@ -1,4 +1,5 @@
 import { KernelError } from '../kernel/errors.ts';
+import { Handle, withWord } from '../kernel/handle.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { FdKind } from '../uapi/ioctls.ts';
 import {
@@ -17,7 +18,6 @@ import {
   kvm_msr_list,
 } from '../uapi/kvm.ts';
 import { type DeviceAttr, encodeAttr, hasAttr } from './device-attr.ts';
-import { Handle, withWord } from './handle.ts';
 import { type Msrs, readMsrs } from './msrs.ts';
 import { Vm } from './vm.ts';
 

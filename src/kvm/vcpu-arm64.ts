@@ -1,7 +1,7 @@
+import { setStruct } from '../kernel/handle.ts';
 import { KVM_ARM_VCPU_INIT, kvm_vcpu_init } from '../uapi/arm64.ts';
 import { KVM_ARM_VCPU_FINALIZE } from '../uapi/kvm.ts';
 import type { Input } from '../uapi/struct.ts';
-import { setStruct } from './handle.ts';
 import { VcpuNested } from './vcpu-nested.ts';
 
 /** What only a vCPU of arm64 has. On another architecture each of these throws NotAvailable. Registers are `getOneReg` and `setOneReg` there. */

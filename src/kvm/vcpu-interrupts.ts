@@ -1,3 +1,4 @@
+import { getStruct, Handle, setStruct } from '../kernel/handle.ts';
 import {
   KVM_GET_LAPIC,
   KVM_INTERRUPT,
@@ -12,7 +13,6 @@ import {
   kvm_vapic_addr,
 } from '../uapi/kvm.ts';
 import type { Input } from '../uapi/struct.ts';
-import { getStruct, Handle, setStruct } from './handle.ts';
 
 /** Interrupts of a vCPU: what is put in from outside, and its local APIC. */
 export abstract class VcpuInterrupts extends Handle {

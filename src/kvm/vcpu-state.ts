@@ -1,5 +1,6 @@
 import { word } from '../kernel/arguments.ts';
 import { KernelError } from '../kernel/errors.ts';
+import { getStruct, setStruct, withWord } from '../kernel/handle.ts';
 import type { Ram } from '../kernel/memory.ts';
 import {
   KVM_ENABLE_CAP,
@@ -39,7 +40,6 @@ import {
 } from '../uapi/kvm.ts';
 import { KVM_REG_SIZE } from '../uapi/macros.ts';
 import type { Input } from '../uapi/struct.ts';
-import { getStruct, setStruct, withWord } from './handle.ts';
 import { KvmStats } from './stats.ts';
 import { VcpuInterrupts } from './vcpu-interrupts.ts';
 

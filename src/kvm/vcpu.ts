@@ -1,5 +1,6 @@
 import type { Kicker } from '../kernel/backend.ts';
 import { KernelError, NotAvailable, VcpuBusy } from '../kernel/errors.ts';
+import { getStruct, setStruct } from '../kernel/handle.ts';
 import type { IoctlArgument, IoctlOptions, Kernel, RunAsyncOptions, RunOptions } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
 import { type FdKind, ioctlByRequest } from '../uapi/ioctls.ts';
@@ -35,7 +36,6 @@ import { CoalescedRing } from './coalesced-ring.ts';
 import { counted } from './counted.ts';
 import { DirtyRing } from './dirty-ring.ts';
 import { ExitPage, interrupted, type KvmExit } from './exits.ts';
-import { getStruct, setStruct } from './handle.ts';
 import { type Msrs, type MsrsInput, readMsrs, writeMsrs } from './msrs.ts';
 import { printable } from './show.ts';
 import type { Kvm } from './system.ts';

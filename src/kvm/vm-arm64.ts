@@ -1,5 +1,7 @@
 import { word } from '../kernel/arguments.ts';
+import { getStruct, Handle, setStruct } from '../kernel/handle.ts';
 import type { Memory } from '../kernel/memory.ts';
+import { rangeOf } from '../kernel/memory-argument.ts';
 import {
   KVM_ARM_GET_REG_WRITABLE_MASKS,
   KVM_ARM_MTE_COPY_TAGS,
@@ -15,8 +17,6 @@ import {
 import { KVM_ARM_SET_DEVICE_ADDR, KVM_GET_DEVICE_ATTR, KVM_SET_DEVICE_ATTR, kvm_arm_device_addr } from '../uapi/kvm.ts';
 import type { Input } from '../uapi/struct.ts';
 import { type DeviceAttr, encodeAttr, hasAttr } from './device-attr.ts';
-import { getStruct, Handle, setStruct } from './handle.ts';
-import { rangeOf } from './memory-argument.ts';
 
 /** Allocation tags of guest memory: a byte for each 16. */
 export interface MteTags {

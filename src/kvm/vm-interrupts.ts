@@ -1,4 +1,5 @@
 import { rangeError } from '../kernel/errors.ts';
+import { getStruct, setStruct } from '../kernel/handle.ts';
 import {
   KVM_CREATE_IRQCHIP,
   KVM_CREATE_PIT2,
@@ -33,7 +34,6 @@ import {
   kvm_reinject_control,
 } from '../uapi/kvm.ts';
 import type { Input, Struct } from '../uapi/struct.ts';
-import { getStruct, setStruct } from './handle.ts';
 import { VmMemory } from './vm-memory.ts';
 
 /** An MSI message; `devid` only where the VM's interrupt translation needs it (KVM_CAP_MSI_DEVID). */

@@ -1,5 +1,6 @@
 import { word } from '../kernel/arguments.ts';
 import { KernelError } from '../kernel/errors.ts';
+import { setStruct } from '../kernel/handle.ts';
 import {
   KVM_CREATE_DEVICE,
   KVM_CREATE_DEVICE_TEST,
@@ -13,7 +14,6 @@ import {
 import type { Input } from '../uapi/struct.ts';
 import { KvmDevice, KvmVfio } from './device.ts';
 import { GuestMemfd } from './guest-memfd.ts';
-import { setStruct } from './handle.ts';
 import { VmState } from './vm-state.ts';
 
 /** Private memory of a VM, and the other descriptors it makes besides vCPUs: guest_memfds and devices. */

@@ -1,3 +1,4 @@
+import { getStruct, setStruct, withWord } from '../kernel/handle.ts';
 import type { Ram } from '../kernel/memory.ts';
 import {
   KVM_GET_CLOCK,
@@ -14,7 +15,6 @@ import {
   kvm_pmu_event_filter,
 } from '../uapi/kvm.ts';
 import type { Input } from '../uapi/struct.ts';
-import { getStruct, setStruct, withWord } from './handle.ts';
 import { KvmStats } from './stats.ts';
 import { VmArm64 } from './vm-arm64.ts';
 

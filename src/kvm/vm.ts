@@ -1,6 +1,8 @@
 import { word } from '../kernel/arguments.ts';
+import { setStruct, withWord } from '../kernel/handle.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
+import { rangeOf } from '../kernel/memory-argument.ts';
 import type { FdKind } from '../uapi/ioctls.ts';
 import {
   KVM_CHECK_EXTENSION,
@@ -27,8 +29,6 @@ import {
 import type { Input } from '../uapi/struct.ts';
 import { bitmapAddress, type ClearDirtyLog, type DirtyLog } from './dirty-log.ts';
 import type { GuestMemfd } from './guest-memfd.ts';
-import { setStruct, withWord } from './handle.ts';
-import { rangeOf } from './memory-argument.ts';
 import type { Kvm } from './system.ts';
 import { mapRunPage, Vcpu } from './vcpu.ts';
 import { VmInterrupts } from './vm-interrupts.ts';

@@ -181,7 +181,14 @@ export function outDescriptors(row: IoctlRow, bytes: Uint8Array): { kind: FdKind
   const scope = scopeOf(row.struct, bytes, undefined);
   return row.outFds
     .filter(({ when }) => when === undefined || evaluate(when, scope) !== 0n)
-    .map(({ field, kind }) => ({ kind, fd: Number(BigInt.asIntN(32, evaluate(field, scope))) }));
+    .map(({ field, kind }) => ({ kind, fd: Number(BigInt.asIntN(32, evaluate(field, scope))) }))
+    .filter(({ fd }) => fd >= 0);
+}
+
+/** Of what kind the descriptor is that an accepted call has returned; undefined where it returned a plain number. */
+export function returnedKind(row: IoctlRow, bytes: Uint8Array | undefined): FdKind | undefined {
+  if (row.returnsWhen === undefined) return row.returns;
+  return bytes !== undefined && evaluate(row.returnsWhen, scopeOf(row.struct, bytes, undefined)) !== 0n ? row.returns : undefined;
 }
 
 /** The descriptors an argument names. */

@@ -87,7 +87,9 @@ export interface IoctlRow {
   readonly errnos?: readonly string[];
   /** A successful return value is a new descriptor of this kind. */
   readonly returns?: FdKind;
-  /** Output fields that hold a new descriptor, and its kind. */
+  /** Only if this is not zero; otherwise it is a plain number. */
+  readonly returnsWhen?: Expression;
+  /** Output fields that hold a new descriptor (below 0: none), and its kind. */
   readonly outFds?: readonly { readonly field: string; readonly kind: FdKind; readonly when?: Expression }[];
   /**
    * Input fields that name a descriptor (an s32; −1 and below name none). A number is an offset, for arguments without a struct;

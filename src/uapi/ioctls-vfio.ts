@@ -185,11 +185,12 @@ const group = (): readonly IoctlRow[] => [
   },
 ];
 
-/** A feature and its GET or SET bit, in the flags of VFIO_DEVICE_FEATURE. */
+/** A feature that is got or set, by the flags of VFIO_DEVICE_FEATURE: PROBE alone looks at no data. */
 const feature = (index: number, operation: number): Expression => [
   'and',
   ['==', ['&', 'flags', v.VFIO_DEVICE_FEATURE_MASK], index],
-  ['bits', 'flags', operation],
+  ['==', ['&', 'flags', v.VFIO_DEVICE_FEATURE_PROBE], 0],
+  ['&', 'flags', operation],
 ];
 
 const device = (): readonly IoctlRow[] => [
@@ -293,7 +294,16 @@ const device = (): readonly IoctlRow[] => [
         when: feature(v.VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, v.VFIO_DEVICE_FEATURE_GET),
       },
     ],
-    note: 'GET of DMA_BUF returns a dma-buf fd; GET and SET of MIG_DEVICE_STATE hand out data_fd',
+    returns: 'dma-buf',
+    returnsWhen: feature(v.VFIO_DEVICE_FEATURE_DMA_BUF, v.VFIO_DEVICE_FEATURE_GET),
+    outFds: [
+      {
+        field: 'data<vfio_device_feature_mig_state>.data_fd',
+        kind: 'vfio-migration',
+        when: feature(v.VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, v.VFIO_DEVICE_FEATURE_SET),
+      },
+    ],
+    note: 'GET of DMA_BUF returns a dma-buf fd; SET of MIG_DEVICE_STATE may hand out data_fd',
   },
   {
     ...fixed('VFIO_DEVICE_BIND_IOMMUFD', v.VFIO_DEVICE_BIND_IOMMUFD, 'vfio-device', v.vfio_device_bind_iommufd, 'inout', 4),

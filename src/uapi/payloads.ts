@@ -4,6 +4,7 @@ import {
   vfio_bitmap,
   vfio_device_feature_dma_logging_control,
   vfio_device_feature_dma_logging_report,
+  vfio_device_feature_mig_state,
   vfio_iommu_type1_dirty_bitmap_get,
 } from './vfio.ts';
 
@@ -12,6 +13,7 @@ export function payloadStructs(): Readonly<Record<string, Struct<unknown>>> {
     vfio_bitmap,
     vfio_device_feature_dma_logging_control,
     vfio_device_feature_dma_logging_report,
+    vfio_device_feature_mig_state,
     vfio_iommu_type1_dirty_bitmap_get,
   };
 }

@@ -1,46 +1,10 @@
 // The object layer against the ioctl table: every request of a KVM descriptor has a method, and every method says which request it is.
-import { readdirSync, readFileSync } from 'node:fs';
 import { GuestMemfd, Kvm, KvmDevice, KvmStats, KvmVfio, Vcpu, Vm } from 'kvio';
-import * as uapi from 'kvio/uapi';
 import { describe, expect, it } from 'vitest';
+import { type Class, documented, lineage, member, methodsOf, type Pair, pairsOf, undocumented } from '../kernel/methods.ts';
 
-const folder = new URL('../../src/kvm/', import.meta.url);
+const methods = methodsOf('kvm');
 
-interface Method {
-  readonly name: string;
-  readonly of: string;
-  /** Of the docstring; '' without one. */
-  readonly doc: string;
-}
-
-/** Public methods with their docstrings, as the sources have them. */
-const methods: Method[] = readdirSync(folder).flatMap((file) => {
-  const source = readFileSync(new URL(file, folder), 'utf8');
-  const classes = [...source.matchAll(/^export (?:abstract )?class (\w+)/gm)].map(({ index, 1: name }) => ({
-    index,
-    name: name!,
-  }));
-  const declared = source.matchAll(
-    /^(?: {2}\/\*\*((?:(?!\*\/)[\s\S])*?)\*\/\n)? {2}(?:(?:static|override|async|protected) )*(\w+)(?:<[^>]*>)?\((?=[^\n]*(?:[{;,(]|\): \w+[^\n]*)$)/gm,
-  );
-  return [...declared]
-    .filter(
-      ({ 0: text, 2: name }) =>
-        !/^ {2}(?:if|for|while|return|switch|throw)\b/m.test(text.split('\n').at(-1)!) && name !== 'constructor',
-    )
-    .map(({ index, 0: text, 1: doc = '', 2: name }) => ({
-      name: name!,
-      of: classes.findLast((one) => one.index < index)?.name ?? '',
-      doc: doc.replaceAll(/\n\s*\* ?/g, ' ').trim(),
-      protected: / protected /.test(text.split('\n').at(-1)!),
-    }))
-    .filter((method) => method.of !== '' && !method.protected);
-});
-
-interface Class {
-  readonly name: string;
-  readonly prototype: object;
-}
 /** The class of each kind of descriptor. */
 const classes: Readonly<Record<string, Class>> = {
   kvm: Kvm,
@@ -50,13 +14,6 @@ const classes: Readonly<Record<string, Class>> = {
   'kvm-stats': KvmStats,
   'guest-memfd': GuestMemfd,
 };
-
-/** Its name and those of all it inherits from. */
-function lineage(type: Class): string[] {
-  const names: string[] = [];
-  for (let one = type; (one as unknown) !== Function.prototype; one = Object.getPrototypeOf(one)) names.push(one.name);
-  return names;
-}
 
 /** Requests without a method, and why. `handle.ioctl` takes them. */
 const reasons: readonly (readonly [pattern: RegExp, reason: string])[] = [
@@ -69,20 +26,9 @@ const reasons: readonly (readonly [pattern: RegExp, reason: string])[] = [
 ];
 const reasonOf = (pair: Pair): string | undefined => reasons.find(([pattern]) => appliesTo(pattern, pair))?.[1];
 
-interface Pair {
-  readonly name: string;
-  readonly kind: string;
-}
 const appliesTo = (pattern: RegExp, { name, kind }: Pair): boolean => pattern.test(name) || pattern.test(`${name} ${kind}`);
 
-const rows = uapi
-  .ioctls()
-  .filter(({ name, arch }) => name.startsWith('KVM_') && (arch === undefined || arch === 'x86' || arch === 'arm64'));
-const pairs = rows.flatMap(({ name, fds }) => fds.filter((kind) => kind in classes).map((kind) => ({ name, kind })));
-const documented = (name: string, kind: string): Method | undefined => {
-  const line = lineage(classes[kind]!);
-  return methods.find(({ of, doc }) => line.includes(of) && new RegExp(`^(?:KVM_\\w+(?:,| and) )*${name}\\b`).test(doc));
-};
+const pairs = pairsOf('KVM_', classes);
 
 describe('the ioctl table', () => {
   it('has KVM requests of every kind', () => {
@@ -94,11 +40,9 @@ describe('the ioctl table', () => {
     name,
     kind,
   }) => {
-    const method = documented(name, kind);
+    const method = documented(methods, classes[kind]!, name);
     expect(method, `${name} of a ${kind}`).toBeDefined();
-    expect(typeof Object.getOwnPropertyDescriptor(prototypeWith(classes[kind]!, method!.name), method!.name)!.value).toBe(
-      'function',
-    );
+    expect(typeof member(classes[kind]!, method!.name)).toBe('function');
   });
 
   it('has each request that is said to have no method, and none of them has one', () => {
@@ -108,7 +52,9 @@ describe('the ioctl table', () => {
         String(pattern),
       ).toBe(true);
     expect(
-      pairs.filter(({ name, kind }) => reasonOf({ name, kind }) !== undefined && documented(name, kind) !== undefined),
+      pairs.filter(
+        ({ name, kind }) => reasonOf({ name, kind }) !== undefined && documented(methods, classes[kind]!, name) !== undefined,
+      ),
     ).toEqual([]);
   });
 });
@@ -119,20 +65,11 @@ describe('docstrings', () => {
   );
 
   it('are found for every method there is', () => {
-    for (const type of [...Object.values(classes), KvmVfio]) {
-      const line = lineage(type);
-      const named = new Set(methods.filter(({ of }) => line.includes(of)).map(({ name }) => name));
-      for (let proto = type.prototype; proto !== Object.prototype; proto = Object.getPrototypeOf(proto)) {
-        for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(proto))) {
-          if (typeof value === 'function' && !['constructor', 'attach', 'describe'].includes(name))
-            expect(named, name).toContain(name);
-        }
-      }
-    }
+    expect([...Object.values(classes), KvmVfio].flatMap((type) => undocumented(methods, type))).toEqual([]);
   });
 
   // What is no request: how a handle comes from a descriptor, iteration, turns, and what is inherited with its text.
-  const other = new Set(['fromFd', 'exits', 'queue', 'ioctl', 'kick', 'describe']);
+  const other = new Set(['fromFd', 'exits', 'queue', 'ioctl', 'tryIoctl', 'kick', 'describe']);
   const asked = methods.filter(({ of, name }) => public_.includes(of) && !other.has(name));
 
   it.each(asked)('$of.$name names its ioctl or system call first', ({ doc, name, of }) => {
@@ -141,9 +78,3 @@ describe('docstrings', () => {
     else expect(doc).toMatch(/^(?:Opens `\/dev\/kvm`|(?:KVM_[A-Z0-9_]+|[a-z]+\(2\))|The)/);
   });
 });
-
-function prototypeWith(type: Class, name: string): object {
-  let proto: object = type.prototype;
-  while (!Object.hasOwn(proto, name)) proto = Object.getPrototypeOf(proto);
-  return proto;
-}

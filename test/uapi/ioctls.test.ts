@@ -94,11 +94,15 @@ describe.each(u.ioctls().map((row) => [label(row), row] as const))('%s', (_label
     }
     if (row.capability) expect(known[row.capability], row.capability).toBeTypeOf('number');
     for (const errno of row.errnos ?? []) expect(known[errno], errno).toBeTypeOf('number');
-    for (const { field } of row.outFds ?? []) expect(row.struct!.field(field)).toBeDefined();
+    for (const { field } of row.outFds ?? []) expect(fieldAt(row.struct!, field)).toBeDefined();
   });
 
   test('rules name fields that exist', () => {
-    for (const path of [...paths(row.tail?.length), ...(row.outFds ?? []).flatMap(({ when }) => paths(when))])
+    for (const path of [
+      ...paths(row.tail?.length),
+      ...paths(row.returnsWhen),
+      ...(row.outFds ?? []).flatMap(({ when }) => paths(when)),
+    ])
       fieldAt(row.struct!, path);
     checkRules(row.struct, row.pointers ?? []);
   });

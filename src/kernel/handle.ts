@@ -1,12 +1,11 @@
-import { word } from '../kernel/arguments.ts';
-import { KernelError, NotAvailable } from '../kernel/errors.ts';
-import { showAs } from '../kernel/inspect.ts';
-import type { IoctlArgument, IoctlOptions, Kernel } from '../kernel/kernel.ts';
-import type { Memory } from '../kernel/memory.ts';
 import { type FdKind, ioctlByRequest } from '../uapi/ioctls.ts';
 import type { Input, Struct } from '../uapi/struct.ts';
 import { EBADF } from '../uapi/sys.ts';
-import { hex } from './show.ts';
+import { word } from './arguments.ts';
+import { KernelError, NotAvailable } from './errors.ts';
+import { hex, showAs } from './inspect.ts';
+import type { IoctlArgument, IoctlOptions, Kernel } from './kernel.ts';
+import type { Memory } from './memory.ts';
 
 /** What must be given back when a handle goes, kept apart from the handle so that it can be collected. */
 interface Held {
@@ -80,6 +79,13 @@ export abstract class Handle {
     if (this.#fd === -1) throw closedError(this, request);
     checkArch(this.kernel, request, this.kind);
     return this.kernel.ioctl(this.#fd, request, arg, options);
+  }
+
+  /** The same, but a failure is the value −errno; use after close is −EBADF. */
+  tryIoctl(request: number, arg?: IoctlArgument, options?: IoctlOptions): number {
+    if (this.#fd === -1) return -EBADF;
+    checkArch(this.kernel, request, this.kind);
+    return this.kernel.tryIoctl(this.#fd, request, arg, options);
   }
 
   /** close(2). Idempotent. */

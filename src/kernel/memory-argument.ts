@@ -1,5 +1,5 @@
-import { rangeError, typeError } from '../kernel/errors.ts';
-import type { Memory } from '../kernel/memory.ts';
+import { rangeError, typeError } from './errors.ts';
+import type { Memory } from './memory.ts';
 
 function live(memory: Memory): Memory {
   if (typeof memory !== 'object' || memory === null || typeof memory.address !== 'bigint') {

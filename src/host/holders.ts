@@ -1,0 +1,21 @@
+import type { Kernel } from '../kernel/kernel.ts';
+import { findAttribute, linkName } from './sysfs.ts';
+
+/** Numbers a process of Node may well have reached. */
+const DESCRIPTORS = 1024;
+
+/**
+ * Descriptors of this process through which a device is open: its own node, or one whose fdinfo names it. A mapping that outlived its descriptor holds the
+ * device as well, and is not found.
+ */
+export function openBy(kernel: Kernel, bdf: string): number[] {
+  const found: number[] = [];
+  for (let fd = 0; fd < DESCRIPTORS; fd++) {
+    const name = linkName(kernel, `/proc/self/fd/${fd}`);
+    if (name === undefined || !/vfio/.test(name)) continue;
+    const syspath = /^vfio-device-syspath:\s*(\S+)$/m.exec(findAttribute(kernel, `/proc/self/fdinfo/${fd}`) ?? '')?.[1];
+    const device = syspath?.slice(syspath.lastIndexOf('/') + 1) ?? linkName(kernel, `/sys/class/vfio-dev/${name}/device`);
+    if (device === bdf) found.push(fd);
+  }
+  return found;
+}
