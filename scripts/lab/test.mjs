@@ -41,13 +41,14 @@ function prepare() {
   }
 }
 
-/** Boots one machine and runs the cases; the answers, and what went wrong with the machine itself. */
-async function ask(machine, { kernel, only, timeout }, { readAnswers }) {
+/** Boots one machine and runs the cases from the one numbered `first`; the answers, and what went wrong with the machine itself. */
+async function ask(machine, { kernel, only, timeout }, first, { readAnswers }) {
   const dir = mkdtempSync(join(tmpdir(), 'kvio-lab-answers-'));
   let failure;
+  let stopped = false;
   let output = '';
   try {
-    const command = ['sh', '-c', 'ulimit -n 1024; exec node "$@"', 'sh', join(compiled, 'run.js'), ...(only ? [only] : [])];
+    const command = ['sh', '-c', 'ulimit -n 1024; exec node "$@"', 'sh', join(compiled, 'run.js'), only ?? '', String(first)];
     const { status } = await boot({
       command,
       machine,
@@ -59,9 +60,10 @@ async function ask(machine, { kernel, only, timeout }, { readAnswers }) {
     if (status !== 0) failure = `the cases ended with status ${status}:\n${output.slice(-3000)}`;
   } catch (error) {
     failure = error.message;
+    stopped = true;
   }
   try {
-    return { answers: readAnswers(join(dir, 'results.jsonl')), failure };
+    return { answers: readAnswers(join(dir, 'results.jsonl')), failure, stopped };
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
@@ -89,7 +91,8 @@ class Tally {
 
 async function testMachine(machine, values, tally, judges) {
   const started = Date.now();
-  const { answers, failure } = await ask(machine, values, judges);
+  const { answers, failure, lines } = await judges.askAll((first) => ask(machine, values, first, judges));
+  for (const line of lines) console.log(`machine ${machine}: ${line}`);
   if (failure !== undefined) console.log(`FAILED machine ${machine}: ${failure}`);
   if (answers === undefined) return tally.add({ failed: 1 });
   const verdict = values.record && failure === undefined ? undefined : judges.judge(values.goldens, answers);
@@ -150,7 +153,8 @@ async function main() {
     return tally.end();
   }
   prepare();
-  const judges = await import(pathToFileURL(join(compiled, 'judge.js')).href);
+  const load = (name) => import(pathToFileURL(join(compiled, name)).href);
+  const judges = { ...(await load('judge.js')), ...(await load('rounds.js')) };
   const machines = values.machine === 'all' ? Object.keys(variants) : (values.machine ?? 'vtd').split(',');
   for (const machine of machines) await testMachine(machine, values, tally, judges);
   const casesOnly = values['no-runner'] || values.only !== undefined || values.record || values.kernel !== undefined;

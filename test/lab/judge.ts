@@ -22,6 +22,8 @@ export interface Answers {
   readonly suites: ReadonlyMap<Suite, Report>;
   /** The case that was under way when the machine stopped. */
   readonly unfinished: string | undefined;
+  /** Cases each of which has stopped two machines: asked no more. */
+  readonly stopping: readonly string[];
   /** Milliseconds by case. */
   readonly took: ReadonlyMap<string, number>;
 }
@@ -29,9 +31,10 @@ export interface Answers {
 /** Reads results.jsonl; undefined when the run did not get as far as its first line. */
 export function readAnswers(file: string): Answers | undefined {
   if (!existsSync(file)) return undefined;
+  // A machine that stopped may have left half a line.
   const lines = readFileSync(file, 'utf8')
     .split('\n')
-    .filter((line) => line !== '')
+    .slice(0, -1)
     .map((line) => JSON.parse(line) as Line);
   const head = lines.find((line) => 'release' in line);
   if (head === undefined) return undefined;
@@ -56,6 +59,7 @@ export function readAnswers(file: string): Answers | undefined {
     identity,
     suites: new Map([...results.keys()].map((suite) => [suite, report(suite)])),
     unfinished,
+    stopping: [],
     took,
   };
 }
@@ -103,6 +107,8 @@ export function judge(goldens: string, answers: Answers): Verdict {
     }
     passed += [...report.results.values()].length - comparison.notRun.length - wrong.size;
   }
+  for (const name of answers.stopping) lines.push(`FAILED ${name}: the machine stopped in it, twice`);
+  failed += answers.stopping.length;
   if (answers.unfinished !== undefined) {
     failed++;
     lines.push(`FAILED ${answers.unfinished}: the machine stopped in it`);
@@ -133,7 +139,8 @@ function byCase({ differences }: Comparison): ReadonlyMap<string, readonly strin
  * cases that were not asked keep what is there.
  */
 export function record(goldens: string, answers: Answers, partial = false): readonly string[] {
-  if (answers.unfinished !== undefined) throw new Error(`${answers.unfinished} did not end: nothing is recorded`);
+  const [stopped] = [answers.unfinished, ...answers.stopping].filter((name) => name !== undefined);
+  if (stopped !== undefined) throw new Error(`${stopped} did not end: nothing is recorded`);
   return [...answers.suites].flatMap(([suite, report]) => {
     if (report.results.size === 0) return [];
     const golden = toGolden(report);

@@ -20,7 +20,8 @@ export type Line =
 
 export type Suite = 'kvm' | 'lab';
 
-const [only = ''] = process.argv.slice(2);
+/** `first`: how many of the chosen cases another machine has answered. */
+const [only = '', first = '0'] = process.argv.slice(2);
 const machine = process.env['KVIO_LAB'] ?? '';
 const file = join(process.env['KVIO_LAB_OUT'] ?? '.', 'results.jsonl');
 
@@ -50,7 +51,7 @@ const chosen: { suite: Suite; one: Case; notRun: string | undefined }[] = [
   ...labCases(machine, probe).map((entry) => ({ suite: 'lab' as const, ...entry })),
 ].filter(({ one }) => one.name.includes(only));
 probe.close();
-for (const { suite, one, notRun } of chosen) {
+for (const { suite, one, notRun } of chosen.slice(Number(first))) {
   say({ begins: one.name });
   const started = Date.now();
   const result: Result = notRun === undefined ? await runCase(candidate, one) : { notRun };

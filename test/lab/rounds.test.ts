@@ -1,0 +1,84 @@
+/** A machine that stops is followed by another, and nothing it left unanswered gets lost. */
+import { expect, test } from 'vitest';
+import type { Answers } from './judge.ts';
+import { askAll, type Round } from './rounds.ts';
+
+const names = ['a', 'b', 'c', 'd'];
+
+/** A machine whose cases answer, one of them perhaps not. */
+function machine(first: number, stopsIn?: string, failure = 'QEMU: assertion failed'): Round {
+  const mine = names.slice(first);
+  const answered = stopsIn === undefined ? mine : mine.slice(0, mine.indexOf(stopsIn));
+  const results = new Map(answered.map((name) => [name, { facts: { first } }]));
+  const report = { kernel: 'lab', release: '7.2', identity: '7.2-svm', results };
+  const answers: Answers = {
+    machine: 'vtd',
+    release: '7.2',
+    identity: '7.2-svm',
+    suites: new Map([['kvm', report]]),
+    unfinished: stopsIn,
+    stopping: [],
+    took: new Map(answered.map((name) => [name, 1])),
+  };
+  return stopsIn === undefined ? { answers, failure: undefined, stopped: false } : { answers, failure, stopped: true };
+}
+
+/** Asks machines that stop one after the other in these cases, and then do not. */
+async function ask(...stops: (string | undefined)[]): Promise<Awaited<ReturnType<typeof askAll>> & { firsts: number[] }> {
+  const firsts: number[] = [];
+  const outcome = await askAll(async (first) => {
+    firsts.push(first);
+    return machine(first, stops.shift());
+  });
+  return { ...outcome, firsts };
+}
+
+const answered = (answers: Answers | undefined): string[] => [...answers!.suites.get('kvm')!.results.keys()];
+
+test('one boot is enough where nothing stops', async () => {
+  const { answers, failure, lines, firsts } = await ask();
+  expect([answered(answers), failure, lines, firsts]).toEqual([names, undefined, [], [0]]);
+});
+
+test('the case a machine stopped in is asked of another, and the rest', async () => {
+  const { answers, failure, lines, firsts } = await ask('b', 'd');
+  expect(answered(answers)).toEqual(names);
+  expect(firsts).toEqual([0, 1, 3]);
+  expect(answers).toMatchObject({ unfinished: undefined, stopping: [] });
+  expect(failure).toBeUndefined();
+  expect(lines.map((line) => line.slice(0, 52))).toEqual([
+    'the machine stopped in b: asking another one: QEMU: ',
+    'the machine stopped in d: asking another one: QEMU: ',
+  ]);
+  expect(answers!.suites.get('kvm')!.results.get('c')).toEqual({ facts: { first: 1 } });
+});
+
+test('a case that stops two machines is named, and the next ones follow', async () => {
+  const { answers, failure, firsts } = await ask('b', 'b');
+  expect(answered(answers)).toEqual(['a', 'c', 'd']);
+  expect(answers).toMatchObject({ unfinished: undefined, stopping: ['b'] });
+  expect([failure, firsts]).toEqual([undefined, [0, 1, 2]]);
+});
+
+test('also the last one', async () => {
+  const { answers, failure, firsts } = await ask('d', 'd');
+  expect(answered(answers)).toEqual(['a', 'b', 'c']);
+  expect(answers!.stopping).toEqual(['d']);
+  expect([failure, firsts]).toEqual([undefined, [0, 3, 4]]);
+});
+
+test('there is an end to it, with the last reason', async () => {
+  const { failure, firsts, answers } = await ask('a', 'a', 'b', 'b', 'c', 'c', 'd', 'd');
+  expect(failure).toBe('QEMU: assertion failed');
+  expect(firsts).toEqual([0, 0, 1, 1, 2, 2]);
+  expect(answers!.stopping).toEqual(['a', 'b', 'c']);
+});
+
+test('a program that ends by itself, and a machine that does not boot, are not asked again', async () => {
+  let boots = 0;
+  const crash = async (): Promise<Round> => ({ ...machine(boots++, 'b', 'the cases ended with status 139'), stopped: false });
+  expect(await askAll(crash)).toMatchObject({ failure: 'the cases ended with status 139', answers: { unfinished: 'b' } });
+  expect(boots).toBe(1);
+  const dead = async (): Promise<Round> => ({ answers: undefined, failure: 'did not boot', stopped: true });
+  expect(await askAll(dead)).toEqual({ answers: undefined, failure: 'did not boot', lines: [] });
+});

@@ -1,0 +1,65 @@
+/**
+ * The cases on as many machines as they need: QEMU's emulation may itself stop in the middle. What a stopped machine had not answered is
+ * asked of another one, first of all the case it stopped in; a case that stops a second machine has failed, and the next ones follow.
+ * Used by scripts/lab/test.mjs, compiled, outside the lab.
+ */
+import type { Answers } from './judge.ts';
+
+/** What one machine brought back. */
+export interface Round {
+  /** undefined where it did not get as far as the first case. */
+  readonly answers: Answers | undefined;
+  /** Why there is no more. */
+  readonly failure: string | undefined;
+  /** The machine ended, or had to be: not the program in it, whose end is never the emulation's doing. */
+  readonly stopped: boolean;
+}
+
+export interface Outcome {
+  readonly answers: Answers | undefined;
+  readonly failure: string | undefined;
+  /** Machines that stopped and were followed by another, for the reader. */
+  readonly lines: readonly string[];
+}
+
+/** So many machines may stop before nothing more is asked. */
+const MOST_STOPS = 6;
+
+/** Asks machine after machine until all cases have answered or it is no use. `boot(first)` leaves out so many of the cases. */
+export async function askAll(boot: (first: number) => Promise<Round>): Promise<Outcome> {
+  const lines: string[] = [];
+  const stops: string[] = [];
+  let { answers, failure, stopped } = await boot(0);
+  while (answers !== undefined && stopped) {
+    const where = answers.unfinished ?? 'no case';
+    const again = stops.includes(where);
+    stops.push(where);
+    if (again && answers.unfinished === undefined) break;
+    if (again) answers = { ...answers, stopping: [...answers.stopping, where], unfinished: undefined };
+    if (stops.length === MOST_STOPS) break;
+    lines.push(`the machine stopped in ${where}${again ? ' again: going on without it' : ': asking another one'}: ${failure}`);
+    const next = await boot(asked(answers));
+    ({ failure, stopped } = next);
+    if (next.answers === undefined) break;
+    answers = joined(answers, next.answers);
+  }
+  return { answers, failure, lines };
+}
+
+/** How many of the cases are done with. */
+function asked({ suites, stopping }: Answers): number {
+  return [...suites.values()].reduce((sum, { results }) => sum + results.size, stopping.length);
+}
+
+function joined(before: Answers, after: Answers): Answers {
+  const suites = [...before.suites].map(([suite, report]) => {
+    const results = new Map([...report.results, ...after.suites.get(suite)!.results]);
+    return [suite, { ...report, results }] as const;
+  });
+  return {
+    ...before,
+    suites: new Map(suites),
+    unfinished: after.unfinished,
+    took: new Map([...before.took, ...after.took]),
+  };
+}
