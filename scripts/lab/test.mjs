@@ -41,14 +41,15 @@ function prepare() {
   }
 }
 
-/** Boots one machine and runs the cases from the one numbered `first`; the answers, and what went wrong with the machine itself. */
-async function ask(machine, { kernel, only, timeout }, first, { readAnswers }) {
+/** Boots one machine and runs the cases, or those named, from the one numbered `first`; the answers, and what went wrong with the machine itself. */
+async function ask(machine, { kernel, only, timeout }, { readAnswers }, first, names = []) {
   const dir = mkdtempSync(join(tmpdir(), 'kvio-lab-answers-'));
   let failure;
   let stopped = false;
   let output = '';
   try {
-    const command = ['sh', '-c', 'ulimit -n 1024; exec node "$@"', 'sh', join(compiled, 'run.js'), only ?? '', String(first)];
+    const cases = [only ?? '', String(first), names.join(',')];
+    const command = ['sh', '-c', 'ulimit -n 1024; exec node "$@"', 'sh', join(compiled, 'run.js'), ...cases];
     const { status } = await boot({
       command,
       machine,
@@ -91,11 +92,23 @@ class Tally {
 
 async function testMachine(machine, values, tally, judges) {
   const started = Date.now();
-  const { answers, failure, lines } = await judges.askAll((first) => ask(machine, values, first, judges));
-  for (const line of lines) console.log(`machine ${machine}: ${line}`);
+  const say = (lines) => {
+    for (const line of lines) console.log(`machine ${machine}: ${line}`);
+  };
+  const asked = await judges.askAll((first) => ask(machine, values, judges, first));
+  const { failure } = asked;
+  let { answers } = asked;
+  say(asked.lines);
   if (failure !== undefined) console.log(`FAILED machine ${machine}: ${failure}`);
   if (answers === undefined) return tally.add({ failed: 1 });
-  const verdict = values.record && failure === undefined ? undefined : judges.judge(values.goldens, answers);
+  const recording = values.record && failure === undefined;
+  if (!recording && failure === undefined) {
+    const differing = (some) => judges.judge(values.goldens, some).differing;
+    const settled = await judges.askDiffering(answers, differing, (names, first) => ask(machine, values, judges, first, names));
+    say(settled.lines);
+    answers = settled.answers;
+  }
+  const verdict = recording ? undefined : judges.judge(values.goldens, answers);
   const took = ((Date.now() - started) / 1000).toFixed(0);
   console.log(`machine ${machine}, kernel ${answers.release} (${answers.identity}), ${took} s`);
   if (verdict) {

@@ -79,6 +79,8 @@ export interface Verdict {
   readonly passed: number;
   readonly failed: number;
   readonly skipped: number;
+  /** The cases that answered otherwise than recorded. */
+  readonly differing: readonly string[];
   /** For the reader: differences, and what was not run and why, each reason once. */
   readonly lines: readonly string[];
 }
@@ -87,6 +89,7 @@ export interface Verdict {
 export function judge(goldens: string, answers: Answers): Verdict {
   const known = readDifferences(goldens);
   const lines: string[] = [];
+  const differing: string[] = [];
   const skipped = new Map<string, string[]>();
   let passed = 0;
   let failed = 0;
@@ -100,6 +103,7 @@ export function judge(goldens: string, answers: Answers): Verdict {
     const wrong = byCase(comparison);
     for (const [name, differences] of wrong) {
       failed++;
+      differing.push(name);
       lines.push(
         ...differences.map((one) => `FAILED ${one}`),
         `  in ${name}, on machine ${answers.machine}, kernel ${answers.release}`,
@@ -117,7 +121,7 @@ export function judge(goldens: string, answers: Answers): Verdict {
     const which = names.length > 3 ? `${names.length} cases (${names[0]} …)` : names.join(', ');
     return `not run: ${which}: ${reason}`;
   });
-  return { passed, failed, skipped: [...skipped.values()].flat().length, lines: [...lines, ...reasons] };
+  return { passed, failed, skipped: [...skipped.values()].flat().length, differing, lines: [...lines, ...reasons] };
 }
 
 function unrecorded({ identity, release }: Answers): Golden {

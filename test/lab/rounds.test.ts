@@ -1,7 +1,7 @@
 /** A machine that stops is followed by another, and nothing it left unanswered gets lost. */
 import { expect, test } from 'vitest';
 import type { Answers } from './judge.ts';
-import { askAll, type Round } from './rounds.ts';
+import { askAll, askDiffering, type Round } from './rounds.ts';
 
 const names = ['a', 'b', 'c', 'd'];
 
@@ -81,4 +81,38 @@ test('a program that ends by itself, and a machine that does not boot, are not a
   expect(boots).toBe(1);
   const dead = async (): Promise<Round> => ({ answers: undefined, failure: 'did not boot', stopped: true });
   expect(await askAll(dead)).toEqual({ answers: undefined, failure: 'did not boot', lines: [] });
+});
+
+/** Those of `wrong` that the first machine answered; another one answers as recorded, but for `stays`. */
+async function settle(wrong: readonly string[], stays: readonly string[] = []): Promise<unknown[]> {
+  const asked: (readonly string[])[] = [];
+  const bad = new Set<unknown>();
+  const first = machine(0).answers!;
+  const results = first.suites.get('kvm')!.results;
+  for (const name of wrong) bad.add(results.get(name));
+  const differing = ({ suites }: Answers): string[] =>
+    [...suites.get('kvm')!.results]
+      .filter(([name, result]) => bad.has(result) || (asked.length > 0 && stays.includes(name)))
+      .map(([name]) => name);
+  const { answers, lines } = await askDiffering(first, differing, async (names) => {
+    asked.push(names);
+    const all = machine(0);
+    const report = all.answers!.suites.get('kvm')!;
+    const some = new Map([...report.results].filter(([name]) => names.includes(name)));
+    return { ...all, answers: { ...all.answers!, suites: new Map([['kvm', { ...report, results: some }]]) } };
+  });
+  return [asked, answered(answers), differing(answers), lines];
+}
+
+test('what differs is asked again, and what then does not is said to be unsteady', async () => {
+  expect(await settle(['b', 'd'], ['d'])).toEqual([
+    [['b', 'd']],
+    names,
+    ['d'],
+    ['unsteady: b: answered as recorded when it was asked again'],
+  ]);
+});
+
+test('nothing is asked again where nothing differs', async () => {
+  expect(await settle([])).toEqual([[], names, [], []]);
 });

@@ -20,8 +20,9 @@ export type Line =
 
 export type Suite = 'kvm' | 'lab';
 
-/** `first`: how many of the chosen cases another machine has answered. */
-const [only = '', first = '0'] = process.argv.slice(2);
+/** `first`: how many of the chosen cases another machine has answered; `names`: these only, separated by commas. */
+const [only = '', first = '0', names = ''] = process.argv.slice(2);
+const named = names.split(',');
 const machine = process.env['KVIO_LAB'] ?? '';
 const file = join(process.env['KVIO_LAB_OUT'] ?? '.', 'results.jsonl');
 
@@ -49,7 +50,7 @@ say({ release: probe.release, identity: identify(probe), machine });
 const chosen: { suite: Suite; one: Case; notRun: string | undefined }[] = [
   ...conformance.map((one) => ({ suite: 'kvm' as const, one, notRun: undefined })),
   ...labCases(machine, probe).map((entry) => ({ suite: 'lab' as const, ...entry })),
-].filter(({ one }) => one.name.includes(only));
+].filter(({ one }) => (names === '' ? one.name.includes(only) : named.includes(one.name)));
 probe.close();
 for (const { suite, one, notRun } of chosen.slice(Number(first))) {
   say({ begins: one.name });
