@@ -1,3 +1,4 @@
+import type { Completion } from '../completion.ts';
 import type { Process } from '../process.ts';
 import type { PciDev } from './pci-dev.ts';
 
@@ -6,9 +7,49 @@ export interface PciDriver {
   readonly name: string;
   /** By its id table; driver_override and dynamic ids are the bus's. */
   match(dev: PciDev): boolean;
-  /** 0 or −errno. */
+  /** 0 or −errno. `dev.driver` is this one already. */
   probe(p: Process, dev: PciDev): number;
-  remove(p: Process, dev: PciDev): void;
+  /**
+   * Lets go of the device. Where users hold it, what is complete once they are gone: until then the device stays bound, and whoever writes `unbind` or `remove`
+   * waits.
+   */
+  remove(p: Process, dev: PciDev): Completion | undefined;
   /** driver_managed_dma: binding does not use the group's default domain. */
   readonly managesDma: boolean;
+  /** sriov_configure: that many virtual functions from now on. How many there are, or −errno. Absent: sriov_numvfs is −ENOENT. */
+  sriovConfigure?(p: Process, dev: PciDev, count: number): number;
+}
+
+/** `struct pci_device_id`. 0xffffffff matches anything. */
+export interface PciDeviceId {
+  readonly vendor: number;
+  readonly device: number;
+  readonly subvendor: number;
+  readonly subdevice: number;
+  readonly class: number;
+  readonly classMask: number;
+}
+
+export const PCI_ANY_ID = 0xffff_ffff;
+
+/** pci_match_one_device. */
+export function matches(id: PciDeviceId, { fn: { spec } }: PciDev): boolean {
+  const is = (wanted: number, value = 0): boolean => wanted === PCI_ANY_ID || wanted === value;
+  return (
+    is(id.vendor, spec.vendor) &&
+    is(id.device, spec.device) &&
+    is(id.subvendor, spec.subsystemVendor) &&
+    is(id.subdevice, spec.subsystemDevice) &&
+    ((id.class ^ spec.class) & id.classMask) === 0
+  );
+}
+
+/** An id that matches one vendor and device. */
+export function idOf(vendor: number, device: number, more: Partial<PciDeviceId> = {}): PciDeviceId {
+  return { vendor, device, subvendor: PCI_ANY_ID, subdevice: PCI_ANY_ID, class: 0, classMask: 0, ...more };
+}
+
+/** An id that matches a class; `mask` leaves bits of it open. */
+export function idOfClass(code: number, mask = 0xff_ffff): PciDeviceId {
+  return idOf(PCI_ANY_ID, PCI_ANY_ID, { class: code, classMask: mask });
 }

@@ -12,6 +12,23 @@ export interface Resource {
   readonly flags: bigint;
 }
 
+/** `struct pci_sriov` (drivers/pci/iov.c). */
+export interface PciSriov {
+  readonly totalVfs: number;
+  readonly numVfs: number;
+  readonly offset: number;
+  readonly stride: number;
+  readonly vfDevice: number;
+  /** sriov_drivers_autoprobe: new virtual functions are probed. */
+  driversAutoprobe: boolean;
+  /** pci_enable_sriov: the functions appear on the bus; 0 or −errno. */
+  enable(count: number): number;
+  /** pci_disable_sriov: they are removed again. */
+  disable(): void;
+  /** Those that are there, by their index. */
+  readonly vfs: readonly PciDev[];
+}
+
 /** What pci_save_state keeps. */
 export interface SavedState {
   readonly registers: ReadonlyMap<number, number>;
@@ -49,6 +66,10 @@ export interface PciDev extends IommuMember {
   setPowerState(state: PowerState): void;
   /** 'device_specific' 'flr' 'af_flr' 'pm' 'bus', in order. */
   readonly resetMethods: readonly string[];
+  /** Those the function has, whatever was chosen of them. */
+  readonly supportedResets: readonly string[];
+  /** sysfs reset_method: these from now on, in this order; all of them are supported. */
+  setResetMethods(methods: readonly string[]): void;
   /** __pci_reset_function_locked: 0, −ENOTTY, −EAGAIN … Saves and restores nothing. */
   resetFunction(): number;
   /** What a hot reset would reset. */
@@ -60,6 +81,10 @@ export interface PciDev extends IommuMember {
   findCapability(id: number): number;
   findExtCapability(id: number): number;
   readonly irq: PciIrq;
+  /** SR-IOV of a physical function. */
+  readonly sriov: PciSriov | undefined;
+  /** The physical function of a virtual one. */
+  readonly physfn: PciDev | undefined;
   iommuGroup: IommuGroup<PciDev> | undefined;
   driver: PciDriver | undefined;
   driverOverride: string | null;

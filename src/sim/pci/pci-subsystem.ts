@@ -21,6 +21,10 @@ export interface PciSubsystem {
   plug(fn: PciFunction, at: string): PciDev;
   /** Surprise removal: reads answer all ones from now on. */
   unplug(fn: PciFunction): void;
+  /** sysfs `remove`, after its driver has let go: the kernel forgets the device; what is soldered stays, and `rescan` finds it again. */
+  remove(dev: PciDev): void;
+  /** pci_rescan_bus: functions that are there and not known. */
+  rescan(): void;
   /** Adds a listener, which is told of the devices that are there. Returns what removes it. */
   listen(listener: PciListener): () => void;
 }
