@@ -195,41 +195,56 @@ export class AddressSpace {
    * the result, for callers that take it.
    */
   pin(address: bigint, length: number, write: boolean): PinnedRange[] | number {
-    if (address < 0n || address + BigInt(length) > BigInt(TASK_SIZE)) return -EFAULT;
-    if (length > this.#limits.memory) return -ENOMEM;
-    const start = Math.floor(Number(address) / PAGE_SIZE) * PAGE_SIZE;
-    const end = roundUp(Number(address) + length);
-    const pieces: PinnedRange[] = [];
-    for (let at = start; at < end; ) {
-      const vma = this.#vmas.find(at);
-      const to = Math.min(end, vma?.end ?? end);
-      const piece = vma === undefined ? undefined : this.#pin(vma, at, to, write);
-      if (piece === undefined) {
-        for (const taken of pieces) taken.unpin();
-        return -EFAULT;
-      }
-      pieces.push(piece);
-      at = to;
-    }
-    return pieces;
+    const { pieces, missing } = this.#pinWhatIsThere(address, length, write);
+    if (missing === 0 && length <= this.#limits.memory) return pieces;
+    for (const piece of pieces) piece.unpin();
+    return missing > 0 ? -EFAULT : -ENOMEM;
   }
 
+  /** How many pages from `address` on could be pinned, up to the first that could not. */
+  pinnable(address: bigint, length: number, write: boolean): number {
+    const { pieces } = this.#pinWhatIsThere(address, length, write);
+    for (const piece of pieces) piece.unpin();
+    return pieces.reduce((sum, { pages }) => sum + pages, 0);
+  }
+
+  #pinWhatIsThere(address: bigint, length: number, write: boolean): { pieces: PinnedRange[]; missing: number } {
+    const pieces: PinnedRange[] = [];
+    const start = Math.floor(Number(address) / PAGE_SIZE) * PAGE_SIZE;
+    const end = roundUp(Number(address) + length);
+    let at = start;
+    while (at < end) {
+      const vma = this.#vmas.find(at);
+      const piece = vma === undefined ? undefined : this.#pin(vma, at, Math.min(end, vma.end), write);
+      if (piece === undefined) break;
+      pieces.push(piece);
+      at += piece.pages * PAGE_SIZE;
+    }
+    return { pieces, missing: (end - at) / PAGE_SIZE };
+  }
+
+  /** As many pages from `start` on as are there; undefined: not even the first. */
   #pin(vma: Vma, start: number, end: number, write: boolean): PinnedRange | undefined {
     if ((vma.prot & (write ? PROT_WRITE : PROT_READ)) === 0) return undefined;
     const { backing } = vma;
     const first = vma.page + (start - vma.start) / PAGE_SIZE;
     const count = (end - start) / PAGE_SIZE;
     if (backing.pfn !== undefined) {
-      for (let page = count - 1; page > 0; page--) if (backing.pfn(first + page) === null) return undefined;
       const device = backing.pfn(first);
-      return device === null ? undefined : new DevicePin(device, count);
+      if (device === null) return undefined;
+      let pages = 1;
+      while (pages < count && backing.pfn(first + pages) !== null) pages++;
+      return new DevicePin(device, pages);
     }
     if (backing instanceof PageStore && (vma.shared || backing.anonymous)) {
-      return first + count <= backing.pages ? backing.pin(first, count) : undefined;
+      const pages = Math.min(count, backing.pages - first);
+      return pages > 0 ? backing.pin(first, pages) : undefined;
     }
     const from = start / PAGE_SIZE;
-    for (let page = from; page < from + count; page++) if (this.#fault(vma, page, true) === null) return undefined;
-    return vma.shared ? new DriverPin(backing, first, count) : vma.cow!.pin(from, count);
+    let pages = 0;
+    while (pages < count && this.#fault(vma, from + pages, true) !== null) pages++;
+    if (pages === 0) return undefined;
+    return vma.shared ? new DriverPin(backing, first, pages) : vma.cow!.pin(from, pages);
   }
 
   /** mm->locked_vm in pages: what MAP_LOCKED and long-term pins have locked together. */
@@ -239,9 +254,13 @@ export class AddressSpace {
 
   /** account_locked_vm: −ENOMEM where the limit has no room for `pages` more. A process with CAP_IPC_LOCK has no limit. */
   chargeLocked(pages: number): number {
-    if ((this.lockedVm + pages) * PAGE_SIZE > this.#limits.memlock) return -ENOMEM;
+    if (!this.canLock(pages)) return -ENOMEM;
     this.#charged += pages;
     return 0;
+  }
+
+  canLock(pages: number): boolean {
+    return (this.lockedVm + pages) * PAGE_SIZE <= this.#limits.memlock;
   }
 
   unchargeLocked(pages: number): void {

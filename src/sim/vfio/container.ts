@@ -7,6 +7,7 @@ import type { CharDevice, System } from '../system.ts';
 import type { VfioDevice } from './device.ts';
 import type { VfioGroup } from './group.ts';
 import { noiommuDriver } from './noiommu.ts';
+import { type1Driver } from './type1.ts';
 
 /** What SET_IOMMU makes of a container: `iommu_data`, with the driver's operations. */
 export interface IommuBackend {
@@ -30,7 +31,7 @@ export interface IommuDriver {
 }
 
 /** In the order they are asked. */
-const drivers: readonly IommuDriver[] = [noiommuDriver];
+const drivers: readonly IommuDriver[] = [type1Driver, noiommuDriver];
 
 /** `struct vfio_container`: its file and each attached group hold it. */
 export class Container {
