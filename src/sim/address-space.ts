@@ -247,6 +247,15 @@ export class AddressSpace {
     return vma.shared ? new DriverPin(backing, first, pages) : vma.cow!.pin(from, pages);
   }
 
+  /** How many pins there are of the page behind an address; null: there is no page. */
+  pinCount(address: bigint): number | null {
+    const vma = this.#vmas.find(Number(address));
+    if (vma === undefined || this.resolve(address, false) === null) return null;
+    const page = Math.floor(Number(address) / PAGE_SIZE);
+    if (!vma.shared && vma.backing.anonymous !== true && vma.cow?.has(page) === true) return vma.cow.pinCount(page);
+    return vma.backing instanceof PageStore ? vma.backing.pinCount(vma.page + page - vma.start / PAGE_SIZE) : 0;
+  }
+
   /** mm->locked_vm in pages: what MAP_LOCKED and long-term pins have locked together. */
   get lockedVm(): number {
     return this.#mlocked + this.#charged;

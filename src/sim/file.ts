@@ -19,7 +19,7 @@ import {
   POLLWRNORM,
 } from '../uapi/sys.ts';
 import type { DeviceMemory } from './hardware/dma-target.ts';
-import type { PageRef } from './pages.ts';
+import type { PageRef, PageStore } from './pages.ts';
 import type { Process } from './process.ts';
 import type { WaitQueue } from './wait-queue.ts';
 
@@ -192,6 +192,11 @@ export abstract class File {
   /** F_ADD_SEALS. */
   addSeals(_seals: number): number {
     return this.writable ? -EINVAL : -EPERM;
+  }
+
+  /** The pages memfd_pin_folios may take: those of files on tmpfs and hugetlbfs. */
+  get pageCache(): PageStore | undefined {
+    return undefined;
   }
 
   /** F_GET_SEALS. */

@@ -3,6 +3,7 @@ import { rangeError } from '../kernel/errors.ts';
 import { SimBackend } from './backend.ts';
 import type { CoverageRow } from './coverage.ts';
 import { firstProcess, makeNodes } from './init.ts';
+import { registerIommufd } from './iommufd/main.ts';
 import { registerKvm } from './kvm/dev-kvm.ts';
 import type { Machine } from './machine.ts';
 import type { Process } from './process.ts';
@@ -39,6 +40,7 @@ export class SimKernel extends KernelCore {
     const system = new System(machine, { notModelled, seed });
     makeNodes(system);
     registerKvm(system);
+    registerIommufd(system);
     const process = firstProcess(system);
     super(new SimBackend(process), reason);
     this.machine = machine;

@@ -51,6 +51,8 @@ export interface Machine {
   readonly parameters?: ParameterValues;
   /** Who the program is; default root with all capabilities. */
   readonly user?: User;
+  /** CONFIG_IOMMUFD_TEST: /dev/iommu has IOMMU_TEST_CMD, mock devices behind a mock IOMMU. Default false. */
+  readonly iommufdTest?: boolean;
   /** What KVM answers; see `machines/`. */
   readonly kvm: KvmMachine;
 }

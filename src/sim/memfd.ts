@@ -136,6 +136,10 @@ export class MemfdFile extends File {
     this.inode.leave();
   }
 
+  override get pageCache(): PageStore {
+    return this.inode;
+  }
+
   /** Another description of the same inode. */
   protected again(flags: number): MemfdFile {
     return new MemfdFile(this.link, flags, this.inode);

@@ -238,6 +238,19 @@ export class PageStore implements Backing, PinnedObject {
     if (--this.#pinned === 0) this.#keeper = undefined;
   }
 
+  divided(pin: PagePin, low: PagePin, high: PagePin): void {
+    this.#pins!.remove(pin);
+    this.#pins!.add(low);
+    this.#pins!.add(high);
+    this.#pinned++;
+  }
+
+  /** How many pins there are of a page as the object has it now. */
+  pinCount(index: number): number {
+    if (this.#pinned === 0) return 0;
+    return this.#pins!.overlapping(index, index + 1).filter((pin) => pin.attached(index, index + 1).length > 0).length;
+  }
+
   openView(index: number, count: number): PageRef | undefined {
     if (index + count > this.#pages) return undefined;
     const holder = this.#viewed.find((extent) => extent.first <= index && index + count <= extent.end);

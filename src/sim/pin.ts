@@ -1,6 +1,7 @@
+import type { Width } from '../kernel/memory.ts';
 import type { Backing } from './file.ts';
 import type { DeviceMemory } from './hardware/dma-target.ts';
-import type { PageRef } from './pages.ts';
+import { PAGE_SIZE, type PageRef } from './pages.ts';
 
 /**
  * Pages that pin_user_pages(FOLL_LONGTERM) took, all of one mapping. Each stays the page it was: what the process later unmaps, punches out or
@@ -11,6 +12,8 @@ export interface PinnedRange {
   /** A page's bytes. Ask again for each access: views of the object move them. */
   ref(page: number): PageRef;
   unpin(): void;
+  /** The first `pages` of it and the rest, each with an unpin of its own; this one is used up. */
+  split(pages: number): readonly [PinnedRange, PinnedRange];
   /** A VM_PFNMAP mapping, which pin_user_pages refuses and follow_pfnmap_start takes: no pages, and nothing is charged for them. */
   readonly device?: DeviceMemory & { readonly offset: number };
 }
@@ -19,6 +22,8 @@ export interface PinnedRange {
 export interface PinnedObject {
   page(index: number, write: boolean): PageRef | null;
   unpinned(pin: PagePin): void;
+  /** Both halves take the place of the whole. */
+  divided(pin: PagePin, low: PagePin, high: PagePin): void;
 }
 
 /** Pages [first, end) of a pin that its object has lost, and who keeps them now. */
@@ -56,6 +61,18 @@ export class PagePin implements PinnedRange {
 
   unpin(): void {
     this.#object.unpinned(this);
+  }
+
+  split(pages: number): readonly [PinnedRange, PinnedRange] {
+    const at = this.first + pages;
+    const low = new PagePin(this.#object, this.first, pages);
+    const high = new PagePin(this.#object, at, this.end - at);
+    for (const { first, end, by } of this.#kept ?? []) {
+      if (first < at) low.keep(first, Math.min(end, at), by);
+      if (end > at) high.keep(Math.max(first, at), end, by);
+    }
+    this.#object.divided(this, low, high);
+    return [low, high];
   }
 
   /** The parts of [first, end) that it still has from its object. */
@@ -170,6 +187,13 @@ export class DriverPin implements PinnedRange {
   }
 
   unpin(): void {}
+
+  split(pages: number): readonly [PinnedRange, PinnedRange] {
+    return [
+      new DriverPin(this.#backing, this.#first, pages),
+      new DriverPin(this.#backing, this.#first + pages, this.pages - pages),
+    ];
+  }
 }
 
 /** A piece of a device's memory that was mapped by page frame numbers. */
@@ -187,4 +211,14 @@ export class DevicePin implements PinnedRange {
   }
 
   unpin(): void {}
+
+  split(pages: number): readonly [PinnedRange, PinnedRange] {
+    const { device } = this;
+    const rest = {
+      load: (offset: number, width: Width) => device.load(offset, width),
+      store: (offset: number, width: Width, value: number | bigint) => device.store(offset, width, value),
+      offset: device.offset + pages * PAGE_SIZE,
+    };
+    return [new DevicePin(device, pages), new DevicePin(rest, this.pages - pages)];
+  }
 }

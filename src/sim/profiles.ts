@@ -4,11 +4,12 @@ import { amdSvm61 } from './machines/amd-svm-6.1.ts';
 import { amdSvm612 } from './machines/amd-svm-6.12.ts';
 import { amdSvm72 } from './machines/amd-svm-7.2.ts';
 import { intelVmx72 } from './machines/intel-vmx-7.2.ts';
+import { iommufdSelftest } from './machines/iommufd-selftest.ts';
 import { pvm618 } from './machines/pvm-6.18.ts';
 
 /** Machines that come with kvio, by name. All but `intel-vmx-7.2`, which is read in the 7.2 source, were asked of real kernels: `pvm-6.18` on a host, the others in the lab. */
 export const profiles: Readonly<Record<string, Machine>> = Object.fromEntries(
-  [pvm618, amdSvm72, amdSvm612, amdSvm61, intelVmx72].map((machine) => [machine.name, machine]),
+  [pvm618, amdSvm72, amdSvm612, amdSvm61, intelVmx72, iommufdSelftest].map((machine) => [machine.name, machine]),
 );
 
 export const DEFAULT_PROFILE: string = pvm618.name;

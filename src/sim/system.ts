@@ -8,6 +8,7 @@ import type { Machine } from './machine.ts';
 import { makeParameters, type Parameters } from './parameters.ts';
 import type { Process } from './process.ts';
 import { Runner } from './runner.ts';
+import { UserLocked } from './user-locked.ts';
 
 /** A character device: `open` makes the file for one open(2), or answers −errno. `flags` are those F_GETFL shall give. */
 export interface CharDevice {
@@ -38,6 +39,7 @@ export class System {
   readonly machine: Machine;
   readonly coverage: Coverage = new Coverage();
   readonly runner: Runner;
+  readonly userLocked: UserLocked = new UserLocked();
   readonly fs: FsTree = new FsTree();
   /** Character device numbers in use, and the names /proc/devices has for them. */
   readonly majors: Map<number, string> = new Map([

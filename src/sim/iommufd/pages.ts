@@ -1,0 +1,255 @@
+import { EFAULT, EINVAL, ENOMEM } from '../../uapi/sys.ts';
+import type { AddressSpace } from '../address-space.ts';
+import type { File } from '../file.ts';
+import type { DmaTarget } from '../iommu/domain.ts';
+import { PAGE_SIZE, type PageRef, type PageStore } from '../pages.ts';
+import type { PinnedRange } from '../pin.ts';
+import type { Process } from '../process.ts';
+import { PAGE } from './iova.ts';
+
+/** Who pays for pinned pages: nobody (CAP_IPC_LOCK), the user, or the process's mm. */
+export type Accounting = 'none' | 'user' | 'mm';
+
+/** Pages [first, last] of a pages object that are pinned. */
+interface Run {
+  readonly first: number;
+  readonly last: number;
+  readonly pins: PinnedRange;
+}
+
+interface Cover {
+  readonly first: number;
+  readonly last: number;
+}
+
+/**
+ * `struct iopt_pages`: the memory one IOMMU_IOAS_MAP named. Areas share it (a copy does not pin again); what domains and accesses need of it is pinned, each
+ * page once. Counted by its areas and accesses.
+ */
+export abstract class IoptPages {
+  /** IOMMU_IOAS_MAP_WRITEABLE of the mapping: pinned for writing, and copies may write too. */
+  readonly writable: boolean;
+  /** Address or file offset of byte 0: what automatic placement goes by. */
+  abstract readonly hint: bigint;
+  /** Memory of a device, by a dma-buf: not for the CPU. */
+  readonly dmabuf: boolean = false;
+  #references = 0;
+  readonly #covers: Cover[] = [];
+  /** Ascending, disjoint. */
+  #runs: Run[] = [];
+
+  constructor(writable: boolean) {
+    this.writable = writable;
+  }
+
+  get(): void {
+    this.#references++;
+  }
+
+  put(): void {
+    if (--this.#references === 0) this.release();
+  }
+
+  /** Nothing refers to it any more. */
+  protected release(): void {}
+
+  /** Pages [first, last] are needed; what of them is not pinned yet is pinned now. −errno: nothing has changed. */
+  pin(first: number, last: number): number {
+    const taken: Run[] = [];
+    for (const [from, to] of gaps(this.#runs, first, last)) {
+      const pieces = this.take(from, to);
+      if (typeof pieces === 'number') {
+        for (const run of taken) run.pins.unpin();
+        return pieces;
+      }
+      for (let at = from, i = 0; i < pieces.length; at += pieces[i]!.pages, i++)
+        taken.push({ first: at, last: at + pieces[i]!.pages - 1, pins: pieces[i]! });
+    }
+    const count = taken.reduce((sum, run) => sum + run.pins.pages, 0);
+    if (count > 0 && this.charge(count) < 0) {
+      for (const run of taken) run.pins.unpin();
+      return -ENOMEM;
+    }
+    if (taken.length > 0) this.#runs = [...this.#runs, ...taken].sort((a, b) => a.first - b.first);
+    this.#covers.push({ first, last });
+    return 0;
+  }
+
+  /** The same pages are needed once less. */
+  unpin(first: number, last: number): void {
+    this.#covers.splice(
+      this.#covers.findIndex((cover) => cover.first === first && cover.last === last),
+      1,
+    );
+    const needed = this.#covers.filter((cover) => cover.first <= last && first <= cover.last).sort((a, b) => a.first - b.first);
+    for (const [from, to] of gaps(needed, first, last)) this.#drop(from, to);
+  }
+
+  /** The pinned page, wherever a domain or an access has asked for it. */
+  pinned(page: number): PageRef | undefined {
+    const run = this.#run(page);
+    return run?.pins.ref(page - run.first);
+  }
+
+  /** What DMA to this byte reaches. */
+  target(byte: bigint, length: number): DmaTarget | undefined {
+    const page = this.pinned(Number(byte / PAGE));
+    if (page === undefined) return undefined;
+    const within = Number(byte % PAGE);
+    return { length: Math.min(length, PAGE_SIZE - within), page, at: page.offset + within };
+  }
+
+  /** A page for the CPU, whether it is pinned or not; −errno. */
+  peek(page: number, write: boolean): PageRef | number {
+    return this.pinned(page) ?? this.look(page, write);
+  }
+
+  /** The pages around this one that are next to each other in physical memory too: here each is for itself. */
+  run(page: number): { readonly first: number; readonly count: number } {
+    return { first: page, count: 1 };
+  }
+
+  protected abstract take(first: number, last: number): PinnedRange[] | number;
+  protected abstract look(page: number, write: boolean): PageRef | number;
+  protected abstract charge(pages: number): number;
+  protected abstract uncharge(pages: number): void;
+
+  #run(page: number): Run | undefined {
+    let low = 0;
+    let high = this.#runs.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#runs[middle]!.last < page) low = middle + 1;
+      else high = middle;
+    }
+    const run = this.#runs[low];
+    return run !== undefined && run.first <= page ? run : undefined;
+  }
+
+  #drop(first: number, last: number): void {
+    const kept: Run[] = [];
+    let count = 0;
+    for (const run of this.#runs) {
+      if (run.last < first || run.first > last) {
+        kept.push(run);
+        continue;
+      }
+      let { pins } = run;
+      if (run.first < first) {
+        const [below, rest] = pins.split(first - run.first);
+        kept.push({ first: run.first, last: first - 1, pins: below });
+        pins = rest;
+      }
+      if (run.last > last) {
+        const [rest, above] = pins.split(last + 1 - Math.max(run.first, first));
+        kept.push({ first: last + 1, last: run.last, pins: above });
+        pins = rest;
+      }
+      count += pins.pages;
+      pins.unpin();
+    }
+    this.#runs = kept;
+    this.uncharge(count);
+  }
+}
+
+/** What of [first, last] lies in none of these, which are ascending. */
+function* gaps(taken: readonly Cover[], first: number, last: number): Generator<readonly [first: number, last: number]> {
+  let at = first;
+  for (const { first: from, last: to } of taken) {
+    if (to < at) continue;
+    if (from > last) break;
+    if (from > at) yield [at, from - 1];
+    at = to + 1;
+  }
+  if (at <= last) yield [at, last];
+}
+
+/** The mapper of a pages object: whose memory and limits they are, whoever pins later. */
+abstract class OwnedPages extends IoptPages {
+  protected readonly process: Process;
+  readonly accounting: Accounting;
+
+  constructor(p: Process, writable: boolean, accounting: Accounting) {
+    super(writable);
+    this.process = p;
+    this.accounting = accounting;
+  }
+
+  protected override charge(pages: number): number {
+    const { mm, system } = this.process;
+    const error =
+      this.accounting === 'mm'
+        ? mm.chargeLocked(pages)
+        : this.accounting === 'user'
+          ? system.userLocked.charge(this.process, pages)
+          : 0;
+    if (error === 0) mm.pinnedVm += pages;
+    return error;
+  }
+
+  protected override uncharge(pages: number): void {
+    const { mm, system } = this.process;
+    if (this.accounting === 'mm') mm.unchargeLocked(pages);
+    if (this.accounting === 'user') system.userLocked.uncharge(this.process, pages);
+    mm.pinnedVm -= pages;
+  }
+}
+
+/** Memory of a process by address. Nobody looks at it before it has to be pinned. */
+export class UserPages extends OwnedPages {
+  readonly hint: bigint;
+  readonly #mm: AddressSpace;
+
+  /** `address` is a page's. */
+  constructor(p: Process, address: bigint, writable: boolean, accounting: Accounting) {
+    super(p, writable, accounting);
+    this.hint = address;
+    this.#mm = p.mm;
+  }
+
+  protected override take(first: number, last: number): PinnedRange[] | number {
+    const pieces = this.#mm.pin(this.hint + BigInt(first) * PAGE, (last - first + 1) * PAGE_SIZE, this.writable);
+    if (typeof pieces === 'number') return pieces;
+    // Device memory by page frame numbers (the mmap of a BAR) cannot be pinned.
+    if (pieces.every(({ device }) => device === undefined)) return pieces;
+    for (const piece of pieces) piece.unpin();
+    return -EFAULT;
+  }
+
+  protected override look(page: number, write: boolean): PageRef | number {
+    return this.#mm.resolve(this.hint + BigInt(page) * PAGE, write) ?? -EFAULT;
+  }
+}
+
+/** Memory of a memfd by offset. Of what file it is, and how long that is, matters only when pages are pinned; how it was opened never does. */
+export class FilePages extends OwnedPages {
+  readonly hint: bigint;
+  readonly #file: File;
+
+  constructor(p: Process, file: File, offset: bigint, writable: boolean, accounting: Accounting) {
+    super(p, writable, accounting);
+    this.hint = offset;
+    this.#file = file.ref();
+  }
+
+  protected override release(): void {
+    this.#file.unref(this.process);
+  }
+
+  protected override take(first: number, last: number): PinnedRange[] | number {
+    const store = this.#store(last);
+    return typeof store === 'number' ? store : [store.pin(Number(this.hint / PAGE) + first, last - first + 1)];
+  }
+
+  protected override look(page: number, write: boolean): PageRef | number {
+    const store = this.#store(page);
+    return typeof store === 'number' ? store : (store.page(Number(this.hint / PAGE) + page, write) ?? -EINVAL);
+  }
+
+  /** memfd_pin_folios takes shmem and hugetlbfs, up to i_size. */
+  #store(last: number): PageStore | number {
+    const store = this.#file.pageCache;
+    return store !== undefined && Number(this.hint / PAGE) + last < store.pages ? store : -EINVAL;
+  }
+}

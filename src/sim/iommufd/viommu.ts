@@ -1,0 +1,254 @@
+import type { iommu_hw_queue_alloc, iommu_vdevice_alloc, iommu_veventq_alloc, iommu_viommu_alloc } from '../../uapi/iommufd.ts';
+import { EEXIST, EFAULT, EINVAL, ENOENT, EOPNOTSUPP, EOVERFLOW, ERANGE } from '../../uapi/sys.ts';
+import type { Backing } from '../file.ts';
+import type { Process } from '../process.ts';
+import { Access, type AccessPins } from './access.ts';
+import type { Call } from './call.ts';
+import type { IommufdContext } from './context.ts';
+import type { Idev } from './device.ts';
+import type { IommuOps, ViommuOps, ViommuState } from './driver.ts';
+import { installQueue } from './fault-queue.ts';
+import type { HwptPaging } from './hw-pagetable.ts';
+import { lastOf, PAGE, U64_MAX } from './iova.ts';
+import { IommufdObject } from './objects.ts';
+import { openVeventq, Veventq } from './veventq.ts';
+
+/** IOMMU_VEVENTQ_ALLOC's depth at most. */
+const MAX_DEPTH = 1 << 19;
+
+/** `struct iommufd_viommu`: the slice of an IOMMU that a VM has, over the page table of its memory. */
+export class Viommu extends IommufdObject implements ViommuState {
+  override readonly kind = 'viommu';
+  readonly ctx: IommufdContext;
+  readonly type: number;
+  readonly iommu: object;
+  readonly hwpt: HwptPaging;
+  readonly ops: ViommuOps;
+  readonly vdevices: Map<bigint, Vdevice> = new Map();
+  readonly veventqs: Map<number, Veventq> = new Map();
+  readonly queues: Map<number, HwQueue> = new Map();
+
+  constructor(ctx: IommufdContext, type: number, iommu: object, hwpt: HwptPaging, ops: ViommuOps) {
+    super();
+    this.ctx = ctx;
+    this.type = type;
+    this.iommu = iommu;
+    this.hwpt = hwpt;
+    this.ops = ops;
+    hwpt.users++;
+  }
+
+  offer(backing: Backing, length: number): bigint {
+    return this.ctx.regions.add(this, length, backing);
+  }
+
+  vdevice(virtId: bigint): IommuOps | undefined {
+    return this.vdevices.get(virtId)?.idev?.ops;
+  }
+
+  override destroy(_p: Process): void {
+    this.ctx.regions.remove(this);
+    this.hwpt.users--;
+  }
+}
+
+/** `struct iommufd_vdevice`: a device under the id a VM knows it by. */
+export class Vdevice extends IommufdObject {
+  override readonly kind = 'vdevice';
+  readonly viommu: Viommu;
+  readonly virtId: bigint;
+  idev: Idev | undefined;
+
+  constructor(viommu: Viommu, idev: Idev, virtId: bigint) {
+    super();
+    this.viommu = viommu;
+    this.idev = idev;
+    this.virtId = virtId;
+    viommu.users++;
+    viommu.vdevices.set(virtId, this);
+    idev.vdevice = this;
+  }
+
+  /** Its device is unbound: only the id is left, which nobody else shall have. */
+  bury(p: Process): void {
+    this.destroy(p);
+    this.viommu.ctx.objects.bury(this.id);
+  }
+
+  override destroy(_p: Process): void {
+    if (this.idev !== undefined) this.idev.vdevice = undefined;
+    this.idev = undefined;
+    this.viommu.vdevices.delete(this.virtId);
+    this.viommu.users--;
+  }
+}
+
+/** `struct iommufd_hw_queue`: memory of the VM that the hardware reads itself. What it lies in stays mapped. */
+export class HwQueue extends IommufdObject {
+  override readonly kind = 'hw-queue';
+  readonly viommu: Viommu;
+  readonly index: number;
+  readonly dependsOn: HwQueue | undefined;
+  readonly #access: Access;
+  readonly #pins: AccessPins;
+
+  constructor(viommu: Viommu, index: number, access: Access, pins: AccessPins, dependsOn: HwQueue | undefined) {
+    super();
+    this.viommu = viommu;
+    this.index = index;
+    this.dependsOn = dependsOn;
+    this.#access = access;
+    this.#pins = pins;
+    viommu.users++;
+    viommu.queues.set(index, this);
+    if (dependsOn !== undefined) dependsOn.users++;
+    for (const { area } of pins.pins) area.locks++;
+  }
+
+  override destroy(p: Process): void {
+    if (this.dependsOn !== undefined) this.dependsOn.users--;
+    this.viommu.queues.delete(this.index);
+    for (const { area } of this.#pins.pins) area.locks--;
+    this.#access.unpin(this.#pins);
+    this.#access.close(p);
+    this.viommu.users--;
+  }
+}
+
+/** IOMMU_VIOMMU_ALLOC. `__reserved` is not looked at. */
+export function viommuAlloc(call: Call, cmd: iommu_viommu_alloc): number {
+  const { ctx, p } = call;
+  const { objects } = ctx;
+  if (cmd.flags !== 0 || cmd.type === 0) return -EOPNOTSUPP;
+  const idev = objects.get<Idev>(cmd.dev_id, 'device');
+  if (idev === undefined) return -ENOENT;
+  const ops = idev.ops.viommuOps?.(cmd.type);
+  if (ops === undefined) return -EOPNOTSUPP;
+  const id = objects.reserve();
+  const viommu = makeViommu(call, cmd, idev, ops);
+  if (typeof viommu === 'number') {
+    objects.free(id);
+    return viommu;
+  }
+  cmd.out_viommu_id = id;
+  const error = call.respond();
+  if (error < 0) {
+    objects.free(id);
+    viommu.destroy(p);
+    return error;
+  }
+  objects.publish(id, viommu);
+  return 0;
+}
+
+function makeViommu({ ctx, p }: Call, cmd: iommu_viommu_alloc, idev: Idev, ops: ViommuOps): Viommu | number {
+  const hwpt = ctx.objects.get<HwptPaging>(cmd.hwpt_id, 'hwpt-paging');
+  if (hwpt === undefined) return -ENOENT;
+  if (!hwpt.nestParent) return -EINVAL;
+  const viommu = new Viommu(ctx, cmd.type, idev.ops.iommu, hwpt, ops);
+  const data = cmd.data_len === 0 ? undefined : { type: cmd.type, uptr: cmd.data_uptr, length: cmd.data_len };
+  const error = ops.init?.(p, viommu, data) ?? 0;
+  if (error === 0) return viommu;
+  viommu.destroy(p);
+  return error;
+}
+
+/** IOMMU_VDEVICE_ALLOC. */
+export function vdeviceAlloc(call: Call, cmd: iommu_vdevice_alloc): number {
+  const { objects } = call.ctx;
+  const viommu = objects.get<Viommu>(cmd.viommu_id, 'viommu');
+  const idev = objects.get<Idev>(cmd.dev_id, 'device');
+  if (viommu === undefined || idev === undefined) return -ENOENT;
+  if (viommu.iommu !== idev.ops.iommu) return -EINVAL;
+  if (idev.vdevice !== undefined || viommu.vdevices.has(cmd.virt_id)) return -EEXIST;
+  const id = objects.reserve();
+  const vdevice = new Vdevice(viommu, idev, cmd.virt_id);
+  cmd.out_vdevice_id = id;
+  const error = call.respond();
+  if (error < 0) {
+    objects.free(id);
+    vdevice.destroy(call.p);
+    return error;
+  }
+  objects.publish(id, vdevice);
+  return 0;
+}
+
+/** IOMMU_VEVENTQ_ALLOC. Any type will do: one that never occurs leaves the queue empty. */
+export function veventqAlloc(call: Call, cmd: iommu_veventq_alloc): number {
+  const { ctx } = call;
+  if (cmd.flags !== 0 || cmd.__reserved !== 0 || cmd.type === 0) return -EOPNOTSUPP;
+  if (cmd.veventq_depth === 0 || cmd.veventq_depth > MAX_DEPTH) return -EINVAL;
+  const viommu = ctx.objects.get<Viommu>(cmd.viommu_id, 'viommu');
+  if (viommu === undefined) return -ENOENT;
+  if (viommu.veventqs.has(cmd.type)) return -EEXIST;
+  const queue = new Veventq(viommu, cmd.type, cmd.veventq_depth);
+  return installQueue(
+    call,
+    queue,
+    () => openVeventq(ctx, queue),
+    (id, fd) => {
+      cmd.out_veventq_id = id;
+      cmd.out_veventq_fd = fd;
+    },
+  );
+}
+
+/** IOMMU_HW_QUEUE_ALLOC. Takes two ids: the queue's, and that of the access by which it holds the memory. */
+export function hwQueueAlloc(call: Call, cmd: iommu_hw_queue_alloc): number {
+  const { ctx, p } = call;
+  const { objects } = ctx;
+  const { nesting_parent_iova: iova, length, index } = cmd;
+  if (cmd.flags !== 0 || cmd.type === 0) return -EOPNOTSUPP;
+  if (length === 0n) return -EINVAL;
+  const last = lastOf(iova, length);
+  if (last === undefined) return -EOVERFLOW;
+  const viommu = objects.get<Viommu>(cmd.viommu_id, 'viommu');
+  if (viommu === undefined) return -ENOENT;
+  if (viommu.ops.queueTypes?.has(cmd.type) !== true) return -EOPNOTSUPP;
+  const id = objects.reserve();
+  const queue = makeQueue(ctx, p, viommu, index, iova, last);
+  if (typeof queue === 'number') {
+    objects.free(id);
+    return queue;
+  }
+  cmd.out_hw_queue_id = id;
+  const error = call.respond();
+  if (error < 0) {
+    objects.free(id);
+    queue.destroy(p);
+    return error;
+  }
+  objects.publish(id, queue);
+  return 0;
+}
+
+/** iommufd_hw_queue_alloc_phys, and the driver's part. */
+function makeQueue(ctx: IommufdContext, p: Process, viommu: Viommu, index: number, iova: bigint, last: bigint): HwQueue | number {
+  const first = iova - (iova % PAGE);
+  if (last > U64_MAX - PAGE + 1n) return -ERANGE;
+  const span = ((last - first) / PAGE + 1n) * PAGE;
+  const access = new Access(ctx, true);
+  const undo = (error: number, pins?: AccessPins): number => {
+    if (pins !== undefined) access.unpin(pins);
+    access.close(p);
+    return error;
+  };
+  const attached = access.attach(viommu.hwpt.ioas.id);
+  if (attached < 0) return undo(attached);
+  const pins = access.pin(first, span, false);
+  if (typeof pins === 'number') return undo(pins);
+  if (!contiguous(pins)) return undo(-EFAULT, pins);
+  const made = viommu.ops.initQueue?.(viommu, index) ?? -EOPNOTSUPP;
+  if (typeof made === 'number') return undo(made, pins);
+  const dependsOn = made.dependsOn === undefined ? undefined : viommu.queues.get(made.dependsOn);
+  return new HwQueue(viommu, index, access, pins, dependsOn);
+}
+
+/** Next to each other in physical memory: here, where an object keeps them so. */
+function contiguous({ pages, pins }: AccessPins): boolean {
+  const [head] = pins;
+  if (pages.length === 1 || head === undefined) return true;
+  const run = head.area.pages.run(head.first);
+  return pins.length === 1 && run.first + run.count > head.last;
+}
