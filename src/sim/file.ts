@@ -80,7 +80,7 @@ export abstract class File {
   /** F_GETFL: access mode and status flags; the creation flags (O_CREAT, O_EXCL, O_NOCTTY, O_TRUNC) and O_CLOEXEC are not kept. */
   flags: number;
   /** The target of /proc/self/fd/N: 'anon_inode:kvm-vm', '/memfd:name (deleted)', a path. */
-  readonly link: string;
+  link: string;
   /** The inode lives on a mount without exec: PROT_EXEC mappings are EPERM. Anonymous inodes do since 6.16 (`anonInodesNoexec`). */
   readonly noexec: boolean = true;
   /** S_ISREG: can be truncated and allocated. */

@@ -1,0 +1,151 @@
+import type { Stat } from '../kernel/backend.ts';
+import {
+  DMA_BUF_IOCTL_EXPORT_SYNC_FILE,
+  DMA_BUF_IOCTL_IMPORT_SYNC_FILE,
+  DMA_BUF_IOCTL_SYNC,
+  DMA_BUF_NAME_LEN,
+  DMA_BUF_SET_NAME_A,
+  DMA_BUF_SET_NAME_B,
+  DMA_BUF_SYNC_RW,
+  DMA_BUF_SYNC_VALID_FLAGS_MASK,
+  dma_buf_sync,
+} from '../uapi/dma-buf.ts';
+import { EFAULT, EINVAL, ENOTTY, O_ACCMODE, O_NONBLOCK, POLLIN, POLLOUT } from '../uapi/sys.ts';
+import { type Backing, File } from './file.ts';
+import type { DeviceMemory } from './hardware/dma-target.ts';
+import type { Process } from './process.ts';
+
+/** Memory of a device that lies in one piece on the bus. */
+export interface DmaBufPiece {
+  readonly memory: DeviceMemory;
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Whose memory it is (`struct dma_buf_ops`). */
+export interface DmaBufExporter {
+  /** exp_name of fdinfo. */
+  readonly name: string;
+  /** 0 or −errno: whether this importer may have the memory. */
+  attach(importer: DmaBufImporter): number;
+  /** The pieces in order, or −errno. */
+  map(importer: DmaBufImporter): readonly DmaBufPiece[] | number;
+  /** The last reference to the file is gone. */
+  release(p: Process): void;
+}
+
+/** Who wants to reach the memory (`struct dma_buf_attach_ops`). */
+export interface DmaBufImporter {
+  /** Reaches another device's memory without a detour through RAM. */
+  readonly allowPeer2Peer: boolean;
+  /**
+   * What was mapped may not be used any more, or can be mapped again: the importer asks. Absent: it cannot let go of what it has, and
+   * the exporter must not move it.
+   */
+  readonly moveNotify?: () => void;
+}
+
+/** `struct dma_buf_attachment`. The importer holds the file. */
+export class DmaBufAttachment {
+  readonly #file: DmaBufFile;
+  readonly importer: DmaBufImporter;
+
+  constructor(file: DmaBufFile, importer: DmaBufImporter) {
+    this.#file = file;
+    this.importer = importer;
+  }
+
+  /** dma_buf_map_attachment: the pieces in order, or −errno. */
+  map(): readonly DmaBufPiece[] | number {
+    return this.#file.exporter.map(this.importer);
+  }
+
+  detach(): void {
+    this.#file.attachments.delete(this);
+  }
+}
+
+/** A dma-buf: memory that devices share, as a file (drivers/dma-buf/dma-buf.c). */
+export class DmaBufFile extends File {
+  readonly size: bigint;
+  readonly exporter: DmaBufExporter;
+  readonly attachments: Set<DmaBufAttachment> = new Set();
+  readonly #inode: bigint;
+
+  /** `flags`: the access mode and O_NONBLOCK count. */
+  constructor(p: Process, exporter: DmaBufExporter, size: bigint, flags: number) {
+    super('/dmabuf:', flags & (O_ACCMODE | O_NONBLOCK));
+    this.exporter = exporter;
+    this.size = size;
+    this.#inode = p.system.newInode();
+  }
+
+  /** dma_buf_dynamic_attach: −errno where the exporter does not want this importer. */
+  attach(importer: DmaBufImporter): DmaBufAttachment | number {
+    const error = this.exporter.attach(importer);
+    if (error < 0) return error;
+    const attachment = new DmaBufAttachment(this, importer);
+    this.attachments.add(attachment);
+    return attachment;
+  }
+
+  /** dma_buf_move_notify: tells the importers. */
+  moveNotify(): void {
+    for (const { importer } of [...this.attachments]) importer.moveNotify?.();
+  }
+
+  override release(p: Process): void {
+    this.exporter.release(p);
+  }
+
+  override ioctl(p: Process, request: number, arg: bigint): number {
+    switch (request) {
+      case DMA_BUF_IOCTL_SYNC:
+        return this.#sync(p, arg);
+      case DMA_BUF_SET_NAME_A:
+      case DMA_BUF_SET_NAME_B:
+        return this.#setName(p, arg);
+      case DMA_BUF_IOCTL_EXPORT_SYNC_FILE:
+      case DMA_BUF_IOCTL_IMPORT_SYNC_FILE:
+        return p.system.notModelled('sync files of a dma-buf', -ENOTTY);
+      default:
+        return -ENOTTY;
+    }
+  }
+
+  /** DMA_BUF_IOCTL_SYNC: without operations for the CPU's access there is nothing to do. */
+  #sync(p: Process, arg: bigint): number {
+    const bytes = p.mm.copyFrom(arg, dma_buf_sync.size);
+    if (bytes === null) return -EFAULT;
+    const { flags } = dma_buf_sync.decode(bytes);
+    if ((flags & ~BigInt(DMA_BUF_SYNC_VALID_FLAGS_MASK)) !== 0n) return -EINVAL;
+    return (flags & BigInt(DMA_BUF_SYNC_RW)) === 0n ? -EINVAL : 0;
+  }
+
+  #setName(p: Process, arg: bigint): number {
+    let name = '';
+    for (let at = arg; ; at++) {
+      const byte = p.mm.copyFrom(at, 1)?.[0];
+      if (byte === undefined) return -EFAULT;
+      if (byte === 0) break;
+      if (name.length === DMA_BUF_NAME_LEN - 1) return -EINVAL;
+      name += String.fromCharCode(byte);
+    }
+    this.link = `/dmabuf:${name}`;
+    return 0;
+  }
+
+  override mmap(): Backing | number {
+    return -EINVAL;
+  }
+
+  /** No fences: always ready. */
+  override poll(): number {
+    return POLLIN | POLLOUT;
+  }
+
+  override stat(): Stat {
+    const { size } = this;
+    return { dev: 11n, ino: this.#inode, mode: 0o600, nlink: 1, uid: 0, gid: 0, rdev: 0n, size, blksize: 4096, blocks: 0n };
+  }
+}

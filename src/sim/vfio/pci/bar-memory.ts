@@ -1,0 +1,23 @@
+import type { Width } from '../../../kernel/memory.ts';
+import type { DeviceMemory } from '../../hardware/dma-target.ts';
+import type { PciDev } from '../../pci/pci-dev.ts';
+
+/** A memory BAR as it lies on the bus: what a mapping, a dma-buf or another master reaches. */
+export class BarMemory implements DeviceMemory {
+  readonly #pdev: PciDev;
+  readonly #bar: number;
+
+  constructor(pdev: PciDev, bar: number) {
+    this.#pdev = pdev;
+    this.#bar = bar;
+  }
+
+  load(offset: number, width: Width): number | bigint {
+    return this.#pdev.barRead(this.#bar, offset, width);
+  }
+
+  store(offset: number, width: Width, value: number | bigint): number {
+    this.#pdev.barWrite(this.#bar, offset, width, value);
+    return 0;
+  }
+}

@@ -1,0 +1,127 @@
+import type { Width } from '../../../kernel/memory.ts';
+import { EINVAL, EIO, ENOMEM } from '../../../uapi/sys.ts';
+import type { PciDev } from '../../pci/pci-dev.ts';
+import { romSize, withRom } from './rom.ts';
+
+const ROM = 6;
+const IORESOURCE_MEM = 0x200n;
+
+/** What regions ask of the device they belong to. */
+export interface RegionOwner {
+  readonly pdev: PciDev;
+  /** Memory decode is on as the user sees it, and the device is not in D3. */
+  readonly memoryEnabled: boolean;
+  /** Of the MSI-X table; undefined: none. */
+  readonly msixTable: { readonly bar: number; readonly start: number; readonly end: number } | undefined;
+  /** 0, or why the BAR cannot be used. */
+  barError(bar: number): number;
+}
+
+/** A read or a write of user memory that goes to a region, piece by piece. */
+interface Transfer {
+  readonly bytes: Uint8Array;
+  readonly write: boolean;
+}
+
+/** Bytes of a BAR. */
+export function barLength(pdev: PciDev, bar: number): number {
+  const { start, end } = pdev.resources[bar]!;
+  return start === 0n ? 0 : Number(end - start) + 1;
+}
+
+/** vfio_pci_bar_rw: bytes, or −errno. A transfer is cut at the end of the BAR. */
+export function accessBar(owner: RegionOwner, bar: number, { bytes, write }: Transfer, offset: number): number {
+  const { pdev } = owner;
+  const end = barLength(pdev, bar);
+  if (end === 0 || offset >= end) return -EINVAL;
+  const transfer = { bytes: bytes.subarray(0, end - offset), write };
+  if (bar === ROM) return write ? -EINVAL : readRom(owner, transfer, offset, end);
+  const error = owner.barError(bar);
+  if (error < 0) return error;
+  const table = owner.msixTable?.bar === bar ? owner.msixTable : { start: end, end };
+  const memory = (pdev.resources[bar]!.flags & IORESOURCE_MEM) !== 0n;
+  return move(owner, transfer, offset, {
+    bar,
+    gated: memory,
+    maxWidth: 8,
+    hole: table,
+    read: (at, width) => (width === 8 && !memory ? readTwice(pdev, bar, at) : pdev.barRead(bar, at, width)),
+    store: (at, width, value) => {
+      if (width === 8 && !memory) writeTwice(pdev, bar, at, BigInt(value));
+      else pdev.barWrite(bar, at, width, value);
+    },
+  });
+}
+
+/** The ROM decodes while it is read, whatever the user has in its BAR. What is past the images reads as ones. */
+function readRom(owner: RegionOwner, transfer: Transfer, offset: number, end: number): number {
+  return withRom(owner.pdev, (read) => {
+    const size = romSize(read, end);
+    if (size === 0) return -ENOMEM;
+    const hole = { start: size, end };
+    return move(owner, transfer, offset, {
+      ...{ bar: ROM, gated: true, maxWidth: 4, hole },
+      read: (at, width) => read(at, width as 1 | 2 | 4),
+      store: () => {},
+    });
+  });
+}
+
+interface Target {
+  readonly bar: number;
+  /** Without memory decode each access is EIO. */
+  readonly gated: boolean;
+  readonly maxWidth: Width;
+  /** Reads as ones, drops writes. */
+  readonly hole: { readonly start: number; readonly end: number };
+  read(at: number, width: Width): number | bigint;
+  store(at: number, width: Width, value: number | bigint): void;
+}
+
+const WIDTHS: readonly Width[] = [8, 4, 2, 1];
+
+/** vfio_pci_core_do_io_rw: the widest accesses that are aligned and fit. An error discards the count of what was done before. */
+function move(owner: RegionOwner, { bytes, write }: Transfer, offset: number, target: Target): number {
+  const { hole, maxWidth } = target;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  for (let done = 0; done < bytes.length; ) {
+    const at = offset + done;
+    const left = bytes.length - done;
+    if (at >= hole.start && at < hole.end) {
+      const skipped = Math.min(left, hole.end - at);
+      if (!write) bytes.fill(0xff, done, done + skipped);
+      done += skipped;
+      continue;
+    }
+    const room = at < hole.start ? Math.min(left, hole.start - at) : left;
+    const width = WIDTHS.find((each) => each <= maxWidth && each <= room && at % each === 0)!;
+    if (target.gated && !owner.memoryEnabled) return -EIO;
+    if (write) target.store(at, width, get(view, done, width));
+    else put(view, done, width, target.read(at, width));
+    done += width;
+  }
+  return bytes.length;
+}
+
+/** An I/O port has no accesses of eight bytes: two of four, the low half first. */
+function readTwice(pdev: PciDev, bar: number, at: number): bigint {
+  const low = BigInt(pdev.barRead(bar, at, 4));
+  return low | (BigInt(pdev.barRead(bar, at + 4, 4)) << 32n);
+}
+
+function writeTwice(pdev: PciDev, bar: number, at: number, value: bigint): void {
+  pdev.barWrite(bar, at, 4, Number(value & 0xffff_ffffn));
+  pdev.barWrite(bar, at + 4, 4, Number(value >> 32n));
+}
+
+function get(view: DataView, at: number, width: Width): number | bigint {
+  if (width === 8) return view.getBigUint64(at, true);
+  return width === 4 ? view.getUint32(at, true) : width === 2 ? view.getUint16(at, true) : view.getUint8(at);
+}
+
+function put(view: DataView, at: number, width: Width, value: number | bigint): void {
+  if (width === 8) view.setBigUint64(at, BigInt(value), true);
+  else if (width === 4) view.setUint32(at, Number(value), true);
+  else if (width === 2) view.setUint16(at, Number(value), true);
+  else view.setUint8(at, Number(value));
+}
