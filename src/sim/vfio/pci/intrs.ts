@@ -23,6 +23,8 @@ import { VirqfdSlot } from './virqfd.ts';
 /** What interrupts ask of the device they belong to. */
 export interface IrqOwner {
   readonly irq: PciIrq;
+  /** DisINTx of the device works; else the line is masked. */
+  readonly intxMaskable: boolean;
   readonly isExpress: boolean;
   /** The virtual interrupt pin. */
   readonly interruptPin: number;
@@ -174,6 +176,17 @@ export class VfioPciIrqs {
 
   // ---- INTx
 
+  /** Before the device sleeps; false: its line is masked already, or not in use. */
+  maskForSleep(): boolean {
+    if (!this.#isIntx() || this.#intxMasked) return false;
+    this.#mask();
+    return true;
+  }
+
+  unmaskAfterSleep(): void {
+    this.#unmaskAndResend();
+  }
+
   /** Virtual DisINTx was written. */
   setIntxDisabled(disabled: boolean): void {
     if (disabled === this.#virqDisabled) return;
@@ -188,9 +201,9 @@ export class VfioPciIrqs {
 
   /** Where INTx is not in use the physical bit follows the virtual one. */
   #mask(): void {
-    const { irq } = this.#owner;
+    const { irq, intxMaskable } = this.#owner;
     if (!this.#isIntx()) {
-      if (irq.intxSupported) irq.maskIntx(true);
+      if (intxMaskable) irq.maskIntx(true);
     } else if (!this.#intxMasked) {
       irq.maskIntx(true);
       this.#intxMasked = true;
@@ -199,13 +212,13 @@ export class VfioPciIrqs {
 
   /** A line that is still asserted is signalled once more and stays masked. */
   #unmaskAndResend(): void {
-    const { irq } = this.#owner;
+    const { irq, intxMaskable } = this.#owner;
     if (!this.#isIntx()) {
-      if (irq.intxSupported) irq.maskIntx(false);
+      if (intxMaskable) irq.maskIntx(false);
       return;
     }
     if (!this.#intxMasked || this.#virqDisabled) return;
-    if (irq.intxSupported && irq.intxAsserted()) {
+    if (intxMaskable && irq.intxAsserted()) {
       this.#signalIntx();
       return;
     }
@@ -219,8 +232,8 @@ export class VfioPciIrqs {
 
   /** vfio_intx_handler: masks the device, or the line, and signals once. */
   #handleIntx(): void {
-    const { irq } = this.#owner;
-    if (irq.intxSupported && (this.#intxMasked || !irq.intxAsserted())) return;
+    const { irq, intxMaskable } = this.#owner;
+    if (this.#intxMasked || (intxMaskable && !irq.intxAsserted())) return;
     irq.maskIntx(true);
     this.#intxMasked = true;
     this.#signalIntx();
@@ -272,18 +285,20 @@ export class VfioPciIrqs {
 
   /** It starts masked where the user has set DisINTx already. */
   #enableIntx(trigger: EventfdFile | undefined): number {
-    const { irq } = this.#owner;
+    const { irq, intxMaskable } = this.#owner;
     if (irq.line === 0) return -ENODEV;
     this.#intxTrigger = trigger;
     this.#intxMasked = this.#virqDisabled;
     this.#mode = VFIO_PCI_INTX_IRQ_INDEX;
-    irq.maskIntx(this.#intxMasked);
+    if (intxMaskable) irq.maskIntx(this.#intxMasked);
     const error = irq.requestIntx(() => this.#handleIntx());
     if (error < 0) {
       this.#mode = VFIO_PCI_NUM_IRQS;
       this.#intxTrigger = undefined;
+      return error;
     }
-    return error;
+    if (!intxMaskable && this.#intxMasked) irq.maskIntx(true);
+    return 0;
   }
 
   #disableIntx(): void {

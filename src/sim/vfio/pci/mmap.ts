@@ -7,6 +7,7 @@ import type { PciDev } from '../../pci/pci-dev.ts';
 import { barLength } from './rdwr.ts';
 
 const OFFSET_SPAN = 2 ** 40;
+const IORESOURCE_MEM = 0x200n;
 
 /** What mappings ask of the device they belong to. */
 export interface MapOwner {
@@ -68,4 +69,17 @@ export function checkMmap(owner: MapOwner, regions: number, { page, pages, share
   const first = page % pagesPerRegion;
   if (first + pages > Math.ceil(barLength(owner.pdev, bar) / PAGE_SIZE)) return -EINVAL;
   return owner.barError(bar);
+}
+
+/** vfio_pci_probe_mmaps: memory BARs of whole pages, and shorter ones that have their page for themselves. */
+export function mappableBars(pdev: PciDev): boolean[] {
+  const others = pdev.subsystem.devices.flatMap((each) => each.resources.slice(0, 7).filter(({ start }) => start !== 0n));
+  return pdev.resources.slice(0, 6).map((resource, bar) => {
+    const length = barLength(pdev, bar);
+    if (length === 0 || (resource.flags & IORESOURCE_MEM) === 0n) return false;
+    if (length >= PAGE_SIZE) return true;
+    const { start } = resource;
+    const end = start + BigInt(PAGE_SIZE);
+    return start % BigInt(PAGE_SIZE) === 0n && others.every((one) => one === resource || one.end < start || one.start >= end);
+  });
 }

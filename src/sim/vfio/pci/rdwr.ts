@@ -1,7 +1,7 @@
 import type { Width } from '../../../kernel/memory.ts';
 import { EINVAL, EIO, ENOMEM } from '../../../uapi/sys.ts';
 import type { PciDev } from '../../pci/pci-dev.ts';
-import { romSize, withRom } from './rom.ts';
+import { romSize } from './rom.ts';
 
 const ROM = 6;
 const IORESOURCE_MEM = 0x200n;
@@ -55,15 +55,12 @@ export function accessBar(owner: RegionOwner, bar: number, { bytes, write }: Tra
 
 /** The ROM decodes while it is read, whatever the user has in its BAR. What is past the images reads as ones. */
 function readRom(owner: RegionOwner, transfer: Transfer, offset: number, end: number): number {
-  return withRom(owner.pdev, (read) => {
-    const size = romSize(read, end);
-    if (size === 0) return -ENOMEM;
-    const hole = { start: size, end };
-    return move(owner, transfer, offset, {
-      ...{ bar: ROM, gated: true, maxWidth: 4, hole },
-      read: (at, width) => read(at, width as 1 | 2 | 4),
-      store: () => {},
-    });
+  const size = romSize(owner.pdev);
+  if (size === 0) return -ENOMEM;
+  return move(owner, transfer, offset, {
+    ...{ bar: ROM, gated: true, maxWidth: 4, hole: { start: size, end } },
+    read: (at, width) => owner.pdev.barRead(ROM, at, width),
+    store: () => {},
   });
 }
 
