@@ -12,6 +12,7 @@ import { RequestTable } from '../../ioctl-table.ts';
 import type { PciIrq } from '../../pci/irq.ts';
 import type { PciDev, SavedState } from '../../pci/pci-dev.ts';
 import type { Process } from '../../process.ts';
+import type { System } from '../../system.ts';
 import { VfioDevice, type VfioDeviceFile } from '../device.ts';
 import type { LoggingOps } from '../dma-logging.ts';
 import { deviceFeature, type FeatureDevice, type FeatureRequest } from '../feature.ts';
@@ -51,7 +52,8 @@ interface Opened {
 
 /** `struct vfio_pci_core_device`: a PCI device assigned to its user (drivers/vfio/pci/vfio_pci_core.c). Vendor drivers extend it. */
 export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwner, RegionOwner, MapOwner, FeatureDevice {
-  static readonly #bound = new WeakMap<PciDev, VfioPciCoreDevice>();
+  /** What is bound to VFIO's drivers, by system. */
+  static readonly #bound = new WeakMap<System, Map<PciDev, VfioPciCoreDevice>>();
 
   readonly pdev: PciDev;
   readonly irqs: VfioPciIrqs;
@@ -88,25 +90,33 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
     this.msixTable = msixTable(pdev);
     this.#backing = new VfioPciBacking(this);
     this.#bars = [0, 1, 2, 3, 4, 5].map((bar) => new BarMemory(pdev, bar));
-    VfioPciCoreDevice.#bound.set(pdev, this);
+    VfioPciCoreDevice.boundIn(pdev.system).set(pdev, this);
+  }
+
+  static boundIn(system: System): Map<PciDev, VfioPciCoreDevice> {
+    const found = VfioPciCoreDevice.#bound.get(system);
+    if (found !== undefined) return found;
+    const made = new Map<PciDev, VfioPciCoreDevice>();
+    VfioPciCoreDevice.#bound.set(system, made);
+    return made;
   }
 
   /** The device of a function that is bound to a VFIO driver. */
   static of(pdev: PciDev): VfioPciCoreDevice | undefined {
-    return VfioPciCoreDevice.#bound.get(pdev);
+    return VfioPciCoreDevice.boundIn(pdev.system).get(pdev);
   }
 
   /** The driver is unbound. */
   forget(): void {
-    VfioPciCoreDevice.#bound.delete(this.pdev);
+    VfioPciCoreDevice.boundIn(this.system).delete(this.pdev);
   }
 
   /** vfio_assign_device_set: functions on a root bus and virtual ones are alone, others with those of their bus that VFIO has. */
   deviceSet(): VfioPciCoreDevice[] {
     const { pdev } = this;
     if (pdev.parent === undefined || pdev.physfn !== undefined) return [this];
-    const siblings = pdev.subsystem.devices.filter((each) => each.segment === pdev.segment && each.bus === pdev.bus);
-    return siblings.flatMap((each) => VfioPciCoreDevice.of(each) ?? []);
+    const bound = [...VfioPciCoreDevice.boundIn(this.system).values()];
+    return bound.filter(({ pdev: each }) => each.segment === pdev.segment && each.bus === pdev.bus && each.physfn === undefined);
   }
 
   // ---- open and close
@@ -182,12 +192,13 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
 
   #probeIntx(): void {
     const { pdev, noIntx } = this;
+    const command = pdev.readConfig(PCI_COMMAND, 2);
     if (noIntx) {
-      pdev.irq.setDisIntx(true);
+      pdev.writeConfig(PCI_COMMAND, 2, command | INTX_DISABLE);
       return;
     }
     this.intxMaskable = !this.system.parameters.vfio_pci.nointxmask && pdev.irq.intxSupported;
-    if (this.intxMaskable) pdev.irq.setDisIntx(false);
+    if (this.intxMaskable) pdev.writeConfig(PCI_COMMAND, 2, command & ~INTX_DISABLE);
   }
 
   // ---- the device file
@@ -341,7 +352,7 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
   }
 
   setPowerState(state: PowerState): void {
-    this.power.set(state, this.pdev.numVfs);
+    this.power.set(state, this.pdev.sriov?.vfs.length ?? 0);
   }
 
   resetFunction(): void {

@@ -73,7 +73,7 @@ export function checkMmap(owner: MapOwner, regions: number, { page, pages, share
 
 /** vfio_pci_probe_mmaps: memory BARs of whole pages, and shorter ones that have their page for themselves. */
 export function mappableBars(pdev: PciDev): boolean[] {
-  const others = pdev.subsystem.devices.flatMap((each) => each.resources.slice(0, 7).filter(({ start }) => start !== 0n));
+  const others = pdev.resources.slice(0, 7).filter(({ start }) => start !== 0n);
   return pdev.resources.slice(0, 6).map((resource, bar) => {
     const length = barLength(pdev, bar);
     if (length === 0 || (resource.flags & IORESOURCE_MEM) === 0n) return false;
