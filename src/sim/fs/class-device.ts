@@ -28,35 +28,32 @@ export function shows(mode: number, value: () => string | number): Attribute {
   });
 }
 
-/** power/ of a device that has no runtime power management: as it is until a driver wants some. */
-export function powerDirectory(): Directory {
+/** What power/ tells of a device: `control` is what userspace may write. */
+export interface PowerState {
+  control: 'on' | 'auto';
+  readonly status: 'active' | 'suspended' | 'unsupported';
+}
+
+/** power/ of a device; by default of one without runtime power management. */
+export function powerDirectory(state: PowerState = { control: 'on', status: 'unsupported' }): Directory {
   const power = new Directory();
-  let control = 'on';
   const unset = (): number => -EIO;
   power.add('autosuspend_delay_ms', new Attribute(0o644, { show: unset, store: unset }));
   power.add(
     'control',
     new Attribute(0o644, {
-      show: () => `${control}\n`,
+      show: () => `${state.control}\n`,
       store: (_p, text) => {
         const word = line(text);
         if (word !== 'on' && word !== 'auto') return -EINVAL;
-        control = word;
+        state.control = word;
         return text.length;
       },
     }),
   );
   power.add(
-    'runtime_active_time',
-    shows(0o444, () => '0'),
-  );
-  power.add(
     'runtime_status',
-    shows(0o444, () => 'unsupported'),
-  );
-  power.add(
-    'runtime_suspended_time',
-    shows(0o444, () => '0'),
+    shows(0o444, () => state.status),
   );
   return power;
 }

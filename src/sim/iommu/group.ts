@@ -16,6 +16,8 @@ export interface IommuGroup<D extends IommuMember = IommuMember> {
   readonly reservedRegions: readonly { readonly start: bigint; readonly last: bigint; readonly type: string }[];
   /** sysfs `type`. */
   readonly type: string;
+  /** iommu_setup_default_domain, of a group nobody holds: 0 or −errno. */
+  setType?(type: 'identity' | 'DMA' | 'DMA-FQ' | 'auto'): number;
   readonly msiIsolated: boolean;
   /** IOMMU_CAP_CACHE_COHERENCY. */
   readonly cacheCoherent: boolean;

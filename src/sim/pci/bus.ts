@@ -7,8 +7,9 @@ import { NodeLink } from '../fs/link.ts';
 import { line } from '../fs/text.ts';
 import { Process } from '../process.ts';
 import type { System } from '../system.ts';
-import { idOf, matches, PCI_ANY_ID, type PciDeviceId, type PciDriver } from './driver.ts';
+import { matches, PCI_ANY_ID, type PciDeviceId, type PciDriver } from './driver.ts';
 import type { PciDev } from './pci-dev.ts';
+import { runtimePm } from './runtime-pm.ts';
 
 /** A driver that is registered. */
 interface Entry {
@@ -153,9 +154,12 @@ export class PciBus {
     const error = group?.useDefaultDomain() ?? 0;
     if (error < 0) return { error, probed: false };
     dev.driver = driver;
+    const power = runtimePm(dev);
+    power.usage++;
     const answer = canProbe(dev) ? driver.probe(p, dev) : -ENODEV;
     if (answer < 0) {
       dev.driver = undefined;
+      power.usage--;
       group?.unuseDefaultDomain();
       return { error: answer, probed: true };
     }
@@ -180,6 +184,7 @@ export class PciBus {
     this.#locked.set(dev, free);
     const finish = (): void => {
       dev.driver = undefined;
+      runtimePm(dev).usage--;
       if (!driver.managesDma) dev.iommuGroup?.unuseDefaultDomain();
       this.#locked.delete(dev);
       free.complete();

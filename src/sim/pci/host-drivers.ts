@@ -1,0 +1,76 @@
+import type { PciBus } from './bus.ts';
+import { idOf, idOfClass, matches, type PciDeviceId, type PciDriver } from './driver.ts';
+import type { PciDev } from './pci-dev.ts';
+
+/** Holds a device and does nothing with it: for the kernel's part of what a driver is, not for what it drives. */
+class HostDriver implements PciDriver {
+  readonly name: string;
+  readonly managesDma: boolean;
+  /** It turns the device on for as long as it has it. */
+  readonly #enables: boolean;
+  readonly #ids: readonly PciDeviceId[];
+
+  constructor(name: string, ids: readonly PciDeviceId[], { managesDma = false, enables = true } = {}) {
+    this.name = name;
+    this.#ids = ids;
+    this.managesDma = managesDma;
+    this.#enables = enables;
+  }
+
+  match(dev: PciDev): boolean {
+    return this.#ids.some((id) => matches(id, dev));
+  }
+
+  probe(_p: unknown, dev: PciDev): number {
+    if (!this.#enables) return 0;
+    const error = dev.enableDevice();
+    if (error === 0) dev.setMaster(true);
+    return error;
+  }
+
+  remove(_p: unknown, dev: PciDev): undefined {
+    if (this.#enables) dev.disableDevice();
+  }
+}
+
+/** A host's network card, whose driver hands out virtual functions itself. */
+class SriovHostDriver extends HostDriver {
+  sriovConfigure(_p: unknown, dev: PciDev, count: number): number {
+    const sriov = dev.sriov;
+    if (sriov === undefined) return 0;
+    if (count === 0) {
+      sriov.disable();
+      return 0;
+    }
+    const error = sriov.enable(count);
+    return error < 0 ? error : count;
+  }
+
+  override remove(p: unknown, dev: PciDev): undefined {
+    dev.sriov?.disable();
+    super.remove(p, dev);
+  }
+}
+
+/** Drivers of the kernel itself, by name, with whom they are for. A machine lists those it has. */
+const makers: Readonly<Record<string, () => PciDriver>> = {
+  pcieport: () => new HostDriver('pcieport', [idOfClass(0x060400), idOfClass(0x060401)], { managesDma: true }),
+  'pci-stub': () => new HostDriver('pci-stub', [], { managesDma: true }),
+  nvme: () => new HostDriver('nvme', [idOfClass(0x010802)]),
+  ahci: () => new HostDriver('ahci', [idOfClass(0x010601)]),
+  xhci_hcd: () => new HostDriver('xhci_hcd', [idOfClass(0x0c0330)]),
+  e1000e: () => new HostDriver('e1000e', [idOf(0x8086, 0x10d3)]),
+  igb: () => new SriovHostDriver('igb', [idOf(0x8086, 0x10c9)]),
+  igbvf: () => new HostDriver('igbvf', [idOf(0x8086, 0x10ca)]),
+};
+
+/** Those a kernel of a distribution has. */
+export const HOST_DRIVERS: readonly string[] = Object.keys(makers);
+
+export function registerHostDrivers(bus: PciBus, names: readonly string[] = HOST_DRIVERS): void {
+  for (const name of names) {
+    const make = makers[name];
+    if (make === undefined) throw new RangeError(`no driver of the host is called '${name}': ${HOST_DRIVERS.join(', ')}`);
+    bus.register(make());
+  }
+}
