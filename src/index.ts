@@ -2,8 +2,9 @@
 
 // The host's inventory: PCI devices, IOMMU groups, drivers
 export { type BindOptions, type BoundDevices, bindDriver } from './host/bind.ts';
+export { type Blocker, type IommuGroup, iommuGroup, listIommuGroups, type ReservedRegion } from './host/iommu-groups.ts';
 export { type ChangedParameter, moduleParameter, setModuleParameter } from './host/module-parameter.ts';
-export { type PciDevice, type PciResource, pciDevice } from './host/pci.ts';
+export { listPciDevices, type PciDevice, type PciResource, pciDevice } from './host/pci.ts';
 export { Handle } from './kernel/handle.ts';
 // The kernel: system calls on descriptors, memory it can see, errors
 export {

@@ -1,8 +1,5 @@
 import type { Kernel } from '../kernel/kernel.ts';
-import { findAttribute, linkName } from './sysfs.ts';
-
-/** Numbers a process of Node may well have reached. */
-const DESCRIPTORS = 1024;
+import { findAttribute, linkName, namesIn } from './sysfs.ts';
 
 /**
  * Descriptors of this process through which a device is open: its own node, or one whose fdinfo names it. A mapping that outlived its descriptor holds the
@@ -10,7 +7,7 @@ const DESCRIPTORS = 1024;
  */
 export function openBy(kernel: Kernel, bdf: string): number[] {
   const found: number[] = [];
-  for (let fd = 0; fd < DESCRIPTORS; fd++) {
+  for (const fd of namesIn(kernel, '/proc/self/fd').map(Number)) {
     const name = linkName(kernel, `/proc/self/fd/${fd}`);
     if (name === undefined || !/vfio/.test(name)) continue;
     const syspath = /^vfio-device-syspath:\s*(\S+)$/m.exec(findAttribute(kernel, `/proc/self/fdinfo/${fd}`) ?? '')?.[1];

@@ -1,6 +1,6 @@
 import { rangeError, typeError } from '../kernel/errors.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import { findAttribute, linkName, readAttribute } from './sysfs.ts';
+import { findAttribute, linkName, namesIn, readAttribute } from './sysfs.ts';
 
 /** A BAR as the kernel has placed it: `end` is inclusive, `flags` are IORESOURCE_*. */
 export interface PciResource {
@@ -40,8 +40,6 @@ export interface PciDevice {
 const BDF = /^[\da-f]{4,}:[\da-f]{2}:[0-1][\da-f]\.[0-7]$/;
 const BRIDGE = 0x06;
 const RESOURCES = 7;
-/** The kernel gives the lowest number that is free. */
-const VFIO_DEVICES = 64;
 
 /** Where /sys has a device. Throws RangeError for what is no address. */
 export function pciPath(bdf: string): string {
@@ -53,6 +51,13 @@ export function pciPath(bdf: string): string {
 /** The driver a device is bound to. */
 export function driverOf(kernel: Kernel, bdf: string): string | undefined {
   return linkName(kernel, `${pciPath(bdf)}/driver`);
+}
+
+/** The PCI devices of this kernel, in the order of their addresses; none where it has no PCI. */
+export function listPciDevices(kernel: Kernel): PciDevice[] {
+  return namesIn(kernel, '/sys/bus/pci/devices')
+    .sort()
+    .map((bdf) => pciDevice(kernel, bdf));
 }
 
 /** A device by its address. KernelError ENOENT: there is none. */
@@ -107,7 +112,7 @@ function vfioNodes(
   };
 }
 
-function vfioDeviceName(kernel: Kernel, bdf: string): string | undefined {
-  for (let n = 0; n < VFIO_DEVICES; n++) if (linkName(kernel, `/sys/class/vfio-dev/vfio${n}/device`) === bdf) return `vfio${n}`;
-  return undefined;
+/** `vfioN` of a device that is bound to a VFIO driver. */
+export function vfioDeviceName(kernel: Kernel, bdf: string): string | undefined {
+  return namesIn(kernel, `${pciPath(bdf)}/vfio-dev`)[0];
 }

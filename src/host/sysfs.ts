@@ -31,6 +31,11 @@ export function linkName(kernel: Kernel, path: string): string | undefined {
   return target?.slice(target.lastIndexOf('/') + 1);
 }
 
+/** What is in a directory; nothing where there is none. */
+export function namesIn(kernel: Kernel, path: string): string[] {
+  return unlessGone(() => kernel.readdir(path)) ?? [];
+}
+
 function unlessGone<T>(read: () => T): T | undefined {
   try {
     return read();

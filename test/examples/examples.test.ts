@@ -82,6 +82,21 @@ const assigned: Readonly<Record<string, readonly string[]>> = {
     'unmapped, the device reaches nothing',
     'driver before: undefined, and after: undefined',
   ],
+  nvme: [
+    "disk 'kvio-lab': 32768 blocks of 512 bytes",
+    '512 bytes at block 7: read back as written',
+    '8192 bytes at block 100: read back as written',
+    '65536 bytes at block 1000: read back as written',
+    'block 8 is zeros, as it was',
+    'beyond the end: the command failed with status 0x80',
+  ],
+  bind: [
+    'viable: true',
+    '0000:04:01.0 1234:11e8 (vfio-pci): 2 regions, command 259',
+    '0000:04:01.1 1b36:0005 (vfio-pci): 3 regions, command 259',
+    '0000:04:01.0: as it was',
+    '0000:04:01.1: as it was',
+  ],
 };
 
 const withoutAsync: Readonly<Record<string, readonly string[]>> = {
