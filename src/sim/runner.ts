@@ -48,7 +48,12 @@ const KICK_LATENCY = 10;
 interface Timer {
   readonly at: number;
   readonly fire: () => void;
+  /** It wakes those who wait already, and does nothing else: see `remind`. */
+  readonly reminder: boolean;
 }
+
+/** How often a call that waits for nothing but reminders is woken by one before it counts as stuck. */
+const REMINDERS = 3;
 
 /**
  * Lets the machine run, in one thread and always in the same order. Time is what was executed: one tick per guest instruction,
@@ -95,7 +100,19 @@ export class Runner {
 
   /** Calls `fire` when simulated time reaches `ticks`; the result cancels. */
   at(ticks: number, fire: () => void): () => void {
-    const timer = { at: ticks, fire };
+    return this.#set({ at: ticks, fire, reminder: false });
+  }
+
+  /**
+   * The same in `ms` simulated milliseconds, for what is only said again and again until somebody acts on it: where nothing else can happen, a call that blocks
+   * does not wait for reminders for ever.
+   */
+  remind(ms: number, fire: () => void): () => void {
+    return this.#set({ at: this.#ticks + ms * this.instructionsPerMs, fire, reminder: true });
+  }
+
+  #set(timer: Timer): () => void {
+    const ticks = timer.at;
     const index = this.#timers.findIndex((other) => other.at > ticks);
     this.#timers.splice(index < 0 ? this.#timers.length : index, 0, timer);
     this.wake();
@@ -172,7 +189,7 @@ export class Runner {
     let expired = deadline !== undefined && deadline <= this.#ticks;
     const cancel = deadline === undefined || expired ? undefined : this.at(deadline, () => (expired = true));
     try {
-      for (let slept = false; ; ) {
+      for (let slept = false, reminders = 0; ; ) {
         const answer = attempt();
         if (answer !== undefined) return answer;
         if (expired) return undefined;
@@ -182,7 +199,8 @@ export class Runner {
           continue;
         }
         slept = false;
-        if (!this.#pass()) throw new Deadlock(`${what}: nothing in the machine can wake it`);
+        if (this.#onlyReminders) reminders++;
+        if (reminders > REMINDERS || !this.#pass()) throw new Deadlock(`${what}: nothing in the machine can wake it`);
       }
     } finally {
       cancel?.();
@@ -343,6 +361,12 @@ export class Runner {
     let next = this.nextTimer;
     for (const run of this.#runs) if (!run.stepping) next = Math.min(next, run.deadline);
     return next;
+  }
+
+  /** Nothing is to come but reminders. */
+  get #onlyReminders(): boolean {
+    if (this.threads?.thinking === true || this.#timers.length === 0) return false;
+    return this.#timers.every((timer) => timer.reminder) && this.#runs.every((run) => run.stepping || run.deadline === Infinity);
   }
 
   /**

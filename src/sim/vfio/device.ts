@@ -3,7 +3,7 @@ import { EINVAL, ENODEV } from '../../uapi/sys.ts';
 import { VFIO_DEVICE_BIND_IOMMUFD } from '../../uapi/vfio.ts';
 import { Completion } from '../completion.ts';
 import { type Backing, File, type FileMap } from '../file.ts';
-import type { IommuGroup } from '../iommu/group.ts';
+import type { IommuGroup, IommuMember } from '../iommu/group.ts';
 import type { PciDev } from '../pci/pci-dev.ts';
 import type { Process } from '../process.ts';
 import type { CharDevice, System } from '../system.ts';
@@ -22,6 +22,8 @@ export abstract class VfioDevice {
   readonly name: string;
   /** The PCI device behind it; a mediated device has none. */
   readonly pci: PciDev | undefined;
+  /** What its IOMMU group has of it. */
+  readonly member: IommuMember;
   /** vfioX; −1 while it is not registered. */
   index = -1;
   group!: VfioGroup;
@@ -42,6 +44,7 @@ export abstract class VfioDevice {
     this.system = system;
     this.name = name;
     this.pci = pci;
+    this.member = pci ?? {};
   }
 
   // ---- vfio_device_ops
@@ -83,9 +86,9 @@ export abstract class VfioDevice {
     return this.pci?.iommuGroup?.enforceCoherency ?? false;
   }
 
-  /** The group it had before VFIO; undefined: no IOMMU. */
-  get iommuGroup(): IommuGroup | undefined {
-    return this.pci?.iommuGroup;
+  /** VFIO has made a group for it, or takes that away again. */
+  ownGroup(group: IommuGroup | undefined): void {
+    if (this.pci !== undefined) this.pci.iommuGroup = group as IommuGroup<PciDev> | undefined;
   }
 
   // ---- references: vfio_device_try_get_registration, vfio_device_put_registration
