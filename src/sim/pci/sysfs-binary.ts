@@ -1,11 +1,12 @@
 import type { Width } from '../../kernel/memory.ts';
-import { EINVAL } from '../../uapi/sys.ts';
+import { EINVAL, EIO } from '../../uapi/sys.ts';
 import type { Backing, FileMap } from '../file.ts';
 import { BinaryAttribute } from '../fs/attribute.ts';
 import type { Directory } from '../fs/directory.ts';
 import { PAGE_SIZE } from '../pages.ts';
 import type { Process } from '../process.ts';
 import type { PciDev } from './pci-dev.ts';
+import { romSize } from './rom.ts';
 
 /** Without CAP_SYS_ADMIN only the standard header can be read. */
 const HEADER = 64;
@@ -13,7 +14,7 @@ const ROM = 6;
 const IORESOURCE_IO = 0x100n;
 const IORESOURCE_PREFETCH = 0x2000n;
 
-/** The files of a device that are bytes: config, resourceN (drivers/pci/pci-sysfs.c). */
+/** The files of a device that are bytes: config, resourceN, rom (drivers/pci/pci-sysfs.c). */
 export function addBinaryFiles(directory: Directory, dev: PciDev): void {
   directory.add('config', new BinaryAttribute(0o644, dev.configSize, { read: readConfig(dev), write: writeConfig(dev) }));
   for (const [bar, { start, end, flags }] of dev.resources.slice(0, ROM).entries()) {
@@ -24,6 +25,8 @@ export function addBinaryFiles(directory: Directory, dev: PciDev): void {
     if (!io && (flags & IORESOURCE_PREFETCH) !== 0n)
       directory.add(`resource${bar}_wc`, new BinaryAttribute(0o600, length, memory(dev, bar, length)));
   }
+  const rom = dev.resources[ROM]!;
+  if (rom.end !== 0n) directory.add('rom', romFile(dev, Number(rom.end - rom.start + 1n)));
 }
 
 /** Pieces that are aligned and as wide as may be, in ascending order. */
@@ -108,6 +111,25 @@ class BarMapping implements Backing {
   pfn(index: number): Pick<BarMapping, 'load' | 'store'> & { offset: number } {
     return { load: (...args) => this.load(...args), store: (...args) => this.store(...args), offset: index * PAGE_SIZE };
   }
+}
+
+/** pci_read_rom, pci_write_rom: readable once something other than '0' and a newline has been written. */
+function romFile(dev: PciDev, length: number): BinaryAttribute {
+  let enabled = false;
+  return new BinaryAttribute(0o600, length, {
+    read: (_p, into, offset) => {
+      if (!enabled) return -EINVAL;
+      const size = romSize(dev);
+      if (size === 0) return -EIO;
+      const count = Math.max(0, Math.min(into.length, size - offset));
+      for (let at = 0; at < count; at++) into[at] = Number(dev.barRead(ROM, offset + at, 1));
+      return count;
+    },
+    write: (_p, from, offset) => {
+      enabled = !(offset === 0 && from.length === 2 && from[0] === 0x30);
+      return from.length;
+    },
+  });
 }
 
 function put(into: Uint8Array, at: number, width: 1 | 2 | 4, value: number): void {

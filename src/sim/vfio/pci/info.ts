@@ -1,11 +1,11 @@
 import { EFAULT, EINVAL } from '../../../uapi/sys.ts';
 import * as v from '../../../uapi/vfio.ts';
 import type { PciDev } from '../../pci/pci-dev.ts';
+import { romSize } from '../../pci/rom.ts';
 import type { Process } from '../../process.ts';
 import { capabilityChain, type InfoCapability } from '../info-caps.ts';
 import type { VfioPciCoreDevice } from './core.ts';
 import { barLength } from './rdwr.ts';
-import { romSize } from './rom.ts';
 
 const GET_INFO_MINSZ = 16;
 const CAP_EXPRESS = 0x10;

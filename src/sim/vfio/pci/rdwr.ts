@@ -1,7 +1,7 @@
 import type { Width } from '../../../kernel/memory.ts';
 import { EINVAL, EIO, ENOMEM } from '../../../uapi/sys.ts';
 import type { PciDev } from '../../pci/pci-dev.ts';
-import { romSize } from './rom.ts';
+import { romSize } from '../../pci/rom.ts';
 
 const ROM = 6;
 const IORESOURCE_MEM = 0x200n;

@@ -1,4 +1,4 @@
-import type { PciDev } from '../../pci/pci-dev.ts';
+import type { PciDev } from './pci-dev.ts';
 
 const ROM = 6;
 const SIGNATURE = 0xaa55;
