@@ -1,6 +1,16 @@
+import { deviceNodes } from '../machine.ts';
+import { addModules, type Parameters } from '../parameters.ts';
 import type { System } from '../system.ts';
 
-/** The directories of /sys that are there whatever the machine has. */
+/** Modules that come with a device node. */
+const modules: Readonly<Record<string, readonly (keyof Parameters)[]>> = {
+  '/dev/vfio/vfio': ['vfio', 'vfio_iommu_type1', 'vfio_pci'],
+  '/dev/iommu': ['iommufd'],
+};
+
+/** The directories of /sys that are there whatever the machine has, and the modules it has. */
 export function makeSys(system: System): void {
   for (const path of ['bus', 'class', 'dev/char', 'devices/virtual', 'kernel', 'module']) system.fs.mkdirp(`/sys/${path}`);
+  const present = deviceNodes(system.machine).flatMap((path) => modules[path] ?? []);
+  addModules(system.fs, system.parameters, present);
 }

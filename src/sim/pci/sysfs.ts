@@ -74,8 +74,7 @@ export class PciSysfs {
     const child = this.#pci.devices.findLast(({ parent }) => parent === dev);
     if (child !== undefined) this.#stop(p, child).whenDone(() => this.#stop(p, dev).whenDone(() => gone.complete()));
     else {
-      this.bus.remove(p, dev).whenDone(() => {
-        this.#forget(dev);
+      this.#release(p, dev).whenDone(() => {
         this.#pci.remove(dev);
         gone.complete();
       });
@@ -123,16 +122,21 @@ export class PciSysfs {
 
   /** It is gone, by surprise or because `remove` asked for it: its driver lets go when its users do. */
   #removed(dev: PciDev): void {
-    if (this.bus.directoryOf(dev) === undefined) return;
-    this.bus.remove(this.bus.kthread, dev).whenDone(() => this.#forget(dev));
+    if (this.bus.directoryOf(dev) !== undefined) this.#release(this.bus.kthread, dev);
   }
 
-  #forget(dev: PciDev): void {
-    const directory = this.bus.directoryOf(dev);
-    if (directory === undefined) return;
-    if (dev.physfn !== undefined) this.bus.directoryOf(dev.physfn)?.remove(`virtfn${virtualIndex(dev, dev.physfn)}`);
-    if (dev.iommuGroup !== undefined) removeFromGroup(this.#system, dev.iommuGroup, dev.bdf, directory);
-    directory.parent?.remove(dev.bdf);
+  /** device_del: complete when it is off the bus and out of /sys. */
+  #release(p: Process, dev: PciDev): Completion {
+    const directory = this.bus.directoryOf(dev)!;
+    const gone = new Completion();
+    this.bus.remove(p, dev).whenDone(() => {
+      const { physfn, iommuGroup } = dev;
+      if (physfn !== undefined) this.bus.directoryOf(physfn)?.remove(`virtfn${virtualIndex(dev, physfn)}`);
+      if (iommuGroup !== undefined) removeFromGroup(this.#system, iommuGroup, dev.bdf, directory);
+      directory.parent!.remove(dev.bdf);
+      gone.complete();
+    });
+    return gone;
   }
 }
 
