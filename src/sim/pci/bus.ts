@@ -33,6 +33,8 @@ export class PciBus {
   readonly kthread: Process;
   readonly directory: Directory;
   autoprobe = true;
+  /** BUS_NOTIFY_ADD_DEVICE: told of a device before any driver is asked. */
+  readonly notifiers: Set<(dev: PciDev) => void> = new Set();
   readonly #drivers: Map<string, Entry> = new Map();
   readonly #devices: Map<string, { readonly dev: PciDev; readonly directory: Directory }> = new Map();
   /** device_lock, where it is held longer than a call: complete when it is given back. */
@@ -74,6 +76,7 @@ export class PciBus {
     this.#devices.set(dev.bdf, { dev, directory });
     this.system.fs.mkdirp('/sys/bus/pci/devices').add(dev.bdf, new NodeLink(directory));
     directory.add('subsystem', new NodeLink(this.directory));
+    for (const notify of this.notifiers) notify(dev);
     if (this.autoprobe) this.attach(this.kthread, dev);
   }
 

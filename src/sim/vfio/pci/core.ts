@@ -71,6 +71,8 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
   /** It was used and not reset since. */
   needsReset = false;
   intxMaskable = false;
+  /** It has virtual functions that came by its driver. */
+  sriovEnabled = false;
   /** Of a physical function. */
   vfToken: VfToken | undefined;
   /** The driver of a virtual function's physical one, which has enabled SR-IOV. */
@@ -90,7 +92,6 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
     this.msixTable = msixTable(pdev);
     this.#backing = new VfioPciBacking(this);
     this.#bars = [0, 1, 2, 3, 4, 5].map((bar) => new BarMemory(pdev, bar));
-    VfioPciCoreDevice.boundIn(pdev.system).set(pdev, this);
   }
 
   static boundIn(system: System): Map<PciDev, VfioPciCoreDevice> {
@@ -106,8 +107,16 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
     return VfioPciCoreDevice.boundIn(pdev.system).get(pdev);
   }
 
-  /** The driver is unbound. */
-  forget(): void {
+  /** What vfio_pci_core_register_device does to the function: in D0, and asleep unless it may not. */
+  bind(): void {
+    VfioPciCoreDevice.boundIn(this.system).set(this.pdev, this);
+    this.setPowerState(0);
+    if (!this.#idlesAwake) this.power.suspendIdle();
+  }
+
+  /** The driver has let go of it. */
+  unbind(): void {
+    this.power.get();
     VfioPciCoreDevice.boundIn(this.system).delete(this.pdev);
   }
 
