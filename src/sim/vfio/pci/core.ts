@@ -111,12 +111,15 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
   bind(): void {
     VfioPciCoreDevice.boundIn(this.system).set(this.pdev, this);
     this.setPowerState(0);
-    if (!this.#idlesAwake) this.power.suspendIdle();
+    this.power.allowSleep(true);
+    if (this.#idlesAwake) this.power.get();
+    else this.power.suspendIdle();
   }
 
   /** The driver has let go of it. */
   unbind(): void {
-    this.power.get();
+    this.power.allowSleep(false);
+    if (this.#idlesAwake) this.power.put();
     VfioPciCoreDevice.boundIn(this.system).delete(this.pdev);
   }
 

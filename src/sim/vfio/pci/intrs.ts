@@ -33,7 +33,7 @@ export interface IrqOwner {
 }
 
 /** SET_IRQS after its checks: `data` is empty, or a byte or a descriptor for each of `count`. */
-interface Setting {
+export interface Setting {
   readonly index: number;
   readonly start: number;
   readonly count: number;

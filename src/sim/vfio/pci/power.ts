@@ -2,6 +2,7 @@ import { EBUSY } from '../../../uapi/sys.ts';
 import type { EventfdFile } from '../../eventfd.ts';
 import type { PowerState } from '../../hardware/pci-function.ts';
 import type { PciDev, SavedState } from '../../pci/pci-dev.ts';
+import { type RuntimePm, runtimePm } from '../../pci/runtime-pm.ts';
 import type { VfioPciIrqs } from './intrs.ts';
 
 const CAP_PM = 1;
@@ -20,7 +21,7 @@ export class VfioPciPower {
   #saved: SavedState | undefined;
   /** Registers as they were before the kernel put it to sleep. */
   #asleep: SavedState | undefined;
-  #users = 0;
+  readonly #pm: RuntimePm;
   #intxMasked = false;
   #wakeup: EventfdFile | undefined;
   /** The user has entered low power: mappings fault until he leaves it. */
@@ -28,9 +29,16 @@ export class VfioPciPower {
 
   constructor(pdev: PciDev, irqs: VfioPciIrqs) {
     this.#pdev = pdev;
+    this.#pm = runtimePm(pdev);
     this.#irqs = irqs;
     const at = pdev.findCapability(CAP_PM);
     this.#needsRestore = at !== 0 && (pdev.readConfig(at + PMCSR, 2) & NO_SOFT_RESET) === 0;
+  }
+
+  /** pm_runtime_allow, pm_runtime_forbid. */
+  allowSleep(allowed: boolean): void {
+    this.#pm.control = allowed ? 'auto' : 'on';
+    if (!allowed) this.#resume();
   }
 
   /** vfio_pci_set_power_state: −EBUSY where virtual functions depend on it. `functions`: how many there are. */
@@ -50,20 +58,20 @@ export class VfioPciPower {
 
   /** pm_runtime_resume_and_get. */
   get(): void {
-    this.#users++;
+    this.#pm.usage++;
     this.#resume();
   }
 
   /** pm_runtime_put. */
   put(): void {
-    this.#users--;
+    this.#pm.usage--;
     this.suspendIdle();
   }
 
   /** pm_runtime_idle: sleeps where nobody uses it. */
   suspendIdle(): void {
     const pdev = this.#pdev;
-    if (this.#users > 0 || this.#asleep !== undefined) return;
+    if (this.#pm.status === 'active' || this.#asleep !== undefined) return;
     this.set(0, 0);
     // A line that the user has masked stays so when the device wakes.
     this.#intxMasked = this.#irqs.maskForSleep();
@@ -76,7 +84,7 @@ export class VfioPciPower {
     if (this.engaged) return false;
     this.engaged = true;
     this.#wakeup = wakeup;
-    this.#users--;
+    this.#pm.usage--;
     return true;
   }
 
