@@ -76,12 +76,12 @@ export class Idev extends IommufdObject {
 
   /** iommufd_device_attach: the id of the HWPT it is attached to now, or −errno. */
   attach(p: Process, pasid: number, id: number): number {
-    return this.#change(p, id, (hwpt) => this.#attachTo(pasid, hwpt));
+    return this.#change(p, id, true, (hwpt) => this.#attachTo(pasid, hwpt));
   }
 
   /** iommufd_device_replace: all members of the group move. */
   replace(p: Process, pasid: number, id: number): number {
-    return this.#change(p, id, (hwpt) => this.#replaceBy(p, pasid, hwpt));
+    return this.#change(p, id, false, (hwpt) => this.#replaceBy(p, pasid, hwpt));
   }
 
   /** iommufd_device_detach: nothing where it is not attached. */
@@ -109,8 +109,11 @@ export class Idev extends IommufdObject {
     return this.group.maxPasids > 0;
   }
 
-  /** The target by id: a HWPT, or an IOAS, whose automatic HWPTs are tried in order; the last resort is a new one. */
-  #change(p: Process, id: number, to: (hwpt: Hwpt) => number): number {
+  /**
+   * The target by id: a HWPT, or an IOAS, whose automatic HWPTs are tried in order; the last resort is a new one. `first`: it is attached to that before it is
+   * filled; a replacement is filled first.
+   */
+  #change(p: Process, id: number, first: boolean, to: (hwpt: Hwpt) => number): number {
     const { objects } = this.ctx;
     const target = objects.any(id);
     if (target === undefined) return -ENOENT;
@@ -122,13 +125,15 @@ export class Idev extends IommufdObject {
       if (error !== -EINVAL) return error || hwpt.id;
     }
     const hwptId = objects.reserve();
-    const hwpt = pagingAlloc(p, target, this, 0, undefined, true, (made) => {
-      made.id = hwptId;
-      return to(made);
-    });
-    if (typeof hwpt === 'number') {
+    const hwpt = pagingAlloc(p, target, this, 0, undefined, true, first ? to : undefined);
+    let error = typeof hwpt === 'number' ? hwpt : 0;
+    if (typeof hwpt !== 'number' && !first) {
+      error = to(hwpt);
+      if (error < 0) hwpt.destroy(p);
+    }
+    if (error < 0 || typeof hwpt === 'number') {
       objects.free(hwptId);
-      return hwpt;
+      return error;
     }
     objects.publish(hwptId, hwpt);
     return hwptId;

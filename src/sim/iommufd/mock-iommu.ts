@@ -55,8 +55,8 @@ const DATA = { least: 4, size: 8 };
 
 const formats: readonly DomainFormat[] = [
   {
-    // Every power of two from half a page on.
-    pageSizes: ((1n << 64n) - 1n) & -MOCK_PAGE,
+    // Every power of two from half a page to 64 GiB.
+    pageSizes: ((1n << 37n) - 1n) & -MOCK_PAGE,
     aperture: { first: 0x100_0000n, last: 0x7fff_ffffn },
     enforcesCoherency: true,
     dirtyTracking: false,
