@@ -1,3 +1,4 @@
+import { typeError } from '../kernel/errors.ts';
 import { Handle, withWord } from '../kernel/handle.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
@@ -178,12 +179,13 @@ const iommuCaps = {
   ],
 } as const;
 
-/** What a DmaMap must not have besides memory (vaddr, a misspelt field) is left in for the codec to refuse. */
-function plainMap({ memory, offset, size, ...rest }: { memory: Memory; offset?: number; size?: number | bigint; iova: bigint }): {
+function plainMap(map: { memory: Memory; offset?: number; size?: number | bigint; iova: bigint }): {
   vaddr: bigint;
   size: bigint;
   iova: bigint;
 } {
+  const { memory, offset, size, ...rest } = map;
+  if ('vaddr' in rest) throw typeError('mapDma takes memory or vaddr, not both');
   const { userspace_addr, memory_size } = rangeOf(memory, offset, size === undefined ? undefined : Number(size));
   return { ...rest, vaddr: userspace_addr, size: memory_size };
 }
