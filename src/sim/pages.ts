@@ -1,6 +1,7 @@
 import { EINVAL } from '../uapi/sys.ts';
 import type { Backing } from './file.ts';
 import { PageRanges } from './page-ranges.ts';
+import { PageSet } from './page-set.ts';
 import { PagePin, PinIndex, type PinnedObject, type PinnedRange } from './pin.ts';
 
 export const PAGE_SHIFT = 12;
@@ -116,7 +117,7 @@ export class PageStore implements Backing, PinnedObject {
   /** Extents with live views; few. They win over chunks. */
   readonly #viewed: Extent[] = [];
   /** Pages that are there as zeros, and in no extent yet: what a pin of a long range has allocated. */
-  readonly #blank: PageRanges = new PageRanges();
+  readonly #blank: PageSet = new PageSet();
   #pins: PinIndex | undefined;
   #pinned = 0;
   /** Who keeps the pages that were dropped while they were pinned. */

@@ -1,6 +1,33 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { PageRanges } from '../../src/sim/page-ranges.ts';
+import { PageSet } from '../../src/sim/page-set.ts';
+
+describe('PageSet', () => {
+  it('is a set of pages', () => {
+    const step = fc.record({ on: fc.boolean(), first: fc.nat(200), length: fc.oneof(fc.nat(3), fc.nat(120)) });
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+        const set = new PageSet();
+        const model = new Set<number>();
+        for (const { on, first, length } of steps) {
+          if (on) set.add(first, first + length);
+          else set.remove(first, first + length);
+          for (let page = first; page < first + length; page++) {
+            if (on) model.add(page);
+            else model.delete(page);
+          }
+          expect(set.total).toBe(model.size);
+        }
+        for (let page = 0; page < 330; page++) expect(set.has(page)).toBe(model.has(page));
+        const listed = [...set.within(20, 170)].flatMap(([first, end]) =>
+          Array.from({ length: end - first }, (_, i) => first + i),
+        );
+        expect(listed.sort((a, b) => a - b)).toEqual([...model].filter((page) => page >= 20 && page < 170).sort((a, b) => a - b));
+      }),
+    );
+  });
+});
 
 describe('PageRanges', () => {
   it('is a set of pages', () => {
