@@ -29,6 +29,8 @@ export interface IommuMachine {
   readonly reserved: readonly ReservedRegion[];
   readonly dirtyTracking: boolean;
   readonly pasidBits: number;
+  /** Two stages: a page table of the guest's over one of the host's. Default: no. */
+  readonly nesting?: boolean;
   /** sysfs `type` of a group on its default domain. */
   readonly defaultType: 'DMA' | 'DMA-FQ' | 'identity';
   /** IOMMU_GET_HW_INFO: its type and bytes. */

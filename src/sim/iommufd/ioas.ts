@@ -18,15 +18,18 @@ import {
   iommu_option,
 } from '../../uapi/iommufd.ts';
 import { EBADF, EBUSY, EFAULT, EINVAL, EMSGSIZE, ENOENT, EOPNOTSUPP, EOVERFLOW, EPERM } from '../../uapi/sys.ts';
+import { DmaBufFile } from '../dma-buf.ts';
+import type { File } from '../file.ts';
 import type { Interval } from '../interval-tree.ts';
 import type { Process } from '../process.ts';
 import type { Call } from './call.ts';
 import type { IommufdContext } from './context.ts';
+import { DmabufPages } from './dmabuf-pages.ts';
 import type { HwptPaging } from './hw-pagetable.ts';
 import { IoPageTable, type Permission, type Piece } from './io-pagetable.ts';
 import { lastOf, PAGE, U64_MAX } from './iova.ts';
 import { IommufdObject } from './objects.ts';
-import { FilePages, UserPages } from './pages.ts';
+import { FilePages, type IoptPages, UserPages } from './pages.ts';
 
 /** MOCK_FLAGS_ACCESS_SYZ: on a test kernel an IOVA may be the number of an area and an offset in it. */
 export const SYZ = 0x1_0000;
@@ -153,13 +156,20 @@ export function ioasMapFile(call: Call, cmd: iommu_ioas_map_file): number {
   const file = call.p.fds.get(cmd.fd);
   if (file === undefined) return -EBADF;
   const offset = start % PAGE;
-  if (length > U64_MAX - PAGE) return -EINVAL;
-  const pages = new FilePages(call.p, file, start - offset, writable, call.ctx.accounting(call.p));
+  const pages = pagesOf(call, file, start, length, writable);
+  if (typeof pages === 'number') return pages;
   // Held while it is not certain that there will be an area.
   pages.get();
   const result = map(call, cmd, ioas, { pages, start: offset, length });
   pages.put();
   return result;
+}
+
+/** A dma-buf is asked for its memory at once; of any other file nothing is known before pages are pinned. */
+function pagesOf(call: Call, file: File, start: bigint, length: bigint, writable: boolean): IoptPages | number {
+  if (file instanceof DmaBufFile) return DmabufPages.import(call.p, file, start, length, writable);
+  if (length > U64_MAX - PAGE) return -EINVAL;
+  return new FilePages(call.p, file, start - (start % PAGE), writable, call.ctx.accounting(call.p));
 }
 
 /** IOMMU_IOAS_COPY: parts of areas, and several that adjoin; one area for each of them. */

@@ -23,6 +23,7 @@ import {
   option,
 } from './ioas.ts';
 import { testCommand } from './selftest.ts';
+import { VfioContext } from './vfio.ts';
 import { vfioCompatIoctl, vfioIoas } from './vfio-compat.ts';
 import { hwQueueAlloc, vdeviceAlloc, veventqAlloc, viommuAlloc } from './viommu.ts';
 
@@ -152,12 +153,15 @@ function zeroTail(p: Process, address: bigint, length: number): number {
 /** An open /dev/iommu. */
 export class IommufdFile extends CharFile {
   readonly ctx: IommufdContext;
+  /** What VFIO sees of it. */
+  readonly iommufd: VfioContext;
   readonly #ops: IoctlOps;
 
   constructor(device: CharDevice, flags: number, system: System, ops: IoctlOps, processAccounting: boolean) {
     super(device, flags);
     this.#ops = ops;
     this.ctx = new IommufdContext(system, this, processAccounting, ops.testing);
+    this.iommufd = new VfioContext(this.ctx);
   }
 
   override ioctl(p: Process, request: number, arg: bigint): number {

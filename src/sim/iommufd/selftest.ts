@@ -14,6 +14,7 @@ import type { Row } from './main.ts';
 import { MOCK_FLAGS_NO_DIRTY, MOCK_FLAGS_PASID, MockDevice, MockNested, VEVENTQ_TYPE } from './mock-iommu.ts';
 import { IommufdObject } from './objects.ts';
 import { accessPages, accessReplace, accessRw, createAccess, destroyAccessPages } from './selftest-access.ts';
+import { dmabufGet, dmabufRevoke } from './selftest-dmabuf.ts';
 import { Viommu } from './viommu.ts';
 
 /** `struct iommu_test_cmd` of drivers/iommu/iommufd/iommufd_test.h: the union's words, each operation has its own view of. */
@@ -289,6 +290,8 @@ const operations: ReadonlyMap<number, Operation> = new Map<number, Operation>([
   [19, pasidChange('replace')],
   [20, pasidDetach],
   [21, pasidCheckHwpt],
+  [22, dmabufGet],
+  [23, dmabufRevoke],
 ]);
 
 /** IOMMU_TEST_CMD, of kernels built with CONFIG_IOMMUFD_TEST. */

@@ -1,0 +1,108 @@
+import {
+  IOMMU_HW_CAP_DIRTY_TRACKING,
+  IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED,
+  IOMMU_HW_CAP_PCI_PASID_EXEC,
+  IOMMU_HW_CAP_PCI_PASID_PRIV,
+  IOMMU_HWPT_ALLOC_DIRTY_TRACKING,
+  IOMMU_HWPT_ALLOC_NEST_PARENT,
+  IOMMU_HWPT_ALLOC_PASID,
+} from '../../uapi/iommufd.ts';
+import { EBUSY, EOPNOTSUPP } from '../../uapi/sys.ts';
+import type { IommuHardware } from '../hardware/iommu.ts';
+import type { IommuMachine } from '../hardware/machine-pci.ts';
+import type { Interval } from '../interval-tree.ts';
+import type { IommuGroup } from '../iommu/group.ts';
+import type { PciDev } from '../pci/pci-dev.ts';
+import type { Process } from '../process.ts';
+import type { DomainFormat } from './domain.ts';
+import type { HardwareDomain, IommuOps, UserData } from './driver.ts';
+
+const NEST = IOMMU_HWPT_ALLOC_NEST_PARENT;
+const DIRTY = IOMMU_HWPT_ALLOC_DIRTY_TRACKING;
+const PASID = IOMMU_HWPT_ALLOC_PASID;
+
+/** Which combinations of IOMMU_HWPT_ALLOC_* a driver takes; what the hardware must have for them is asked besides. */
+const takes: Readonly<Record<IommuMachine['kind'], (flags: number) => boolean>> = {
+  vtd: (flags) => (flags & ~(NEST | DIRTY | PASID)) === 0,
+  amd: (flags) => (flags & ~(NEST | DIRTY)) === 0 || flags === PASID,
+  smmuv3: (flags) => flags === NEST || (flags & ~(DIRTY | PASID)) === 0,
+  virtio: (flags) => flags === 0,
+  none: () => false,
+};
+
+const PCI_EXT_CAP_ID_PASID = 0x1b;
+/** Maximum PASID width, and the two kinds of access a function may ask for, in the capability's second half. */
+const PASID_CAP = 4;
+const PASID_EXEC = 2;
+const PASID_PRIV = 4;
+
+/** A PCI function behind the machine's IOMMU, as its driver (intel-iommu, AMD, SMMUv3 …) serves it to iommufd. */
+export class PciIommuDevice implements IommuOps {
+  readonly #pci: PciDev;
+  readonly #group: IommuGroup<PciDev>;
+  readonly #hardware: IommuHardware;
+  readonly capabilities: bigint;
+  readonly maxPasids: number;
+
+  constructor(pci: PciDev, group: IommuGroup<PciDev>, hardware: IommuHardware) {
+    this.#pci = pci;
+    this.#group = group;
+    this.#hardware = hardware;
+    const { dirtyTracking, pasidBits } = hardware.machine;
+    const at = pci.findExtCapability(PCI_EXT_CAP_ID_PASID);
+    const pasid = at === 0 || pasidBits === 0 ? 0 : pci.readConfig(at + PASID_CAP, 2);
+    const width = pasid === 0 ? 0 : Math.min(pasidBits, (pasid >> 8) & 0x1f);
+    this.maxPasids = width === 0 ? 0 : 2 ** width;
+    this.capabilities = BigInt(
+      IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED |
+        (dirtyTracking ? IOMMU_HW_CAP_DIRTY_TRACKING : 0) |
+        (pasid & PASID_EXEC ? IOMMU_HW_CAP_PCI_PASID_EXEC : 0) |
+        (pasid & PASID_PRIV ? IOMMU_HW_CAP_PCI_PASID_PRIV : 0),
+    );
+  }
+
+  get iommu(): object {
+    return this.#hardware;
+  }
+
+  /** What firmware says may be used once the device is somebody else's does not count. */
+  get reserved(): readonly Interval[] {
+    return this.#group.reservedRegions
+      .filter(({ type }) => type !== 'direct-relaxable')
+      .map(({ start, last }) => ({ first: start, last }));
+  }
+
+  hwInfo(type: number): { readonly type: number; readonly data: Uint8Array } | number {
+    const { hwInfo } = this.#hardware.machine;
+    if (hwInfo === undefined) return { type: 0, data: new Uint8Array() };
+    return type !== 0 && type !== hwInfo.type ? -EOPNOTSUPP : { type: hwInfo.type, data: hwInfo.bytes };
+  }
+
+  allocPaging(_p: Process, flags: number, data: UserData | undefined): DomainFormat | number {
+    const { kind, dirtyTracking, nesting = false, pageSizes, aperture } = this.#hardware.machine;
+    if (data !== undefined || !takes[kind](flags)) return -EOPNOTSUPP;
+    if ((flags & DIRTY && !dirtyTracking) || (flags & NEST && !nesting)) return -EOPNOTSUPP;
+    return {
+      pageSizes,
+      aperture: { first: aperture[0], last: aperture[1] },
+      enforcesCoherency: this.#group.enforceCoherency,
+      dirtyTracking: (flags & DIRTY) !== 0,
+    };
+  }
+
+  attach(domain: HardwareDomain): number {
+    return typeof this.#group.domain === 'object' ? this.#group.replace(domain) : this.#group.attach(domain);
+  }
+
+  detach(): void {
+    this.#group.detach();
+  }
+
+  attachPasid(pasid: number, domain: HardwareDomain): number {
+    return this.#pci.removed ? -EBUSY : this.#group.attachPasid(this.#pci, pasid, domain);
+  }
+
+  detachPasid(pasid: number): void {
+    this.#group.detachPasid(this.#pci, pasid);
+  }
+}

@@ -1,0 +1,74 @@
+import { EBADF, EINVAL, ENODEV, EOPNOTSUPP, O_CLOEXEC } from '../../uapi/sys.ts';
+import { type DmaBufExporter, DmaBufFile, type DmaBufImporter, type DmaBufPiece } from '../dma-buf.ts';
+import type { DeviceMemory } from '../hardware/dma-target.ts';
+import { PAGE_SIZE } from '../pages.ts';
+import type { Process } from '../process.ts';
+import type { IommufdContext } from './context.ts';
+import type { TestArguments } from './selftest.ts';
+
+const MAX_LENGTH = 2 << 20;
+
+/** Memory as a device would have it: of a test, in RAM. */
+class Memory implements DeviceMemory {
+  readonly #view: DataView;
+
+  constructor(length: number) {
+    this.#view = new DataView(new ArrayBuffer(length));
+  }
+
+  load(offset: number, width: 1 | 2 | 4 | 8): number | bigint {
+    if (width === 8) return this.#view.getBigUint64(offset, true);
+    return width === 4
+      ? this.#view.getUint32(offset, true)
+      : width === 2
+        ? this.#view.getUint16(offset, true)
+        : this.#view.getUint8(offset);
+  }
+
+  store(offset: number, width: 1 | 2 | 4 | 8, value: number | bigint): number {
+    if (width === 8) this.#view.setBigUint64(offset, BigInt(value), true);
+    else if (width === 4) this.#view.setUint32(offset, Number(value), true);
+    else if (width === 2) this.#view.setUint16(offset, Number(value), true);
+    else this.#view.setUint8(offset, Number(value));
+    return 0;
+  }
+}
+
+class TestExporter implements DmaBufExporter {
+  readonly name = 'iommufd_test';
+  readonly #pieces: readonly DmaBufPiece[];
+  revoked = false;
+
+  constructor(length: number) {
+    this.#pieces = [{ memory: new Memory(length), offset: 0, length }];
+  }
+
+  attach(_importer: DmaBufImporter): number {
+    return 0;
+  }
+
+  map(): readonly DmaBufPiece[] | number {
+    return this.revoked ? -ENODEV : this.#pieces;
+  }
+
+  release(): void {}
+}
+
+/** IOMMU_TEST_OP_DMABUF_GET: the new descriptor is the result. */
+export function dmabufGet(args: TestArguments, _ctx: IommufdContext, p: Process): number {
+  const length = Math.ceil(args.u32(16) / PAGE_SIZE) * PAGE_SIZE;
+  const flags = args.u32(20);
+  if (length === 0 || length > MAX_LENGTH) return -EINVAL;
+  return p.fds.install(new DmaBufFile(p, new TestExporter(length), BigInt(length), flags), (flags & O_CLOEXEC) !== 0);
+}
+
+/** IOMMU_TEST_OP_DMABUF_REVOKE: importers are told whichever way it goes. */
+export function dmabufRevoke(args: TestArguments, _ctx: IommufdContext, p: Process): number {
+  const file = p.fds.get(args.u32(16) | 0);
+  if (file === undefined) return -EBADF;
+  if (!(file instanceof DmaBufFile)) return -EINVAL;
+  if (!(file.exporter instanceof TestExporter)) return -EOPNOTSUPP;
+  file.exporter.revoked = args.u32(20) !== 0;
+  file.moveNotify();
+  return 0;
+}
