@@ -1,5 +1,6 @@
 import type { ParameterValues } from './parameters.ts';
 import type { User } from './user.ts';
+import type { IommuMachine, PciPlacement } from './hardware/machine-pci.ts';
 
 /** One CPUID leaf as KVM_GET_SUPPORTED_CPUID lists it. */
 export interface CpuidLeaf {
@@ -55,6 +56,12 @@ export interface Machine {
   readonly iommufdTest?: boolean;
   /** What KVM answers; see `machines/`. */
   readonly kvm: KvmMachine;
+  /** PCI functions that are soldered in, bridges before what is behind them. Absent: none. */
+  readonly pci?: readonly PciPlacement[];
+  /** Absent: none (`kind: 'none'`). */
+  readonly iommu?: IommuMachine;
+  /** The kernel's own PCIe hot-plug driver has the slots. */
+  readonly pciehp?: boolean;
 }
 
 /** The KVM part of a machine: tables that a real host gave. */

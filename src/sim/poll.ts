@@ -42,6 +42,7 @@ export function wait(
   const leave = (next: 'come' | 'cancelled'): void => {
     if (state === 'waiting') {
       remove();
+      arrived();
       if (ref) runner.unhold();
     }
     state = next;
@@ -55,6 +56,7 @@ export function wait(
     });
   };
   const remove = file.wait.add({ wake: check });
+  const arrived = runner.awaitEvent();
   if (ref) runner.hold();
   check();
   return { cancel: () => leave('cancelled') };

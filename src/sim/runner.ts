@@ -50,6 +50,8 @@ interface Timer {
   readonly fire: () => void;
   /** It wakes those who wait already, and does nothing else: see `remind`. */
   readonly reminder: boolean;
+  /** Of a device at work: whoever waits for an event lets time pass for it. */
+  readonly hardware: boolean;
 }
 
 /** How often a call that waits for nothing but reminders is woken by one before it counts as stuck. */
@@ -78,6 +80,8 @@ export class Runner {
   /** Keeps the process alive while a run or a wait with `ref` is under way. */
   #alive: NodeJS.Timeout | undefined;
   #held = 0;
+  /** Waits for events under way. */
+  #events = 0;
 
   constructor(instructionsPerMs: number) {
     this.instructionsPerMs = instructionsPerMs;
@@ -98,9 +102,12 @@ export class Runner {
     return (BigInt(this.#ticks) * 1_000_000n) / BigInt(this.instructionsPerMs);
   }
 
-  /** Calls `fire` when simulated time reaches `ticks`; the result cancels. */
-  at(ticks: number, fire: () => void): () => void {
-    return this.#set({ at: ticks, fire, reminder: false });
+  /**
+   * Calls `fire` when simulated time reaches `ticks`; the result cancels. `hardware`: a device is at work, so that a program that only waits for its event
+   * (`wait`) sees it come.
+   */
+  at(ticks: number, fire: () => void, hardware = false): () => void {
+    return this.#set({ at: ticks, fire, reminder: false, hardware });
   }
 
   /**
@@ -108,7 +115,7 @@ export class Runner {
    * does not wait for reminders for ever.
    */
   remind(ms: number, fire: () => void): () => void {
-    return this.#set({ at: this.#ticks + ms * this.instructionsPerMs, fire, reminder: true });
+    return this.#set({ at: this.#ticks + ms * this.instructionsPerMs, fire, reminder: true, hardware: false });
   }
 
   #set(timer: Timer): () => void {
@@ -116,10 +123,21 @@ export class Runner {
     const index = this.#timers.findIndex((other) => other.at > ticks);
     this.#timers.splice(index < 0 ? this.#timers.length : index, 0, timer);
     this.wake();
+    if (timer.hardware && (this.#events > 0 || this.#waiting.size > 0)) this.#schedule();
     return () => {
       const at = this.#timers.indexOf(timer);
       if (at >= 0) this.#timers.splice(at, 1);
     };
+  }
+
+  /** Time that a CPU waits for hardware, in nanoseconds: nothing but timers goes on meanwhile. */
+  spend(nanoseconds: bigint): void {
+    this.#advance(this.#ticks + this.ticksOf(nanoseconds));
+  }
+
+  /** A span of nanoseconds in ticks, at least one. */
+  ticksOf(nanoseconds: bigint): number {
+    return Math.max(1, Math.ceil((Number(nanoseconds) * this.instructionsPerMs) / 1e6));
   }
 
   // ---- KVM_RUN
@@ -255,6 +273,15 @@ export class Runner {
   later(completion: () => void): void {
     this.#completions.push(completion);
     this.#schedule();
+  }
+
+  /** Somebody waits, in the event loop, for a file to become ready. The result ends that. */
+  awaitEvent(): () => void {
+    this.#events++;
+    this.#schedule();
+    return () => {
+      this.#events--;
+    };
   }
 
   hold(): void {
@@ -408,7 +435,13 @@ export class Runner {
   /** Whether anybody waits for time to pass. */
   #sleeping(): boolean {
     const runs = this.#runs.filter((run) => run.done !== undefined);
-    return runs.every((run) => run.idle) && (runs.length > 0 || [...this.#waiting].some((waiting) => waiting.timed));
+    if (!runs.every((run) => run.idle)) return false;
+    return runs.length > 0 || [...this.#waiting].some((waiting) => waiting.timed) || this.#hardwareAwaited();
+  }
+
+  /** A device is at work, and somebody waits for an event it may lead to. */
+  #hardwareAwaited(): boolean {
+    return (this.#events > 0 || this.#waiting.size > 0) && this.#timers.some((timer) => timer.hardware);
   }
 
   #milliseconds(ticks: number): number {

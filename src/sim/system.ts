@@ -6,6 +6,7 @@ import { ClassDevice } from './fs/class-device.ts';
 import { FsTree } from './fs/tree.ts';
 import type { Machine } from './machine.ts';
 import { makeParameters, type Parameters } from './parameters.ts';
+import { type PciPlug, PciSubsystem } from './pci/pci-subsystem.ts';
 import type { Process } from './process.ts';
 import { Runner } from './runner.ts';
 import { UserLocked } from './user-locked.ts';
@@ -32,6 +33,8 @@ export interface SystemOptions {
   /** What to do with what is not modelled: throw `NotModelled` (default), or refuse it as a kernel without it does. */
   notModelled?: 'throw' | 'refuse';
   seed?: number;
+  /** PCI functions besides the machine's own. */
+  pci?: readonly PciPlug[];
 }
 
 /** What the parts of the simulated kernel share: the globals of a real one. One per machine. */
@@ -51,16 +54,26 @@ export class System {
   tainted = 0n;
   readonly #devices: CharDevice[] = [];
   readonly #classDevices: WeakMap<CharDevice, ClassDevice> = new WeakMap();
+  /** PCI functions that were brought along. */
+  readonly plugs: readonly PciPlug[];
   readonly #notModelled: 'throw' | 'refuse';
   #inode = 1;
+  #pci: PciSubsystem | undefined;
   #random: number;
 
-  constructor(machine: Machine, { notModelled = 'throw', seed = 1 }: SystemOptions = {}) {
+  constructor(machine: Machine, { notModelled = 'throw', seed = 1, pci = [] }: SystemOptions = {}) {
     this.machine = machine;
+    this.plugs = pci;
     this.#notModelled = notModelled;
     this.#random = seed >>> 0;
     this.runner = new Runner(machine.instructionsPerMs);
     this.parameters = makeParameters(machine.parameters);
+  }
+
+  /** PCI and the IOMMU: probed when somebody first asks. */
+  get pci(): PciSubsystem {
+    this.#pci ??= new PciSubsystem(this);
+    return this.#pci;
   }
 
   /** CLOCK_REALTIME in nanoseconds: simulated time too. */

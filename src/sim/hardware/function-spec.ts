@@ -1,3 +1,4 @@
+import type { ExpressSpec } from './express.ts';
 import type { PciFunction } from './pci-function.ts';
 
 export interface BarSpec {
@@ -41,6 +42,28 @@ export interface MsixSpec {
   readonly at?: number;
 }
 
+export interface RegisterSpec {
+  readonly at: number;
+  readonly bytes: Uint8Array;
+  readonly writable?: Uint8Array;
+}
+
+export interface PmSpec {
+  readonly at?: number;
+  readonly noSoftReset?: boolean;
+  /** PMC; default: version 3, neither D1 nor D2. */
+  readonly capabilities?: number;
+}
+
+export interface AerSpec {
+  readonly at?: number;
+  readonly version?: number;
+  /** A root port: with the registers that collect messages. */
+  readonly root?: boolean;
+  /** Reset value of the mask of uncorrectable errors; default 0. */
+  readonly uncorrectableMask?: number;
+}
+
 export interface SriovSpec {
   readonly at?: number;
   readonly totalVfs: number;
@@ -65,14 +88,33 @@ export interface FunctionSpec {
   readonly interruptPin?: 0 | 1 | 2 | 3 | 4;
   readonly bars?: Readonly<Record<number, BarSpec>>;
   readonly rom?: Uint8Array;
+  /** A ROM BAR of this size; default: the power of two that holds `rom`. */
+  readonly romSize?: number;
   /** PCI Express: 4 KiB of configuration space. */
-  readonly express?: boolean;
+  readonly express?: boolean | ExpressSpec;
   readonly msi?: MsiSpec;
   readonly msix?: MsixSpec;
-  readonly pm?: { readonly at?: number; readonly noSoftReset?: boolean };
+  readonly pm?: PmSpec;
+  /** It can reset itself: by Device Control, or by Advanced Features where it is no Express device. */
   readonly flr?: boolean;
-  readonly aer?: boolean;
+  readonly aer?: boolean | AerSpec;
   readonly capabilities?: readonly CapabilitySpec[];
   readonly extended?: readonly CapabilitySpec[];
   readonly sriov?: SriovSpec;
+  /** Places of the standard capabilities in the order of their list; default: ascending. */
+  readonly chain?: readonly number[];
+  /** What lies between the capabilities: hardwired to zero (default), or registers nobody looks at. */
+  readonly gaps?: 'zero' | 'writable';
+  /** Bits of STATUS that are hardwired besides the capability list's. */
+  readonly status?: number;
+  /** Registers of its own, outside of capabilities. */
+  readonly registers?: readonly RegisterSpec[];
+  /** It shares its slot with others: header type bit 7. */
+  readonly multifunction?: boolean;
+  /** A bridge that things can be plugged in behind: it gets windows for them. A PCI Express slot is one. */
+  readonly hotplug?: boolean;
+  /** Header type 1. */
+  readonly bridge?: boolean;
+  /** A virtual function: its BARs and most of its header are the physical function's. */
+  readonly virtual?: boolean;
 }

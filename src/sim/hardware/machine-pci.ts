@@ -5,6 +5,10 @@ export interface PciPlacement {
   /** A model's name: 'edu', 'pcie-root-port', 'nvme' … */
   readonly model: string;
   readonly options?: Readonly<Record<string, unknown>>;
+  /** The driver that binds at boot. */
+  readonly driver?: string;
+  /** Firmware left bus mastering on: it looked for something to boot. */
+  readonly master?: boolean;
 }
 
 export interface ReservedRegion {

@@ -1,0 +1,277 @@
+import { rangeError } from '../../kernel/errors.ts';
+import type { Width } from '../../kernel/memory.ts';
+import { type Bar, barAddress, sizeBars } from './bars.ts';
+import { PciBridge, PciBus } from './bridge.ts';
+import type { DeviceMemory, DmaTarget, IommuDomain } from './dma-target.ts';
+import type { IommuHardware } from './iommu.ts';
+import type { Message } from './msix-table.ts';
+import type { PciFunction, Place, Severity } from './pci-function.ts';
+import * as r from './pci-regs.ts';
+
+/** What hardware finds at its upper end: the clock, the interrupt controller, the root complex's error registers. */
+export interface Host {
+  readonly now: bigint;
+  after(nanoseconds: bigint, run: () => void): () => void;
+  random(): number;
+  interrupt(fn: PciFunction, message: Message): boolean;
+  wire(fn: PciFunction, level: boolean): void;
+  error(fn: PciFunction, severity: Severity, bit: number): void;
+}
+
+/** Where a function is: what it reaches from there. */
+class Slot implements Place {
+  readonly fabric: PciFabric;
+  readonly bus: PciBus;
+  readonly devfn: number;
+  /** A virtual function's physical one, and its index. */
+  readonly physical: { readonly fn: PciFunction; readonly index: number } | undefined;
+
+  constructor(fabric: PciFabric, bus: PciBus, devfn: number, physical?: { fn: PciFunction; index: number }) {
+    this.fabric = fabric;
+    this.bus = bus;
+    this.devfn = devfn;
+    this.physical = physical;
+  }
+
+  get bdf(): string {
+    return formatAddress(this.bus.segment, this.bus.number, this.devfn);
+  }
+
+  get now(): bigint {
+    return this.fabric.host.now;
+  }
+
+  after(nanoseconds: bigint, run: () => void): () => void {
+    return this.fabric.host.after(nanoseconds, run);
+  }
+
+  random(): number {
+    return this.fabric.host.random();
+  }
+
+  translate(fn: PciFunction, iova: bigint, length: number, write: boolean, pasid?: number): DmaTarget | undefined {
+    return this.fabric.translate(fn, iova, length, write, pasid);
+  }
+
+  interrupt(fn: PciFunction, message: Message): boolean {
+    return this.fabric.opensUp(fn) && this.fabric.host.interrupt(fn, message);
+  }
+
+  wire(fn: PciFunction, level: boolean): void {
+    this.fabric.host.wire(fn, level);
+  }
+
+  error(fn: PciFunction, severity: Severity, bit: number): void {
+    this.fabric.host.error(fn, severity, bit);
+  }
+
+  virtualFunctions(fn: PciFunction, count: number): void {
+    this.fabric.virtualFunctions(fn, count);
+  }
+}
+
+/** '0000:02:1f.7'. */
+export function formatAddress(segment: number, bus: number, devfn: number): string {
+  const hex = (value: number, digits: number): string => value.toString(16).padStart(digits, '0');
+  return `${hex(segment, 4)}:${hex(bus, 2)}:${hex(devfn >> 3, 2)}.${devfn & 7}`;
+}
+
+export function parseAddress(text: string): { segment: number; bus: number; devfn: number } {
+  const match = /^([0-9a-f]{4,8}):([0-9a-f]{2}):([01][0-9a-f])\.([0-7])$/.exec(text);
+  if (match === null) throw rangeError(`'${text}' is no PCI address (0000:00:02.0)`);
+  const [segment, bus, device, number] = match.slice(1).map((part) => Number.parseInt(part, 16)) as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  return { segment, bus, devfn: (device << 3) | number };
+}
+
+/** The buses of a machine, and what is plugged into them. */
+export class PciFabric {
+  readonly host: Host;
+  readonly iommu: IommuHardware | undefined;
+  /** What addresses mean where no IOMMU translates them; absent: they reach other devices only, as RAM has no physical addresses here. */
+  hostMemory: IommuDomain | undefined;
+  readonly #roots = new Map<number, PciBus>();
+  readonly #virtual = new Map<PciFunction, PciFunction[]>();
+
+  constructor(host: Host, iommu: IommuHardware | undefined) {
+    this.host = host;
+    this.iommu = iommu;
+  }
+
+  /** Root buses by segment. */
+  get roots(): readonly PciBus[] {
+    return [...this.#roots].sort(([a], [b]) => a - b).map(([, bus]) => bus);
+  }
+
+  /** The root bus of a segment, made with the first question. */
+  root(segment: number): PciBus {
+    let bus = this.#roots.get(segment);
+    if (bus === undefined) this.#roots.set(segment, (bus = new PciBus(segment, undefined)));
+    return bus;
+  }
+
+  /** All buses, each before those behind its bridges. */
+  buses(): PciBus[] {
+    const below = (bus: PciBus): PciBus[] => [
+      bus,
+      ...bus.sorted().flatMap((fn) => (fn instanceof PciBridge ? below(fn.secondary) : [])),
+    ];
+    return this.roots.flatMap(below);
+  }
+
+  find(address: string): PciFunction | undefined {
+    const { segment, bus, devfn } = parseAddress(address);
+    return this.buses()
+      .find((one) => one.segment === segment && one.number === bus)
+      ?.functions.get(devfn);
+  }
+
+  /** Puts a function on a bus. It wakes up with its reset values. */
+  plug(fn: PciFunction, bus: PciBus, devfn: number, physical?: { fn: PciFunction; index: number }): void {
+    if (fn.place !== undefined) throw rangeError(`the function is plugged in already, at ${fn.place.bdf}`);
+    if (bus.functions.has(devfn)) throw rangeError(`${formatAddress(bus.segment, bus.number, devfn)} is taken`);
+    bus.functions.set(devfn, fn);
+    if (fn instanceof PciBridge) fn.secondary = new PciBus(bus.segment, fn);
+    fn.place = new Slot(this, bus, devfn, physical);
+    fn.performReset('power');
+  }
+
+  /** Takes a function out, with what hangs on it; all of them, those below first. */
+  pull(fn: PciFunction): PciFunction[] {
+    const slot = this.slot(fn);
+    if (slot === undefined) return [];
+    const below = fn instanceof PciBridge ? fn.secondary.sorted() : [];
+    const gone = [...below, ...(this.#virtual.get(fn) ?? [])].flatMap((one) => this.pull(one));
+    this.#virtual.delete(fn);
+    slot.bus.functions.delete(slot.devfn);
+    fn.pulled();
+    this.iommu?.forget(fn);
+    return [...gone, fn];
+  }
+
+  slot(fn: PciFunction): Slot | undefined {
+    return fn.place instanceof Slot && fn.place.fabric === this ? fn.place : undefined;
+  }
+
+  /** A load by the CPU, or by another device, from the address `base` that a BAR had. All ones where nobody decodes it. */
+  load(fn: PciFunction, bar: number, base: bigint, offset: number, width: Width): number | bigint {
+    if (this.#decodes(fn, bar, base)) return fn.load(bar, offset, width);
+    return width === 8 ? 0xffff_ffff_ffff_ffffn : 2 ** (8 * width) - 1;
+  }
+
+  store(fn: PciFunction, bar: number, base: bigint, offset: number, width: Width, value: number | bigint): void {
+    if (this.#decodes(fn, bar, base)) fn.store(bar, offset, width, value);
+  }
+
+  translate(fn: PciFunction, address: bigint, length: number, write: boolean, pasid?: number): DmaTarget | undefined {
+    if (!this.opensUp(fn)) return undefined;
+    if (this.iommu !== undefined) return this.iommu.translate(fn, address, length, write, pasid);
+    return this.#peer(address, length) ?? this.hostMemory?.translate(address, length, write);
+  }
+
+  /** Every bridge above lets requests of the function through. */
+  opensUp(fn: PciFunction): boolean {
+    return this.bridgesAbove(fn).every((bridge) => bridge.forwardsUp);
+  }
+
+  bridgesAbove(fn: PciFunction): PciBridge[] {
+    const bridge = this.slot(fn)?.bus.bridge;
+    return bridge === undefined ? [] : [bridge, ...this.bridgesAbove(bridge)];
+  }
+
+  /** VF_ENABLE was written, or the physical function was reset. */
+  virtualFunctions(fn: PciFunction, count: number): void {
+    const slot = this.slot(fn);
+    const { sriov } = fn.spec;
+    if (slot === undefined || sriov === undefined) return;
+    const made = this.#virtual.get(fn) ?? [];
+    for (const one of made.splice(0)) this.pull(one);
+    this.#virtual.set(fn, made);
+    for (let index = 0; index < Math.min(count, sriov.totalVfs); index++) {
+      const virtual = sriov.create(index);
+      made.push(virtual);
+      this.plug(virtual, slot.bus, slot.devfn + sriov.firstOffset + index * sriov.stride, { fn, index });
+    }
+  }
+
+  /** The virtual functions a physical one has now. */
+  virtualOf(fn: PciFunction): readonly PciFunction[] {
+    return this.#virtual.get(fn) ?? [];
+  }
+
+  #decodes(fn: PciFunction, bar: number, base: bigint): boolean {
+    const slot = this.slot(fn);
+    if (slot === undefined || fn.powerState !== 0) return false;
+    const window = slot.physical === undefined ? ownWindow(fn, bar) : virtualWindow(slot.physical, bar);
+    if (window === undefined || window.base !== base) return false;
+    return this.bridgesAbove(fn).every((bridge) => bridge.forwardsDown(window.space, base));
+  }
+
+  /** Another device's BAR. */
+  #peer(address: bigint, length: number): DmaTarget | undefined {
+    for (const bus of this.buses()) {
+      for (const fn of bus.functions.values()) {
+        for (const [bar, spec] of Object.entries(fn.spec.bars ?? {})) {
+          const window = ownWindow(fn, Number(bar));
+          if (window?.space !== 'mem' || address < window.base || address >= window.base + BigInt(spec.size)) continue;
+          const offset = Number(address - window.base);
+          const { base } = window;
+          const device: DeviceMemory = {
+            load: (at, width) => this.load(fn, Number(bar), base, at, width),
+            store: (at, width, value) => {
+              this.store(fn, Number(bar), base, at, width, value);
+              return 0;
+            },
+          };
+          return { device, offset, length: Math.min(length, spec.size - offset) };
+        }
+      }
+    }
+    return undefined;
+  }
+}
+
+interface Window {
+  readonly space: 'io' | 'mem';
+  readonly base: bigint;
+}
+
+/** What a BAR decodes now; undefined: COMMAND says nothing. */
+function ownWindow(fn: PciFunction, bar: number): Window | undefined {
+  const { config, spec } = fn;
+  const registers = { read: (at: number, width: 1 | 2 | 4) => config.peek(at, width) };
+  const command = config.peek(r.PCI_COMMAND, 2);
+  if (bar === 6) {
+    const at = spec.bridge === true ? r.PCI_ROM_ADDRESS1 : r.PCI_ROM_ADDRESS;
+    const value = config.peek(at, 4);
+    const on = (value & r.PCI_ROM_ADDRESS_ENABLE) !== 0 && (command & r.PCI_COMMAND_MEMORY) !== 0;
+    return on ? { space: 'mem', base: BigInt((value & 0xffff_f800) >>> 0) } : undefined;
+  }
+  const one = spec.bars?.[bar];
+  if (one === undefined) return undefined;
+  const io = one.space === 'io';
+  if ((command & (io ? r.PCI_COMMAND_IO : r.PCI_COMMAND_MEMORY)) === 0) return undefined;
+  const base = barAddress(registers, { at: r.PCI_BASE_ADDRESS_0 + 4 * bar, wide: one.space === 'mem64', io });
+  return { space: io ? 'io' : 'mem', base };
+}
+
+/** A virtual function's part of the physical function's VF BAR. */
+function virtualWindow({ fn, index }: { fn: PciFunction; index: number }, bar: number): Window | undefined {
+  const { config } = fn;
+  const at = fn.positions.sriov;
+  const one = fn.spec.sriov?.vfBars[bar];
+  const on = r.PCI_SRIOV_CTRL_VFE | r.PCI_SRIOV_CTRL_MSE;
+  if (one === undefined || (config.peek(at + r.PCI_SRIOV_CTRL, 2) & on) !== on) return undefined;
+  const registers = { read: (offset: number, width: 1 | 2 | 4) => config.peek(offset, width) };
+  const base = barAddress(registers, { at: at + r.PCI_SRIOV_BAR + 4 * bar, wide: one.space === 'mem64', io: false });
+  return { space: 'mem', base: base + BigInt(index * one.size) };
+}
+
+/** The BARs of virtual functions as the physical one sizes them. */
+export function virtualBars(fn: PciFunction): (Bar | undefined)[] {
+  return fn.positions.sriov === 0 ? [] : sizeBars(fn.config, fn.positions.sriov + r.PCI_SRIOV_BAR, 6);
+}

@@ -1,0 +1,34 @@
+import { rangeError } from '../../../kernel/errors.ts';
+import type { FunctionSpec } from '../function-spec.ts';
+import type { PciPlacement } from '../machine-pci.ts';
+import type { PciFunction } from '../pci-function.ts';
+import { Edu, type EduOptions } from './edu.ts';
+import { Fixture } from './fixture.ts';
+import { PciePciBridge, PciPciBridge, RootPort, type RootPortOptions, SwitchPort } from './ports.ts';
+import { Ahci, HostBridge, IsaBridge, SmBus, type VirtioOptions, VirtioPci } from './q35.ts';
+import { PciTestdev } from './testdev.ts';
+
+/** Models by the names a machine's description uses. */
+const models: Readonly<Record<string, (options: never) => PciFunction>> = {
+  'host-bridge': () => new HostBridge(),
+  'isa-bridge': () => new IsaBridge(),
+  ahci: () => new Ahci(),
+  smbus: () => new SmBus(),
+  'virtio-pci': (options: VirtioOptions) => new VirtioPci(options),
+  'pcie-root-port': (options: RootPortOptions) => new RootPort(options),
+  'pcie-pci-bridge': () => new PciePciBridge(),
+  'pci-bridge': () => new PciPciBridge(),
+  'switch-upstream': () => new SwitchPort({ kind: 'upstream' }),
+  'switch-downstream': (options: { acs?: boolean }) => new SwitchPort({ ...options, kind: 'downstream' }),
+  edu: (options: EduOptions) => new Edu(options),
+  'pci-testdev': (options: { multifunction?: boolean }) => new PciTestdev(options),
+  fixture: (options: FunctionSpec) => new Fixture(options),
+};
+
+/** The function a machine's description asks for. */
+export function makeModel({ model, at, options = {} }: PciPlacement): PciFunction {
+  const make = models[model];
+  if (make === undefined)
+    throw rangeError(`machine.pci: ${at}: no model '${model}' (there are: ${Object.keys(models).join(', ')})`);
+  return make(options as never);
+}

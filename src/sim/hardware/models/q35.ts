@@ -1,0 +1,89 @@
+import { Fixture } from './fixture.ts';
+
+/** What a q35 machine has besides: there, without what they do. */
+
+const ICH9 = { vendor: 0x8086, subsystemVendor: 0x1af4, subsystemDevice: 0x1100, revision: 2 };
+
+export class HostBridge extends Fixture {
+  constructor() {
+    super({ vendor: 0x8086, device: 0x29c0, subsystemVendor: 0x1af4, subsystemDevice: 0x1100, class: 0x060000 });
+  }
+}
+
+export class IsaBridge extends Fixture {
+  constructor() {
+    super({ ...ICH9, device: 0x2918, class: 0x060100, multifunction: true });
+  }
+}
+
+export class Ahci extends Fixture {
+  constructor() {
+    super({
+      ...ICH9,
+      device: 0x2922,
+      class: 0x010601,
+      interruptPin: 1,
+      bars: { 4: { size: 32, space: 'io' }, 5: { size: 0x1000, space: 'mem32' } },
+      msi: { vectors: 1, at: 0x80 },
+      capabilities: [{ id: 0x12, at: 0xa8, bytes: Uint8Array.of(0x10, 0, 0x48, 0, 0, 0) }],
+      multifunction: true,
+    });
+  }
+}
+
+export class SmBus extends Fixture {
+  constructor() {
+    super({
+      ...ICH9,
+      device: 0x2930,
+      class: 0x0c0500,
+      interruptPin: 1,
+      bars: { 4: { size: 64, space: 'io' } },
+      multifunction: true,
+    });
+  }
+}
+
+export interface VirtioOptions {
+  readonly device?: number;
+  readonly subsystem?: number;
+  readonly class?: number;
+  /** Size of the I/O BAR. */
+  readonly ports?: number;
+}
+
+/** A transitional virtio device: the five structures of its configuration, MSI-X. */
+export class VirtioPci extends Fixture {
+  constructor({ device = 0x1009, subsystem = 0x0009, class: code = 0x000200, ports = 32 }: VirtioOptions = {}) {
+    const structure = (at: number, type: number, offset: number, more = 0) => ({
+      id: 0x09,
+      at,
+      bytes: Uint8Array.from([0x10 + more, type, 4, 0, 0, 0, 0, offset, 0, 0, 0, 0x10, 0, 0, ...new Array<number>(more).fill(0)]),
+    });
+    const notify = structure(0x70, 2, 0x30, 4);
+    notify.bytes.set([4, 0, 0, 0], 14);
+    super({
+      vendor: 0x1af4,
+      device,
+      subsystemVendor: 0x1af4,
+      subsystemDevice: subsystem,
+      class: code,
+      interruptPin: 1,
+      bars: {
+        0: { size: ports, space: 'io' },
+        1: { size: 0x1000, space: 'mem32' },
+        4: { size: 0x4000, space: 'mem64', prefetchable: true },
+      },
+      msix: { at: 0x98, vectors: 2, tableBar: 1, table: 0, pbaBar: 1, pba: 0x800 },
+      capabilities: [
+        structure(0x40, 1, 0x00),
+        structure(0x50, 3, 0x10),
+        structure(0x60, 4, 0x20),
+        notify,
+        { id: 0x09, at: 0x84, bytes: Uint8Array.from([0x14, 5, ...new Array<number>(16).fill(0)]) },
+      ],
+      chain: [0x98, 0x84, 0x70, 0x60, 0x50, 0x40],
+      gaps: 'writable',
+    });
+  }
+}

@@ -1,0 +1,45 @@
+import { PciBridge } from '../hardware/bridge.ts';
+import type { PciFunction, Severity } from '../hardware/pci-function.ts';
+import * as r from '../hardware/pci-regs.ts';
+import type { PciDev } from './pci-dev.ts';
+import { resetSecondaryBus } from './reset.ts';
+
+/** What a device has reported: sysfs aer_dev_*. */
+export interface AerCounts {
+  correctable: number;
+  nonfatal: number;
+  fatal: number;
+}
+
+/** The error message of a function arrives at its root port: drivers/pci/pcie/aer.c. Nobody listens where no root port collects them. */
+export function errorMessage(dev: PciDev, severity: Severity): void {
+  if (!rootPort(dev)?.spec.aer) return;
+  dev.aer[severity]++;
+  if (severity !== 'correctable') recover(dev, severity);
+  clearStatus(dev, severity);
+}
+
+function rootPort(dev: PciDev): PciFunction | undefined {
+  return dev.parent === undefined ? (dev.fn instanceof PciBridge ? dev.fn : undefined) : rootPort(dev.parent);
+}
+
+/** pcie_do_recovery: everything below the bridge above is told; after a fatal error that bus is reset. */
+function recover(dev: PciDev, severity: 'nonfatal' | 'fatal'): void {
+  const bridge = dev.fn instanceof PciBridge ? dev : dev.parent;
+  if (bridge === undefined) return;
+  const below = dev.subsystem.devices.filter((other) => isBelow(other, bridge));
+  for (const one of below) one.onError?.(severity);
+  if (severity === 'fatal') resetSecondaryBus(bridge);
+}
+
+function isBelow(dev: PciDev, bridge: PciDev): boolean {
+  return dev.parent !== undefined && (dev.parent === bridge || isBelow(dev.parent, bridge));
+}
+
+/** Writing ones clears what was reported. */
+function clearStatus(dev: PciDev, severity: Severity): void {
+  const { aer, express } = dev.fn.positions;
+  const status = aer + (severity === 'correctable' ? r.PCI_ERR_COR_STATUS : r.PCI_ERR_UNCOR_STATUS);
+  if (aer !== 0) dev.writeConfig(status, 4, dev.readConfig(status, 4));
+  dev.writeConfig(express + r.PCI_EXP_DEVSTA, 2, 0xf);
+}
