@@ -2,15 +2,18 @@ import { KernelCore } from '../kernel/core.ts';
 import { rangeError } from '../kernel/errors.ts';
 import { SimBackend } from './backend.ts';
 import type { CoverageRow } from './coverage.ts';
+import type { PciFunction } from './hardware/pci-function.ts';
 import { firstProcess, makeNodes } from './init.ts';
 import { registerIommufd } from './iommufd/main.ts';
 import { registerKvm } from './kvm/dev-kvm.ts';
 import type { Machine } from './machine.ts';
+import type { PciPlug } from './pci/pci-subsystem.ts';
 import type { Process } from './process.ts';
 import { machineOf } from './profiles.ts';
 import { System } from './system.ts';
 
 export type { CoverageRow } from './coverage.ts';
+export * from './hardware/index.ts';
 export type { CapabilityValue, CpuidLeaf, KvmMachine, Limits, Machine } from './machine.ts';
 export { DEFAULT_PROFILE, profiles } from './profiles.ts';
 
@@ -21,6 +24,8 @@ export interface SimOptions {
   notModelled?: 'throw' | 'refuse';
   /** Seeds what a kernel takes from its entropy pool. The same seed and the same calls give the same bytes. Default 1. */
   seed?: number;
+  /** PCI functions besides the machine's own: `[{ at: '0000:00:10.0', device: new Edu() }]`. */
+  pci?: readonly PciPlug[];
   /** `kernel.reason`. */
   reason?: string;
 }
@@ -37,7 +42,7 @@ export class SimKernel extends KernelCore {
       throw rangeError(`notModelled must be 'throw' or 'refuse', not '${notModelled}'`);
     if (!Number.isInteger(seed)) throw rangeError(`seed must be an integer, not ${seed}`);
     const machine = machineOf(options.machine);
-    const system = new System(machine, { notModelled, seed });
+    const system = new System(machine, { notModelled, seed, pci: options.pci ?? [] });
     makeNodes(system);
     registerKvm(system);
     registerIommufd(system);
@@ -50,6 +55,21 @@ export class SimKernel extends KernelCore {
   /** Simulated time since boot in nanoseconds: what was executed, not what the clock on the wall says. */
   get now(): bigint {
     return this.process.system.runner.now;
+  }
+
+  /** Plugs a function into a running machine: at a free place of a bus there is. */
+  plug(device: PciFunction, at: string): void {
+    this.process.system.pci.plug(device, at);
+  }
+
+  /** Surprise removal: its registers answer all ones from now on. */
+  unplug(device: PciFunction): void {
+    this.process.system.pci.unplug(device);
+  }
+
+  /** The function at an address ('0000:00:02.0'): the back door to the machine's own. */
+  pci(at: string): PciFunction | undefined {
+    return this.process.system.pci.fabric.find(at);
   }
 
   /** What is modelled: system calls, ioctls … as their handler tables have them. */

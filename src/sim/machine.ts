@@ -1,6 +1,6 @@
+import type { IommuMachine, PciPlacement } from './hardware/machine-pci.ts';
 import type { ParameterValues } from './parameters.ts';
 import type { User } from './user.ts';
-import type { IommuMachine, PciPlacement } from './hardware/machine-pci.ts';
 
 /** One CPUID leaf as KVM_GET_SUPPORTED_CPUID lists it. */
 export interface CpuidLeaf {
@@ -60,6 +60,8 @@ export interface Machine {
   readonly pci?: readonly PciPlacement[];
   /** Absent: none (`kind: 'none'`). */
   readonly iommu?: IommuMachine;
+  /** Interrupt lines go to an IO-APIC; false: to the two PICs (`noapic`). Default true. */
+  readonly ioapic?: boolean;
   /** The kernel's own PCIe hot-plug driver has the slots. */
   readonly pciehp?: boolean;
 }

@@ -72,9 +72,8 @@ export class PciBridge extends PciFunction {
   }
 
   #ioWindow(): [first: bigint, last: bigint] {
-    const first = ((this.config.peek(r.PCI_IO_BASE, 1) & 0xf0) << 8) + this.config.peek(r.PCI_IO_BASE_UPPER16, 2) * 0x1_0000;
-    const last =
-      ((this.config.peek(r.PCI_IO_LIMIT, 1) & 0xf0) << 8) + 0xfff + this.config.peek(r.PCI_IO_BASE_UPPER16 + 2, 2) * 0x1_0000;
+    const first = (this.config.peek(r.PCI_IO_BASE, 1) & 0xf0) << 8;
+    const last = ((this.config.peek(r.PCI_IO_LIMIT, 1) & 0xf0) << 8) + 0xfff;
     return [BigInt(first), BigInt(last)];
   }
 

@@ -38,25 +38,26 @@ function registers(length: number, values: Readonly<Record<number, number>>): Ui
 
 /** All of it is sticky: the cause of an error outlives the reset it led to. */
 function errorReporting({ at, version = 2, root = false, uncorrectableMask = 0 }: AerSpec): Piece {
+  const length = root ? 0x44 : 0x34;
   const rootBits = (bits: number, register: number): Record<number, number> => (root ? { [register]: bits } : {});
   return {
     id: r.PCI_EXT_CAP_ID_ERR,
     at,
     version,
-    bytes: registers(0x44, {
+    bytes: registers(length, {
       [r.PCI_ERR_UNCOR_MASK]: uncorrectableMask,
       [r.PCI_ERR_UNCOR_SEVER]: AER_SEVERITY,
       [r.PCI_ERR_COR_MASK]: 0xe000,
       [r.PCI_ERR_CAP]: 0xa0,
     }),
-    writable: registers(0x44, {
+    writable: registers(length, {
       [r.PCI_ERR_UNCOR_MASK]: AER_UNCORRECTABLE,
       [r.PCI_ERR_UNCOR_SEVER]: AER_UNCORRECTABLE,
       [r.PCI_ERR_COR_MASK]: AER_CORRECTABLE,
       [r.PCI_ERR_CAP]: AER_CONTROL,
       ...rootBits(0x7, r.PCI_ERR_ROOT_COMMAND),
     }),
-    clearable: registers(0x44, {
+    clearable: registers(length, {
       [r.PCI_ERR_UNCOR_STATUS]: AER_UNCORRECTABLE,
       [r.PCI_ERR_COR_STATUS]: AER_CORRECTABLE,
       ...rootBits(0x7f, r.PCI_ERR_ROOT_STATUS),

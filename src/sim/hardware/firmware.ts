@@ -44,11 +44,14 @@ export function numberBuses(bus: PciBus, number: number, fill: (bus: PciBus) => 
   return last;
 }
 
+/** BARs that get an address of a chipset's own in the end; their turn comes all the same. */
+export type Fixed = ReadonlyMap<PciFunction, Readonly<Record<number, bigint>>>;
+
 /** Addresses, interrupt lines and decoding of everything: what firmware leaves to the kernel. Larger alignments first, windows behind BARs. */
-export function assignAddresses(fabric: PciFabric): void {
+export function assignAddresses(fabric: PciFabric, fixed: Fixed = new Map()): void {
   const bases: Record<Kind, bigint> = { io: 0xc000n, memory: MEMORY_END, prefetchable: MEMORY_END, high: HIGH_BASE };
   for (const root of fabric.roots) {
-    const entries = busEntries(root, false);
+    const entries = busEntries(root, false, fixed);
     const of = (kind: Kind): Entry[] => entries.filter((entry) => entry.kind === kind);
     for (const kind of ['prefetchable', 'memory'] as const) {
       bases[kind] = down((kind === 'memory' ? bases.prefetchable : bases.memory) - sum(of(kind)), largest(of(kind)));
@@ -58,7 +61,29 @@ export function assignAddresses(fabric: PciFabric): void {
     bases.io = lay(of('io'), up(bases.io, largest(of('io'))));
     bases.high = lay(of('high'), up(bases.high, largest(of('high'))));
   }
+  spareIo(fabric);
   for (const bus of fabric.buses()) for (const fn of bus.functions.values()) finish(fabric, fn);
+}
+
+/** Slots for which firmware had no I/O ports get some from the kernel: the lowest that are free. */
+function spareIo(fabric: PciFabric): void {
+  let base = 0x1000n;
+  for (const { functions } of fabric.buses()) {
+    for (const fn of functions.values()) {
+      if (!(fn instanceof PciBridge && hasSlot(fn)) || fn.windows()[0] !== undefined) continue;
+      programIo(fn, base, base + IO_WINDOW - 1n);
+      base += IO_WINDOW;
+    }
+  }
+}
+
+function hasSlot({ spec: { express } }: PciBridge): boolean {
+  return typeof express === 'object' && express.slot === true;
+}
+
+function programIo({ config }: PciBridge, first: bigint, last: bigint): void {
+  config.write(r.PCI_IO_BASE, 1, Number(first >> 8n) & 0xf0);
+  config.write(r.PCI_IO_LIMIT, 1, Number(last >> 8n) & 0xf0);
 }
 
 function sum(entries: readonly Entry[]): bigint {
@@ -82,12 +107,12 @@ function lay(entries: readonly Entry[], base: bigint): bigint {
 }
 
 /** What a bus asks for: the BARs on it, then a window for each bridge, the last bus first. */
-function busEntries(bus: PciBus, high: boolean): Entry[] {
+function busEntries(bus: PciBus, high: boolean, fixed: Fixed): Entry[] {
   const functions = bus.sorted();
-  const bars = functions.flatMap((fn) => functionEntries(fn, high || isLarge(fn)));
+  const bars = functions.flatMap((fn) => functionEntries(fn, high || isLarge(fn), fixed.get(fn) ?? {}));
   const windows = functions
     .filter((fn) => fn instanceof PciBridge)
-    .flatMap((bridge) => bridgeEntries(bridge, high || isLarge(bridge)));
+    .flatMap((bridge) => bridgeEntries(bridge, high || isLarge(bridge), fixed));
   return [...bars, ...windows.toReversed()];
 }
 
@@ -106,20 +131,26 @@ function allBars(fn: PciFunction): { bar: Bar; count: number }[] {
   return [...one, ...many];
 }
 
-function functionEntries(fn: PciFunction, high: boolean): Entry[] {
+function functionEntries(fn: PciFunction, high: boolean, fixed: Readonly<Record<number, bigint>>): Entry[] {
   return allBars(fn).map(({ bar, count }) => ({
     size: bar.size * BigInt(count),
     align: bar.size,
-    kind: bar.io ? 'io' : bar.wide && high ? 'high' : bar.prefetchable && bar.at !== romAt(fn) ? 'prefetchable' : 'memory',
-    assign: (base) => setBarAddress(fn.config, bar, base),
+    kind: kindOf(fn, bar, high),
+    assign: (base) => setBarAddress(fn.config, bar, fixed[(bar.at - r.PCI_BASE_ADDRESS_0) / 4] ?? base),
   }));
+}
+
+function kindOf(fn: PciFunction, bar: Bar, high: boolean): Kind {
+  if (bar.io) return 'io';
+  if (bar.wide && high) return 'high';
+  return bar.prefetchable && bar.at !== romAt(fn) ? 'prefetchable' : 'memory';
 }
 
 const romAt = (fn: PciFunction): number => (fn instanceof PciBridge ? r.PCI_ROM_ADDRESS1 : r.PCI_ROM_ADDRESS);
 
 /** Windows of a bridge: as large as what is below, or for what may come where things can be plugged in. Ports are given to it when something asks for them. */
-function bridgeEntries(bridge: PciBridge, high: boolean): Entry[] {
-  const below = busEntries(bridge.secondary, high);
+function bridgeEntries(bridge: PciBridge, high: boolean, fixed: Fixed): Entry[] {
+  const below = busEntries(bridge.secondary, high, fixed);
   const window = (
     kind: Kind,
     parts: readonly Entry[],
@@ -145,13 +176,10 @@ function bridgeEntries(bridge: PciBridge, high: boolean): Entry[] {
     config.write(r.PCI_PREF_BASE_UPPER32, 4, Number(first >> 32n));
     config.write(r.PCI_PREF_LIMIT_UPPER32, 4, Number(last >> 32n));
   };
-  const { express, hotplug = typeof express === 'object' && express.slot === true } = bridge.spec;
+  const { hotplug = hasSlot(bridge) } = bridge.spec;
   close(bridge);
   return [
-    ...window('io', of('io'), IO_WINDOW, false, (first, last) => {
-      config.write(r.PCI_IO_BASE, 1, Number(first >> 8n) & 0xf0);
-      config.write(r.PCI_IO_LIMIT, 1, Number(last >> 8n) & 0xf0);
-    }),
+    ...window('io', of('io'), IO_WINDOW, false, (first, last) => programIo(bridge, first, last)),
     ...window('memory', of('memory'), MEMORY_WINDOW, hotplug, (first, last) => {
       config.write(r.PCI_MEMORY_BASE, 2, Number((first >> 16n) & 0xfff0n));
       config.write(r.PCI_MEMORY_LIMIT, 2, Number((last >> 16n) & 0xfff0n));

@@ -77,14 +77,12 @@ function header(config: ConfigSpace, spec: FunctionSpec): void {
 
 function bridgeHeader(config: ConfigSpace): void {
   config.allow(r.PCI_PRIMARY_BUS, 4, 0xffff_ffff);
-  config.define(r.PCI_IO_BASE, { bytes: Uint8Array.of(1, 1) });
   config.define(r.PCI_PREF_MEMORY_BASE, { bytes: Uint8Array.of(1, 0, 1, 0) });
   config.allow(r.PCI_IO_BASE, 2, 0xf0f0);
   config.allow(r.PCI_MEMORY_BASE, 4, 0xfff0_fff0);
   config.allow(r.PCI_PREF_MEMORY_BASE, 4, 0xfff0_fff0);
   config.allow(r.PCI_PREF_BASE_UPPER32, 4, 0xffff_ffff);
   config.allow(r.PCI_PREF_LIMIT_UPPER32, 4, 0xffff_ffff);
-  config.allow(r.PCI_IO_BASE_UPPER16, 4, 0xffff_ffff);
   config.allow(r.PCI_BRIDGE_CONTROL, 2, 0x0fff);
   config.clearing(r.PCI_SEC_STATUS, 2, r.PCI_STATUS_RW1C);
 }

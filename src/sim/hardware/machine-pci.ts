@@ -7,6 +7,8 @@ export interface PciPlacement {
   readonly options?: Readonly<Record<string, unknown>>;
   /** The driver that binds at boot. */
   readonly driver?: string;
+  /** BARs that firmware gives a place of their own. */
+  readonly bars?: Readonly<Record<number, bigint>>;
   /** Firmware left bus mastering on: it looked for something to boot. */
   readonly master?: boolean;
 }
@@ -37,6 +39,10 @@ export interface IommuMachine {
   readonly nesting?: boolean;
   /** sysfs `type` of a group on its default domain. */
   readonly defaultType: 'DMA' | 'DMA-FQ' | 'identity';
+  /** Functions it does not translate: its own. */
+  readonly unmanaged?: readonly string[];
+  /** /sys/class/iommu/NAME, and the files of its folder for the kind. */
+  readonly sysfs?: { readonly name: string; readonly group: string; readonly files: Readonly<Record<string, string>> };
   /** IOMMU_GET_HW_INFO: its type and bytes. */
   readonly hwInfo?: { readonly type: number; readonly bytes: Uint8Array };
 }

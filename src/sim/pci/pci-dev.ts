@@ -99,7 +99,8 @@ export class PciDev implements IommuMember {
     this.bdf = slot.bdf;
     this.configSize = fn.config.size;
     this.irq = new PciIrq(this);
-    this.interruptLine = lineOf(subsystem.fabric, fn);
+    const firmware = fn.config.peek(r.PCI_INTERRUPT_LINE, 1);
+    this.interruptLine = subsystem.system.machine.ioapic === false ? firmware : lineOf(subsystem.fabric, fn);
     this.sizeResources();
     this.supportedResets = resetMethods(this);
     this.resetMethods = this.supportedResets;

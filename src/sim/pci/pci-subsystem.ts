@@ -4,6 +4,7 @@ import { PciBridge, type PciBus } from '../hardware/bridge.ts';
 import { type Host, PciFabric, parseAddress } from '../hardware/fabric.ts';
 import { assignAddresses, numberBuses } from '../hardware/firmware.ts';
 import { IommuHardware } from '../hardware/iommu.ts';
+import type { PciPlacement } from '../hardware/machine-pci.ts';
 import { makeModel } from '../hardware/models/index.ts';
 import type { PciFunction } from '../hardware/pci-function.ts';
 import * as r from '../hardware/pci-regs.ts';
@@ -29,6 +30,14 @@ export interface PciListener {
 export interface PciPlug {
   readonly at: string;
   readonly device: PciFunction;
+}
+
+/** A function, and where it goes. */
+interface Placed extends PciPlug {
+  readonly segment: number;
+  readonly bus: number;
+  readonly devfn: number;
+  readonly placement: PciPlacement | undefined;
 }
 
 /** The PCI devices of a system (`pci_bus_type`'s list), its IOMMU and groups. `system.pci`. */
@@ -153,7 +162,7 @@ export class PciSubsystem {
   // ---- inside
 
   /** Plugs everything in as buses get their numbers, gives out addresses, and finds it all. */
-  #boot(placed: readonly { device: PciFunction; at: string; segment: number; bus: number; devfn: number }[]): void {
+  #boot(placed: readonly Placed[]): void {
     const left = new Set(placed);
     for (const segment of [...new Set(placed.map((one) => one.segment))].sort((a, b) => a - b)) {
       numberBuses(this.fabric.root(segment), 0, (bus) => {
@@ -165,7 +174,10 @@ export class PciSubsystem {
       });
     }
     for (const { at } of left) throw rangeError(`${at}: no bridge leads to this bus`);
-    assignAddresses(this.fabric);
+    assignAddresses(
+      this.fabric,
+      new Map(placed.flatMap(({ device, placement }) => (placement?.bars ? [[device, placement.bars]] : []))),
+    );
     this.rescan();
   }
 
@@ -186,7 +198,7 @@ export class PciSubsystem {
   }
 
   #join(dev: PciDev): void {
-    if (this.iommu === undefined) return;
+    if (this.iommu === undefined || this.iommu.machine.unmanaged?.includes(dev.bdf)) return;
     const of = (fn: PciFunction): IommuGroup<PciDev> | undefined => this.devOf(fn)?.iommuGroup;
     const group = sharedGroup(this.fabric, dev.fn, of) ?? this.iommuGroups.create(undefined, this.iommu);
     dev.iommuGroup = group;

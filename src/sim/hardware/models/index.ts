@@ -4,8 +4,10 @@ import type { PciPlacement } from '../machine-pci.ts';
 import type { PciFunction } from '../pci-function.ts';
 import { Edu, type EduOptions } from './edu.ts';
 import { Fixture } from './fixture.ts';
+import { E1000e, type E1000eOptions, Igb, NecXhci, type QemuOptions } from './network.ts';
+import { Nvme, type NvmeOptions } from './nvme.ts';
 import { PciePciBridge, PciPciBridge, RootPort, type RootPortOptions, SwitchPort } from './ports.ts';
-import { Ahci, HostBridge, IsaBridge, SmBus, type VirtioOptions, VirtioPci } from './q35.ts';
+import { Ahci, HostBridge, IsaBridge, SmBus, VirtioIommu, type VirtioOptions, VirtioPci } from './q35.ts';
 import { PciTestdev } from './testdev.ts';
 
 /** Models by the names a machine's description uses. */
@@ -22,6 +24,11 @@ const models: Readonly<Record<string, (options: never) => PciFunction>> = {
   'switch-downstream': (options: { acs?: boolean }) => new SwitchPort({ ...options, kind: 'downstream' }),
   edu: (options: EduOptions) => new Edu(options),
   'pci-testdev': (options: { multifunction?: boolean }) => new PciTestdev(options),
+  nvme: (options: NvmeOptions) => new Nvme(options),
+  e1000e: (options: E1000eOptions) => new E1000e(options),
+  igb: (options: QemuOptions) => new Igb(options),
+  'nec-usb-xhci': () => new NecXhci(),
+  'virtio-iommu': () => new VirtioIommu(),
   fixture: (options: FunctionSpec) => new Fixture(options),
 };
 

@@ -1,3 +1,5 @@
+import type { CapabilitySpec, FunctionSpec } from '../function-spec.ts';
+import * as r from '../pci-regs.ts';
 import { Fixture } from './fixture.ts';
 
 /** What a q35 machine has besides: there, without what they do. */
@@ -25,6 +27,7 @@ export class Ahci extends Fixture {
       interruptPin: 1,
       bars: { 4: { size: 32, space: 'io' }, 5: { size: 0x1000, space: 'mem32' } },
       msi: { vectors: 1, at: 0x80 },
+      registers: [{ at: 0x90, bytes: Uint8Array.of(0x40) }],
       capabilities: [{ id: 0x12, at: 0xa8, bytes: Uint8Array.of(0x10, 0, 0x48, 0, 0, 0) }],
       multifunction: true,
     });
@@ -39,6 +42,7 @@ export class SmBus extends Fixture {
       class: 0x0c0500,
       interruptPin: 1,
       bars: { 4: { size: 64, space: 'io' } },
+      registers: [{ at: 0x40, bytes: Uint8Array.of(1) }],
       multifunction: true,
     });
   }
@@ -52,16 +56,27 @@ export interface VirtioOptions {
   readonly ports?: number;
 }
 
+/** Where the five structures of a virtio device are: all in BAR 4, the last behind a window of configuration space. */
+function structures(): Pick<FunctionSpec, 'capabilities'> {
+  const structure = (at: number, type: number, offset: number, more: readonly number[] = []): CapabilitySpec => ({
+    id: r.PCI_CAP_ID_VNDR,
+    at,
+    bytes: Uint8Array.from([0x10 + more.length, type, 4, 0, 0, 0, 0, offset, 0, 0, 0, 0x10, 0, 0, ...more]),
+  });
+  return {
+    capabilities: [
+      structure(0x40, 1, 0x00),
+      structure(0x50, 3, 0x10),
+      structure(0x60, 4, 0x20),
+      structure(0x70, 2, 0x30, [4, 0, 0, 0]),
+      { id: r.PCI_CAP_ID_VNDR, at: 0x84, bytes: Uint8Array.from([0x14, 5, ...new Array<number>(16).fill(0)]) },
+    ],
+  };
+}
+
 /** A transitional virtio device: the five structures of its configuration, MSI-X. */
 export class VirtioPci extends Fixture {
   constructor({ device = 0x1009, subsystem = 0x0009, class: code = 0x000200, ports = 32 }: VirtioOptions = {}) {
-    const structure = (at: number, type: number, offset: number, more = 0) => ({
-      id: 0x09,
-      at,
-      bytes: Uint8Array.from([0x10 + more, type, 4, 0, 0, 0, 0, offset, 0, 0, 0, 0x10, 0, 0, ...new Array<number>(more).fill(0)]),
-    });
-    const notify = structure(0x70, 2, 0x30, 4);
-    notify.bytes.set([4, 0, 0, 0], 14);
     super({
       vendor: 0x1af4,
       device,
@@ -75,14 +90,27 @@ export class VirtioPci extends Fixture {
         4: { size: 0x4000, space: 'mem64', prefetchable: true },
       },
       msix: { at: 0x98, vectors: 2, tableBar: 1, table: 0, pbaBar: 1, pba: 0x800 },
-      capabilities: [
-        structure(0x40, 1, 0x00),
-        structure(0x50, 3, 0x10),
-        structure(0x60, 4, 0x20),
-        notify,
-        { id: 0x09, at: 0x84, bytes: Uint8Array.from([0x14, 5, ...new Array<number>(16).fill(0)]) },
-      ],
+      ...structures(),
       chain: [0x98, 0x84, 0x70, 0x60, 0x50, 0x40],
+      gaps: 'writable',
+    });
+  }
+}
+
+/** The virtio-iommu's own function: the IOMMU is simulated elsewhere. */
+export class VirtioIommu extends Fixture {
+  constructor() {
+    super({
+      vendor: 0x1af4,
+      device: 0x1057,
+      subsystemVendor: 0x1af4,
+      subsystemDevice: 0x1100,
+      class: 0x00ff00,
+      revision: 1,
+      interruptPin: 1,
+      bars: { 4: { size: 0x4000, space: 'mem64', prefetchable: true } },
+      ...structures(),
+      chain: [0x84, 0x70, 0x60, 0x50, 0x40],
       gaps: 'writable',
     });
   }
