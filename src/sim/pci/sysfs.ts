@@ -121,8 +121,8 @@ export class PciSysfs {
   }
 
   /** It is gone, by surprise or because `remove` asked for it: its driver lets go when its users do. */
-  #removed(dev: PciDev): void {
-    if (this.bus.directoryOf(dev) !== undefined) this.#release(this.bus.kthread, dev);
+  #removed(dev: PciDev): Completion | undefined {
+    return this.bus.directoryOf(dev) === undefined ? undefined : this.#release(this.bus.kthread, dev);
   }
 
   /** device_del: complete when it is off the bus and out of /sys. */

@@ -133,16 +133,16 @@ export function fakePci(devices: readonly FakeDev[], machine: Partial<Machine> =
     made.push(dev);
     known.push(dev);
   }
-  const pci: PciSubsystem = {
+  const pci = {
     devices: known,
     groups: [],
     iommu: undefined,
-    find: (bdf) => known.find((dev) => dev.bdf === bdf),
+    find: (bdf: string) => known.find((dev) => dev.bdf === bdf),
     plug: () => {
       throw new Error('not here');
     },
     unplug: () => {},
-    remove: (dev) => void known.splice(known.indexOf(dev), 1),
+    remove: (dev: PciDev) => void known.splice(known.indexOf(dev), 1),
     rescan: () => {
       for (const dev of made) {
         if (known.includes(dev)) continue;
@@ -150,12 +150,12 @@ export function fakePci(devices: readonly FakeDev[], machine: Partial<Machine> =
         for (const listener of listeners) listener.added(dev);
       }
     },
-    listen: (listener) => {
+    listen: (listener: PciListener) => {
       listeners.push(listener);
       for (const dev of known) listener.added(dev);
       return () => {};
     },
-  };
+  } as unknown as PciSubsystem;
   const sysfs = new PciSysfs(system, pci);
   const code = (act: () => unknown): unknown => {
     try {
