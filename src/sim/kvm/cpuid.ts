@@ -119,6 +119,13 @@ export function findEntry<T extends CpuidLeaf>(entries: readonly T[], leaf: numb
   );
 }
 
+const LA57 = 1 << 16;
+
+/** Bits of a linear address on the host: 57 with LA57, whatever the guest has. */
+export function linearWidth({ kvm }: Machine): number {
+  return kvm.cpuid.some(({ function: leaf, index, ecx }) => leaf === 7 && index === 0 && (ecx & LA57) !== 0) ? 57 : 48;
+}
+
 /** Bytes XSAVE needs for these components, standard or compacted format, by the host's leaf 0xD. */
 export function xstateSize(machine: Machine, xfeatures: bigint, compacted: boolean): number {
   let size = 576;

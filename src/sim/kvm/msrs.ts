@@ -4,6 +4,7 @@ import { has } from '../changes.ts';
 import { FS, GS } from '../cpu/state.ts';
 import type { Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
+import { linearWidth } from './cpuid.ts';
 import { getHypervMsr, HYPERV_MSRS, setHypervMsr } from './hyperv.ts';
 import { capability } from './ioctl-table.ts';
 import { APIC_MSRS, setApicBase } from './lapic-state.ts';
@@ -49,13 +50,9 @@ const maskedTo =
   (value) =>
     value & ~bits ? undefined : value;
 
-/** Sign-extended from as many bits as linear addresses have on the host: 57 with LA57, whatever the guest has. */
 function canonicalised({ vm }: Vcpu, value: bigint): bigint {
-  const la57 = vm.machine.kvm.cpuid.some(({ function: leaf, index, ecx }) => leaf === 7 && index === 0 && (ecx & LA57) !== 0);
-  return BigInt.asUintN(64, BigInt.asIntN(la57 ? 57 : 48, value));
+  return BigInt.asUintN(64, BigInt.asIntN(linearWidth(vm.machine), value));
 }
-
-const LA57 = 1 << 16;
 
 function memoryType(byte: bigint, legal: number): boolean {
   return byte < 8n && ((legal >>> Number(byte)) & 1) === 1;

@@ -21,6 +21,7 @@ import { IF } from '../cpu/state.ts';
 import type { Pending, Slice } from '../vcpu-like.ts';
 import { assistEntry, assistExit } from './apic-assist.ts';
 import { DirtyRingFull } from './bus.ts';
+import { linearWidth } from './cpuid.ts';
 import { deliverPayload, loadEvents, storeEvents } from './events.ts';
 import { complete, writeExit } from './exits.ts';
 import { HostPageFault, MemoryFault, memoryFaultExit } from './memory-fault.ts';
@@ -29,6 +30,7 @@ import { updateParavirt } from './paravirt.ts';
 import { loadRegs, storeRegs } from './regs.ts';
 import { RUN } from './run-page.ts';
 import { loadSregs, storeSregs } from './sregs.ts';
+import { canonicaliseBases } from './svm-segments.ts';
 import type { Vcpu } from './vcpu.ts';
 import { enterFpu } from './xsave.ts';
 
@@ -143,6 +145,10 @@ function turn(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   vcpu.entered = true;
   vcpu.nmiRequested = false;
   if (!vcpu.backend.emulated) vcpu.rflagsHigh = 0;
+  if (vcpu.basesLoaded) {
+    canonicaliseBases(vcpu.cpu, linearWidth(vcpu.vm.machine));
+    vcpu.basesLoaded = false;
+  }
   const windowRequested = vcpu.vm.irqchip.mode !== 'kernel' && vcpu.run.view.getUint8(RUN.request_interrupt_window) !== 0;
   vcpu.cpu.windowRequested = windowRequested && vcpu.backend.turn === undefined && takesExternal(vcpu);
   const most = vcpu.cpu.native ? undefined : vcpu.backend.turn;

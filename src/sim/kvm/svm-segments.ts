@@ -23,6 +23,11 @@ export function truncateSegments(cpu: Cpu): void {
   cpu.refresh();
 }
 
+/** VMRUN and VMLOAD sign-extend the bases they load from so many bits as linear addresses have. */
+export function canonicaliseBases({ segments, gdt, idt }: Cpu, width: number): void {
+  for (const table of [...segments, gdt, idt]) table.base = BigInt.asUintN(64, BigInt.asIntN(width, table.base));
+}
+
 type Derive = (get: (field: 'type' | 'present') => number, set: (field: 'type' | 'db', value: number) => void) => void;
 const accessed: Derive = (get, set) => {
   if (get('present')) set('type', get('type') | ACCESSED);

@@ -14,6 +14,7 @@ import { eventfdMemfdCases } from './eventfd-memfd.ts';
 import { exceptionCases } from './exceptions.ts';
 import { fileCases } from './files.ts';
 import { fuzzedCases } from './fuzzed.ts';
+import { fuzzedHardwareCases } from './fuzzed-hardware.ts';
 import { gmemCases } from './gmem.ts';
 import { guestDebugIoctlCases } from './guest-debug-ioctl.ts';
 import { guestCases } from './guests.ts';
@@ -111,6 +112,7 @@ export const cases: readonly Case[] = [
   ...x86(dirtyRingCases),
   ...x86(coalescedCases),
   ...x86(fuzzedCases),
+  ...x86(fuzzedHardwareCases),
   ...x86(clockCases),
   ...x86(deviceAttrCases),
   ...x86(enableCapCases),
