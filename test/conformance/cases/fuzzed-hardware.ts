@@ -21,7 +21,7 @@ const setBases =
   };
 
 export const fuzzedHardwareCases: Case[] = [
-  define('kvm/fuzzed/bases-that-are-not-canonical', 'KVM_SET_SREGS', (kernel, see) => {
+  define('kvm/fuzzed-hardware/bases-that-are-not-canonical', 'KVM_SET_SREGS', (kernel, see) => {
     for (const base of [0x4bed_5aff_0000_1000n, 0xbded_5aff_0000_1000n, 0x0080_0000_0000_1000n]) {
       const label = base.toString(16);
       const guest = startGuest(kernel, [HLT], { sregs: setBases(base) });
@@ -30,7 +30,7 @@ export const fuzzedHardwareCases: Case[] = [
       noteBases(kernel, guest.vcpu, see, `${label}: run, bases`);
     }
   }),
-  define('kvm/fuzzed/bases-of-a-run-that-does-not-enter', 'KVM_SET_SREGS', (kernel, see) => {
+  define('kvm/fuzzed-hardware/bases-of-a-run-that-does-not-enter', 'KVM_SET_SREGS', (kernel, see) => {
     const { vcpu } = newVcpu(kernel);
     const run = new RunPage(mapRun(kernel, vcpu));
     setSregs(kernel, vcpu, setBases(0x4bed_5aff_0000_1000n));
