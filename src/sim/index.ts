@@ -7,6 +7,7 @@ import { firstProcess, makeNodes } from './init.ts';
 import { registerIommufd } from './iommufd/main.ts';
 import { registerKvm } from './kvm/dev-kvm.ts';
 import type { Machine } from './machine.ts';
+import { registerPci } from './pci/init.ts';
 import type { PciPlug } from './pci/pci-subsystem.ts';
 import type { Process } from './process.ts';
 import { machineOf } from './profiles.ts';
@@ -46,6 +47,7 @@ export class SimKernel extends KernelCore {
     makeNodes(system);
     registerKvm(system);
     registerIommufd(system);
+    registerPci(system);
     const process = firstProcess(system);
     super(new SimBackend(process), reason);
     this.machine = machine;

@@ -1,5 +1,5 @@
 import type { PciBus } from './bus.ts';
-import { idOf, idOfClass, matches, type PciDeviceId, type PciDriver } from './driver.ts';
+import { idOf, idOfClass, matches, PCI_ANY_ID, type PciDeviceId, type PciDriver } from './driver.ts';
 import type { PciDev } from './pci-dev.ts';
 
 /** Holds a device and does nothing with it: for the kernel's part of what a driver is, not for what it drives. */
@@ -56,6 +56,7 @@ class SriovHostDriver extends HostDriver {
 const makers: Readonly<Record<string, () => PciDriver>> = {
   pcieport: () => new HostDriver('pcieport', [idOfClass(0x060400), idOfClass(0x060401)], { managesDma: true }),
   'pci-stub': () => new HostDriver('pci-stub', [], { managesDma: true }),
+  'virtio-pci': () => new HostDriver('virtio-pci', [idOf(0x1af4, PCI_ANY_ID)]),
   nvme: () => new HostDriver('nvme', [idOfClass(0x010802)]),
   ahci: () => new HostDriver('ahci', [idOfClass(0x010601)]),
   xhci_hcd: () => new HostDriver('xhci_hcd', [idOfClass(0x0c0330)]),
