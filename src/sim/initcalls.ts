@@ -1,12 +1,12 @@
-import type { IommuGroup, IommuMember } from '../iommu/group.ts';
-import { addModules } from '../parameters.ts';
-import type { System } from '../system.ts';
-import { registerMtty } from '../vfio/mtty.ts';
-import { VfioPciDriver } from '../vfio/pci/driver.ts';
-import { type IommuGroupSource, registerVfio } from '../vfio/vfio-main.ts';
-import { idOf, type PciDeviceId } from './driver.ts';
-import { registerHostDrivers } from './host-drivers.ts';
-import { PciSysfs } from './sysfs.ts';
+import type { IommuGroup, IommuMember } from './iommu/group.ts';
+import { addModules } from './parameters.ts';
+import { idOf, type PciDeviceId } from './pci/driver.ts';
+import { registerHostDrivers } from './pci/host-drivers.ts';
+import { PciSysfs } from './pci/sysfs.ts';
+import type { System } from './system.ts';
+import { registerMtty } from './vfio/mtty.ts';
+import { VfioPciDriver } from './vfio/pci/driver.ts';
+import { type IommuGroupSource, registerVfio } from './vfio/vfio-main.ts';
 
 /** PCI with its drivers, the machine's own at boot, and VFIO on top of it. A machine without PCI devices has none of it until one is plugged in. */
 export function registerPci(system: System): void {
