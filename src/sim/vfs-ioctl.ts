@@ -34,11 +34,11 @@ const handlers: ReadonlyMap<number, Handler> = new Map<number, Handler>([
     },
   ],
   [
-    0x5460, // FIOQSIZE: the size, of files and directories
+    0x5460, // FIOQSIZE: the bytes that files and directories take
     (p, _fd, file, arg) => {
       if (!file.regular || file.anonymousInode) return -ENOTTY;
       const size = new Uint8Array(8);
-      new DataView(size.buffer).setBigInt64(0, file.stat(p).size, true);
+      new DataView(size.buffer).setBigInt64(0, file.stat(p).blocks * 512n, true);
       return p.mm.copyTo(arg, size) ? 0 : -EFAULT;
     },
   ],

@@ -77,10 +77,12 @@ function checked(node: FsNode, file: File, reads: boolean, writes: boolean): Fil
 
 /** A file with a position that belongs to a node, and is of no use once that is gone. */
 abstract class NodeFile<N extends FsNode> extends File {
-  override readonly noexec: boolean = false;
+  override readonly regular: boolean = true;
   override readonly seekable: boolean = true;
   override readonly wait: WaitQueue = new WaitQueue();
   readonly node: N;
+  /** What is there has been read: poll tells of nothing new. */
+  protected seen = false;
   #position = 0;
 
   constructor(node: N, flags: number) {
@@ -120,8 +122,15 @@ abstract class NodeFile<N extends FsNode> extends File {
     return this.node.open(p, flags);
   }
 
+  /** kernfs_fop_poll: a file that was not read yet has news. Files of /proc are always ready. */
   override poll(): number {
-    return this.node.removed ? DEFAULT_POLLMASK | POLLERR | POLLPRI : DEFAULT_POLLMASK;
+    const news = this.node.fileSystem.strict && (this.node.removed || !this.seen);
+    return news ? DEFAULT_POLLMASK | POLLERR | POLLPRI : DEFAULT_POLLMASK;
+  }
+
+  /** setattr of a file whose size nobody keeps. */
+  override ftruncate(): number {
+    return 0;
   }
 
   override stat(): Stat {
@@ -153,6 +162,7 @@ class AttributeFile extends NodeFile<Attribute> {
       const text = node.ops.show?.(p) ?? -EIO;
       if (typeof text === 'number') return text;
       this.#shown = Buffer.from(text, 'latin1');
+      this.seen = true;
     }
     const piece = this.#shown.subarray(offset, offset + into.length);
     into.set(piece);
@@ -191,6 +201,7 @@ class BinaryFile extends NodeFile<BinaryAttribute> {
     const room = node.length === 0 ? PAGE : Math.max(0, node.length - offset);
     const count = Math.min(into.length, PAGE, room);
     if (count === 0) return 0;
+    this.seen = true;
     return node.ops.read?.(p, into.subarray(0, count), offset) ?? -EIO;
   }
 

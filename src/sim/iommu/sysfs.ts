@@ -1,6 +1,6 @@
 import { EACCES, EINVAL, EPERM } from '../../uapi/sys.ts';
 import { Attribute } from '../fs/attribute.ts';
-import { shows } from '../fs/class-device.ts';
+import { ClassDevice, shows } from '../fs/class-device.ts';
 import { Directory } from '../fs/directory.ts';
 import { NodeLink } from '../fs/link.ts';
 import { line } from '../fs/text.ts';
@@ -62,4 +62,30 @@ function storeType(group: GroupEntry, p: Process, text: string): number {
   if (!(type === 'DMA-FQ' && group.type === 'DMA') && !group.viable) return -EPERM;
   const error = group.setType(type as Parameters<NonNullable<GroupEntry['setType']>>[0]);
   return error < 0 ? error : text.length;
+}
+
+/** iommu_device_sysfs_add: /sys/class/iommu/NAME with what this kind tells of itself. Undefined: the machine has none, or none that shows. */
+export function addIommu(system: System): Directory | undefined {
+  const described = system.machine.iommu?.sysfs;
+  if (described === undefined) return undefined;
+  const { directory } = new ClassDevice(system, { class: 'iommu', name: described.name });
+  directory.add('devices', new Directory());
+  const files = directory.add(described.group, new Directory());
+  for (const [name, text] of Object.entries(described.files)) {
+    files.add(
+      name,
+      shows(0o444, () => text),
+    );
+  }
+  return directory;
+}
+
+/** iommu_device_link. */
+export function linkToIommu(iommu: Directory, name: string, device: Directory): void {
+  (iommu.get('devices') as Directory).add(name, new NodeLink(device));
+  device.add('iommu', new NodeLink(iommu));
+}
+
+export function unlinkFromIommu(iommu: Directory, name: string): void {
+  (iommu.get('devices') as Directory).remove(name);
 }

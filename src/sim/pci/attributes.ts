@@ -3,13 +3,16 @@ import type { Pending } from '../completion.ts';
 import { cString, kstrtobool, kstrtoull, line } from '../fs/text.ts';
 import type { Process } from '../process.ts';
 import { type PciBus, sriovConfigure } from './bus.ts';
-import type { PciDev } from './pci-dev.ts';
+import type { PciDev, Resource } from './pci-dev.ts';
 import type { PciSubsystem } from './pci-subsystem.ts';
 
 const PAGE_SIZE = 4096;
 const EXPRESS = 0x10;
 const POWER_MANAGEMENT = 1;
 const BRIDGE = 0x0604;
+/** Lines of `resource`. */
+const REPORTED = 13;
+const NONE: Resource = { start: 0n, end: 0n, flags: 0n };
 /** PCI_EXP_LNKCAP, LNKSTA, LNKCAP2 in the Express capability. */
 const [LNKCAP, LNKSTA, LNKCAP2] = [0x0c, 0x12, 0x2c];
 const SPEEDS = [
@@ -97,7 +100,9 @@ export function uevent(dev: PciDev): string {
 
 function resources(dev: PciDev): string {
   const word = (value: bigint): string => `0x${value.toString(16).padStart(16, '0')}`;
-  return dev.resources.map(({ start, end, flags }) => `${word(start)} ${word(end)} ${word(flags)}`).join('\n');
+  // With CONFIG_PCI_IOV those of virtual functions are told of every device; a bridge's windows come behind them.
+  const all = [...dev.resources, ...new Array<Resource>(Math.max(0, REPORTED - dev.resources.length)).fill(NONE)];
+  return all.map(({ start, end, flags }) => `${word(start)} ${word(end)} ${word(flags)}`).join('\n');
 }
 
 function linkSpeed(dev: PciDev, register: number): string {

@@ -44,6 +44,16 @@ export function matches(id: PciDeviceId, { fn: { spec } }: PciDev): boolean {
   );
 }
 
+/** `ids=` of a module: 'vendor:device[:subvendor[:subdevice[:class[:class_mask]]]]', separated by commas; what is not so is ignored. */
+export function parseIds(text: string): PciDeviceId[] {
+  return text.split(',').flatMap((entry) => {
+    const fields = entry.split(':').map((field) => (/^[0-9a-fA-F]+$/.test(field) ? Number.parseInt(field, 16) : Number.NaN));
+    const [vendor, device, subvendor = PCI_ANY_ID, subdevice = PCI_ANY_ID, code = 0, classMask = 0] = fields;
+    if (vendor === undefined || device === undefined || fields.some(Number.isNaN)) return [];
+    return [{ vendor, device, subvendor, subdevice, class: code, classMask }];
+  });
+}
+
 /** An id that matches one vendor and device. */
 export function idOf(vendor: number, device: number, more: Partial<PciDeviceId> = {}): PciDeviceId {
   return { vendor, device, subvendor: PCI_ANY_ID, subdevice: PCI_ANY_ID, class: 0, classMask: 0, ...more };

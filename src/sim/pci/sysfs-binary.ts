@@ -55,7 +55,7 @@ const writeConfig =
     return from.length;
   };
 
-/** I/O ports: accesses of one, two or four bytes, as the device decodes them. */
+/** I/O ports: accesses of one, two or four bytes, as the device decodes them. x86 cannot map them. */
 function ports(dev: PciDev, bar: number): BinaryAttribute['ops'] {
   const width = (length: number): 1 | 2 | 4 | undefined => (length === 1 || length === 2 || length === 4 ? length : undefined);
   return {
@@ -71,6 +71,7 @@ function ports(dev: PciDev, bar: number): BinaryAttribute['ops'] {
       dev.barWrite(bar, offset, wide, get(from, 0, wide));
       return wide;
     },
+    mmap: () => -EINVAL,
   };
 }
 

@@ -4,7 +4,7 @@ import { powerDirectory, ueventAttribute } from '../fs/class-device.ts';
 import { Directory } from '../fs/directory.ts';
 import { NodeLink } from '../fs/link.ts';
 import type { FsNode } from '../fs/node.ts';
-import { addToGroup, removeFromGroup } from '../iommu/sysfs.ts';
+import { addIommu, addToGroup, linkToIommu, removeFromGroup, unlinkFromIommu } from '../iommu/sysfs.ts';
 import type { Process } from '../process.ts';
 import type { System } from '../system.ts';
 import { type Context, hex, resettable, storeRescan, storeResetMethod, textFiles, uevent } from './attributes.ts';
@@ -52,11 +52,13 @@ export class PciSysfs {
   readonly bus: PciBus;
   readonly #pci: PciSubsystem;
   readonly #system: System;
+  readonly #iommu: Directory | undefined;
 
   constructor(system: System, pci: PciSubsystem) {
     this.#system = system;
     this.#pci = pci;
     this.bus = new PciBus(system);
+    this.#iommu = addIommu(system);
     system.fs.mkdirp('/sys/bus/pci/slots');
     this.bus.directory.add('rescan', new Attribute(0o200, { store: (_p, text) => storeRescan(pci, text) }));
     pci.listen({ added: (dev) => this.#added(dev), removed: (dev) => this.#removed(dev) });
@@ -109,7 +111,10 @@ export class PciSysfs {
     directory.add('power', powerDirectory(runtimePm(dev)));
     addBinaryFiles(directory, dev);
     if (dev.physfn !== undefined) this.#linkVirtual(dev, dev.physfn, directory);
-    if (dev.iommuGroup !== undefined) addToGroup(this.#system, dev.iommuGroup, dev.bdf, directory);
+    if (dev.iommuGroup !== undefined) {
+      addToGroup(this.#system, dev.iommuGroup, dev.bdf, directory);
+      if (this.#iommu !== undefined) linkToIommu(this.#iommu, dev.bdf, directory);
+    }
     this.bus.add(dev, directory);
   }
 
@@ -133,6 +138,7 @@ export class PciSysfs {
       const { physfn, iommuGroup } = dev;
       if (physfn !== undefined) this.bus.directoryOf(physfn)?.remove(`virtfn${virtualIndex(dev, physfn)}`);
       if (iommuGroup !== undefined) removeFromGroup(this.#system, iommuGroup, dev.bdf, directory);
+      if (this.#iommu !== undefined) unlinkFromIommu(this.#iommu, dev.bdf);
       directory.parent!.remove(dev.bdf);
       gone.complete();
     });
