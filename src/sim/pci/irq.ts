@@ -7,6 +7,8 @@ export type IrqKind = 'none' | 'intx' | 'msi' | 'msix';
 
 /** The kernel's side of a function's interrupts: drivers/pci/msi, and the line of INTx. */
 export class PciIrq {
+  /** DisINTx works, asked when the device is found: INTx is masked at the device, else at the line. */
+  readonly intxSupported: boolean;
   readonly #dev: PciDev;
   #intxHandler: (() => void) | undefined;
   /** disable_irq: the line itself is masked. */
@@ -16,6 +18,7 @@ export class PciIrq {
 
   constructor(dev: PciDev) {
     this.#dev = dev;
+    this.intxSupported = this.#probeDisIntx();
   }
 
   get kind(): IrqKind {
@@ -34,15 +37,6 @@ export class PciIrq {
   get line(): number {
     if (this.pin === 0) return 0;
     return this.#dev.everEnabled ? this.#dev.interruptLine : this.#dev.fn.config.peek(r.PCI_INTERRUPT_LINE, 1);
-  }
-
-  /** DisINTx works (pci_intx_mask_supported): masks at the device, else at the line. */
-  get intxSupported(): boolean {
-    const before = this.#dev.readConfig(r.PCI_COMMAND, 2);
-    this.#dev.writeConfig(r.PCI_COMMAND, 2, before ^ r.PCI_COMMAND_INTX_DISABLE);
-    const after = this.#dev.readConfig(r.PCI_COMMAND, 2);
-    this.#dev.writeConfig(r.PCI_COMMAND, 2, before);
-    return ((before ^ after) & r.PCI_COMMAND_INTX_DISABLE) !== 0;
   }
 
   /** request_irq of the line: −ENODEV without one, −EBUSY when it is requested. The handler is called while the level stands and nothing masks it. */
@@ -97,6 +91,15 @@ export class PciIrq {
 
   #deliver(): void {
     if (this.#level && !this.#lineMasked) this.#intxHandler?.();
+  }
+
+  /** pci_intx_mask_broken: whether the bit can be turned over. */
+  #probeDisIntx(): boolean {
+    const before = this.#dev.readConfig(r.PCI_COMMAND, 2);
+    this.#dev.writeConfig(r.PCI_COMMAND, 2, before ^ r.PCI_COMMAND_INTX_DISABLE);
+    const after = this.#dev.readConfig(r.PCI_COMMAND, 2);
+    this.#dev.writeConfig(r.PCI_COMMAND, 2, before);
+    return ((before ^ after) & r.PCI_COMMAND_INTX_DISABLE) !== 0;
   }
 
   setDisIntx(on: boolean): void {
