@@ -36,20 +36,16 @@ import { AnonFile, type Backing, type File } from './file.ts';
 import { HugeMemfdFile } from './hugetlb.ts';
 import { atLeast, type Limits } from './machine.ts';
 import { SimMapping } from './mapping.ts';
-import { eachPage, MAX_VIEW, PAGE_SHIFT, PAGE_SIZE, type PageRef, PageStore } from './pages.ts';
+import { MAX_VIEW, PAGE_SHIFT, PAGE_SIZE, type PageRef, PageStore } from './pages.ts';
 import { DevicePin, DriverPin, type PinnedRange } from './pin.ts';
 import type { Process } from './process.ts';
+import { TASK_SIZE, UserMemory } from './user-memory.ts';
 import { AnonymousMemory, type Vma, VmaList } from './vma.ts';
 
-/** One past the last user address (4-level paging, less the guard page). */
-export const TASK_SIZE = 0x7fff_ffff_f000;
 /** mmap places downwards from here; the stack would be above. */
 export const MMAP_BASE = 0x7fff_f000_0000;
 /** mmap places nothing below; the program, its heap and the scratch windows live there. */
 const MMAP_FLOOR = 0x110_0000_0000;
-/** Where the bytes of a system call's argument appear for the time of the call, one window per nesting level. */
-const SCRATCH_BASE = 0x10_0000_0000;
-const SCRATCH_STRIDE = 0x4_0000_0000;
 
 const POPULATE_PAGES = 2 ** 30 / PAGE_SIZE;
 
@@ -59,7 +55,7 @@ const PROT_RWX = PROT_READ | PROT_WRITE | PROT_EXEC;
  * `struct mm_struct`: what a process maps, and the kernel's way to its memory. A pointer that leads nowhere is EFAULT, as it is for
  * a real kernel; nothing here can fault for real.
  */
-export class AddressSpace {
+export class AddressSpace extends UserMemory {
   /** Moves whenever any earlier answer of `resolve` may have become wrong. */
   generation = 1;
   readonly #process: Process;
@@ -68,7 +64,6 @@ export class AddressSpace {
   readonly #vmas = new VmaList();
   /** Backings in use, each with its number of VMAs and our notifier. */
   readonly #backings = new Map<Backing, { count: number; notify: (truncatedFrom?: number) => void }>();
-  readonly #scratch: Uint8Array[] = [];
   /** Pages of VMAs with VM_LOCKED. */
   #mlocked = 0;
   #charged = 0;
@@ -76,6 +71,7 @@ export class AddressSpace {
   pinnedVm = 0;
 
   constructor(process: Process, limits: Limits) {
+    super();
     this.#process = process;
     this.#limits = limits;
     this.#anonInodesNoexec = has(process.system.machine, 'anonInodesNoexec');
@@ -84,66 +80,6 @@ export class AddressSpace {
   /** VMAs ascending, for tests and /proc/self/maps. */
   get vmas(): readonly Readonly<Vma>[] {
     return this.#vmas.all();
-  }
-
-  // ---- the kernel's access to user memory
-
-  /** copy_from_user: a copy, or null for EFAULT. */
-  copyFrom(address: bigint, length: number): Uint8Array | null {
-    const into = new Uint8Array(length);
-    return this.readInto(address, into) ? into : null;
-  }
-
-  /** copy_from_user into a buffer of the caller; false: EFAULT (what came before the fault is copied). */
-  readInto(address: bigint, into: Uint8Array): boolean {
-    if (into.length === 0) return true;
-    const window = this.#window(address);
-    if (window !== undefined) {
-      const piece = window.bytes.subarray(window.offset, window.offset + into.length);
-      into.set(piece);
-      return piece.length === into.length;
-    }
-    return this.#pages(address, into.length, false, (page, within, at, length) => {
-      into.set(page.u8.subarray(page.offset + within, page.offset + within + length), at);
-    });
-  }
-
-  /** copy_to_user; false: EFAULT (what came before the fault is written). */
-  copyTo(address: bigint, from: Uint8Array): boolean {
-    if (from.length === 0) return true;
-    const window = this.#window(address);
-    if (window !== undefined) {
-      const room = Math.max(0, window.bytes.length - window.offset);
-      window.bytes.set(from.subarray(0, room), Math.min(window.offset, window.bytes.length));
-      return room >= from.length;
-    }
-    return this.#pages(address, from.length, true, (page, within, at, length) => {
-      page.u8.set(from.subarray(at, at + length), page.offset + within);
-    });
-  }
-
-  /** get_user of 4 or 8 bytes; null: EFAULT. */
-  read32(address: bigint): number | null {
-    const bytes = this.copyFrom(address, 4);
-    return bytes === null ? null : new DataView(bytes.buffer).getUint32(0, true);
-  }
-
-  read64(address: bigint): bigint | null {
-    const bytes = this.copyFrom(address, 8);
-    return bytes === null ? null : new DataView(bytes.buffer).getBigUint64(0, true);
-  }
-
-  /** put_user; false: EFAULT. */
-  write32(address: bigint, value: number): boolean {
-    const bytes = new Uint8Array(4);
-    new DataView(bytes.buffer).setUint32(0, value, true);
-    return this.copyTo(address, bytes);
-  }
-
-  write64(address: bigint, value: bigint): boolean {
-    const bytes = new Uint8Array(8);
-    new DataView(bytes.buffer).setBigUint64(0, value, true);
-    return this.copyTo(address, bytes);
   }
 
   /**
@@ -174,17 +110,6 @@ export class AddressSpace {
   /** The VMA around an address. */
   vmaAt(address: bigint | number): Readonly<Vma> | undefined {
     return this.#vmas.find(Number(address));
-  }
-
-  /** Runs `body` with `bytes` readable and writable at a user address, exactly as long as they are. */
-  withScratch<T>(bytes: Uint8Array, body: (address: bigint) => T): T {
-    const address = BigInt(SCRATCH_BASE + this.#scratch.length * SCRATCH_STRIDE);
-    this.#scratch.push(bytes);
-    try {
-      return body(address);
-    } finally {
-      this.#scratch.pop();
-    }
   }
 
   // ---- pinned pages
@@ -523,32 +448,6 @@ export class AddressSpace {
       const from = Math.max(vma.start, vma.start + (truncatedFrom - vma.page) * PAGE_SIZE);
       if (from < vma.end) vma.cow.punch(from, vma.end);
     }
-  }
-
-  #window(address: bigint): { bytes: Uint8Array; offset: number } | undefined {
-    if (this.#scratch.length === 0) return undefined;
-    const offset = Number(address) - SCRATCH_BASE;
-    if (offset < 0) return undefined;
-    const bytes = this.#scratch[Math.floor(offset / SCRATCH_STRIDE)];
-    return bytes === undefined ? undefined : { bytes, offset: offset % SCRATCH_STRIDE };
-  }
-
-  #pages(
-    address: bigint,
-    length: number,
-    write: boolean,
-    visit: (page: PageRef, within: number, at: number, length: number) => void,
-  ): boolean {
-    // access_ok: the whole range lies in user space.
-    if (address < 0n || address + BigInt(length) > BigInt(TASK_SIZE)) return false;
-    let whole = true;
-    eachPage(Number(address), length, (index, within, at, piece) => {
-      if (!whole) return;
-      const page = this.resolve(index * PAGE_SIZE, write);
-      if (page === null) whole = false;
-      else visit(page, within, at, piece);
-    });
-    return whole;
   }
 }
 

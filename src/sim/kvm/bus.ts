@@ -1,8 +1,10 @@
 import { KVM_MEM_READONLY, KVM_X86_QUIRK_FIX_HYPERCALL_INSN, KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS } from '../../uapi/kvm.ts';
 import type { CpuBus, CpuidResult, Hypercall, MsrExit, PageAccess, RamPage } from '../cpu/bus.ts';
 import { legalXcr0 } from './debugregs.ts';
+import { type DevicePage, devicePage, loadDevice, reachable, storeDevice } from './device-memory.ts';
 import { guestRdmsr, guestWrmsr } from './guest-msrs.ts';
 import { hypercall } from './hypercalls.ts';
+import { notModelled } from './ioctl-table.ts';
 import { gmemPage, HostPageFault } from './memory-fault.ts';
 import type { Memslot } from './memslots.ts';
 import { getMsr, setMsr } from './msrs.ts';
@@ -103,9 +105,26 @@ export class VcpuBus implements CpuBus {
       if (told) this.#mark(slot, gpaPage);
       return page;
     }
+    const device = devicePage(this.#vcpu.vm, slot, gpaPage);
+    if (device !== undefined && reachable(device, write)) return this.#devicePage(slot, gpaPage, access);
     this.#holes = true;
     if (this.#vcpu.backend.badHostPage === 'efault') throw new HostPageFault(gpaPage);
     return null;
+  }
+
+  /** No RAM, and no exit either: `mmioRead` and `mmioWrite` reach the device. Its page has become one that is mapped. */
+  #devicePage(slot: Memslot, gpaPage: number, access: PageAccess): null {
+    if (access === 'fetch') notModelled('guest code in the memory of a device');
+    this.#vcpu.vm.mmioFrames.forget(gpaPage);
+    if (access === 'write' && !this.tellsStores) this.#mark(slot, gpaPage);
+    return null;
+  }
+
+  /** What is mapped of a device at an address that is not RAM. */
+  #device(gpa: number, write: boolean): DevicePage | undefined {
+    const gfn = Math.floor(gpa / 4096);
+    const device = devicePage(this.#vcpu.vm, this.#vcpu.vm.memslots.find(gfn, this.#space), gfn);
+    return device !== undefined && reachable(device, write) ? device : undefined;
   }
 
   /** The vCPU whose ring is full does not come to execute the store: it leaves first. */
@@ -121,11 +140,21 @@ export class VcpuBus implements CpuBus {
   }
 
   mmioWrite(gpa: number, data: Uint8Array): boolean {
+    const device = this.#device(gpa, true);
+    if (device !== undefined) {
+      storeDevice(device, gpa % 4096, data);
+      return true;
+    }
     return this.#vcpu.lapic?.write(gpa, data) || this.#vcpu.vm.mmioBus.write(this.#vcpu, gpa, data);
   }
 
   mmioRead(gpa: number, length: number): Uint8Array | null {
     const data = new Uint8Array(length);
+    const device = this.#device(gpa, false);
+    if (device !== undefined) {
+      loadDevice(device, gpa % 4096, data);
+      return data;
+    }
     return this.#vcpu.lapic?.read(gpa, data) || this.#vcpu.vm.mmioBus.read(this.#vcpu, gpa, data) ? data : null;
   }
 
