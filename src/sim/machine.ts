@@ -58,6 +58,8 @@ export interface Machine {
   readonly kvm: KvmMachine;
   /** PCI functions that are soldered in, bridges before what is behind them. Absent: none. */
   readonly pci?: readonly PciPlacement[];
+  /** Drivers of the host for PCI devices, besides those that `pci` names: 'nvme', 'e1000e', 'igb' … (HOST_DRIVERS). Default: 'pcieport' and 'pci-stub'. */
+  readonly pciDrivers?: readonly string[];
   /** Absent: none (`kind: 'none'`). */
   readonly iommu?: IommuMachine;
   /** Interrupt lines go to an IO-APIC; false: to the two PICs (`noapic`). Default true. */

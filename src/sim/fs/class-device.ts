@@ -103,6 +103,11 @@ export class ClassDevice {
     system.addNode(device);
   }
 
+  /** The directory of the device it is of. */
+  get parent(): Directory | undefined {
+    return this.#options.parent;
+  }
+
   /** device_del. A directory between it and its parent goes with the last of its class. */
   remove(): void {
     const { device, name, parent } = this.#options;

@@ -1,3 +1,4 @@
+import { ENODEV } from '../../uapi/sys.ts';
 import type { PciBus } from './bus.ts';
 import { idOf, idOfClass, matches, PCI_ANY_ID, type PciDeviceId, type PciDriver } from './driver.ts';
 import type { PciDev } from './pci-dev.ts';
@@ -52,10 +53,34 @@ class SriovHostDriver extends HostDriver {
   }
 }
 
+/** A host's PCI Express port: bridges that are ports of the hierarchy, not those that lead to conventional PCI. */
+class PortDriver extends HostDriver {
+  override probe(p: unknown, dev: PciDev): number {
+    const at = dev.findCapability(EXPRESS);
+    const type = at === 0 ? -1 : (dev.readConfig(at + 2, 2) >> 4) & 0xf;
+    return PORTS.has(type) ? super.probe(p, dev) : -ENODEV;
+  }
+}
+
+const EXPRESS = 0x10;
+/** Device/port types: root port, upstream and downstream switch port, root complex event collector. */
+const PORTS: ReadonlySet<number> = new Set([4, 5, 6, 0xa]);
+
+/** A driver of which only the name is known: it has what the machine says it has at boot. */
+class BootDriver extends HostDriver {
+  constructor(name: string) {
+    super(name, []);
+  }
+
+  override match(dev: PciDev): boolean {
+    return dev.bootDriver === this.name;
+  }
+}
+
 /** Drivers of the kernel itself, by name, with whom they are for. A machine lists those it has. */
 const makers: Readonly<Record<string, () => PciDriver>> = {
-  pcieport: () => new HostDriver('pcieport', [idOfClass(0x060400), idOfClass(0x060401)], { managesDma: true }),
-  'pci-stub': () => new HostDriver('pci-stub', [], { managesDma: true }),
+  pcieport: () => new PortDriver('pcieport', [idOfClass(0x060400), idOfClass(0x060401)], { managesDma: true }),
+  'pci-stub': () => new HostDriver('pci-stub', [], { managesDma: true, enables: false }),
   'virtio-pci': () => new HostDriver('virtio-pci', [idOf(0x1af4, PCI_ANY_ID)]),
   nvme: () => new HostDriver('nvme', [idOfClass(0x010802)]),
   ahci: () => new HostDriver('ahci', [idOfClass(0x010601)]),
@@ -69,9 +94,5 @@ const makers: Readonly<Record<string, () => PciDriver>> = {
 export const HOST_DRIVERS: readonly string[] = Object.keys(makers);
 
 export function registerHostDrivers(bus: PciBus, names: readonly string[] = HOST_DRIVERS): void {
-  for (const name of names) {
-    const make = makers[name];
-    if (make === undefined) throw new RangeError(`no driver of the host is called '${name}': ${HOST_DRIVERS.join(', ')}`);
-    bus.register(make());
-  }
+  for (const name of names) bus.register(makers[name]?.() ?? new BootDriver(name));
 }

@@ -3,6 +3,7 @@ import { Completion } from '../completion.ts';
 import { ClassDevice } from '../fs/class-device.ts';
 import type { Directory } from '../fs/directory.ts';
 import type { IommuGroup, IommuMember } from '../iommu/group.ts';
+import { addToGroup, removeFromGroup } from '../iommu/sysfs.ts';
 import { atLeast } from '../machine.ts';
 import type { Process } from '../process.ts';
 import type { CharDevice, System } from '../system.ts';
@@ -78,6 +79,7 @@ export class VfioCore {
     this.#devices.set(device, this.#addDevice(device, directory));
     device.registered();
     group.devices.add(device);
+    if (group.type === 'noiommu') addToGroup(this.system, group.iommuGroup!, device.name, directory);
     return 0;
   }
 
@@ -95,6 +97,8 @@ export class VfioCore {
     const cancel = this.#ask(device, 0);
     device.released.whenDone(() => {
       cancel();
+      const { parent } = this.#devices.get(device)!;
+      if (group.type === 'noiommu') removeFromGroup(this.system, group.iommuGroup!, device.name, parent!);
       this.#devices.delete(device);
       this.#indexes.delete(device.index);
       device.index = -1;
