@@ -59,6 +59,12 @@ const remove: Rule = (_mm, vma, start, end) => {
   return vma.backing.remove?.(base + start, base + end) ?? -ENODEV;
 };
 
+/** VM_PFNMAP: a device's memory has no pages to drop, age or copy. */
+const notOfDevice =
+  (rule: Rule): Rule =>
+  (mm, vma, start, end) =>
+    vma.backing.pfn === undefined ? rule(mm, vma, start, end) : -EINVAL;
+
 const anonymousOnly =
   (rule: Rule): Rule =>
   (mm, vma, start, end) =>
@@ -80,23 +86,23 @@ const rules: ReadonlyMap<number, Rule> = new Map([
   [MADV_RANDOM, nothing],
   [MADV_SEQUENTIAL, nothing],
   [MADV_WILLNEED, nothing],
-  [MADV_DONTNEED, unlessLocked(zap)],
-  [MADV_DONTNEED_LOCKED, zap],
+  [MADV_DONTNEED, notOfDevice(unlessLocked(zap))],
+  [MADV_DONTNEED_LOCKED, notOfDevice(zap)],
   // Lazily freed pages may keep their bytes or become zeros; here they keep them, as a kernel without memory pressure does.
   [MADV_FREE, unlessLocked(anonymousOnly(nothing))],
   [MADV_REMOVE, remove],
   [MADV_DONTFORK, nothing],
-  [MADV_DOFORK, nothing],
+  [MADV_DOFORK, notOfDevice(nothing)],
   [MADV_MERGEABLE, nothing],
   [MADV_UNMERGEABLE, nothing],
   [MADV_HUGEPAGE, nothing],
   [MADV_NOHUGEPAGE, nothing],
   [MADV_DONTDUMP, nothing],
-  [MADV_DODUMP, nothing],
+  [MADV_DODUMP, notOfDevice(nothing)],
   [MADV_WIPEONFORK, anonymousOnly(nothing)],
   [MADV_KEEPONFORK, nothing],
-  [MADV_COLD, unlessLocked(nothing)],
-  [MADV_PAGEOUT, unlessLocked(nothing)],
+  [MADV_COLD, notOfDevice(unlessLocked(nothing))],
+  [MADV_PAGEOUT, notOfDevice(unlessLocked(nothing))],
   [MADV_POPULATE_READ, populate(false)],
   [MADV_POPULATE_WRITE, populate(true)],
   [MADV_COLLAPSE, () => -EINVAL],

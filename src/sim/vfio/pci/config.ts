@@ -35,6 +35,8 @@ export interface ConfigOwner {
   readonly ids: readonly [vendor: number, device: number];
   /** No INTx can be used: the pin reads 0. */
   readonly noIntx: boolean;
+  /** Nor may the function assert it. */
+  readonly brokenIntx: boolean;
   /** SET_IRQS has enabled MSI. */
   readonly msiActive: boolean;
   /** log2 of the vectors it was last enabled with. */
@@ -240,12 +242,12 @@ export class ConfigSpaceView {
 
   /** vfio_bar_restore. A VF has no BARs of its own. */
   #restoreBars(): void {
-    const { pdev, isVirtualFunction, noIntx } = this.#owner;
+    const { pdev, isVirtualFunction, brokenIntx } = this.#owner;
     if (isVirtualFunction) return;
     this.#rbar.forEach((bar, i) => {
       pdev.writeConfig(BASE_ADDRESSES[i]!, 4, bar);
     });
-    if (noIntx) pdev.writeConfig(PCI_COMMAND, 2, pdev.readConfig(PCI_COMMAND, 2) | COMMAND_INTX_DISABLE);
+    if (brokenIntx) pdev.writeConfig(PCI_COMMAND, 2, pdev.readConfig(PCI_COMMAND, 2) | COMMAND_INTX_DISABLE);
   }
 
   /** vfio_bar_fixup: BARs as written, with the bits that their size and type fix. */

@@ -61,7 +61,7 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
   readonly ioeventfds: VfioPciIoeventfds;
   readonly dmaBufs: Set<VfioPciDmaBuf> = new Set();
   readonly isExpress: boolean;
-  readonly noIntx: boolean;
+  readonly brokenIntx: boolean;
   readonly msixTable: { readonly bar: number; readonly start: number; readonly end: number } | undefined;
   readonly migration: MigrationOps | undefined = undefined;
   readonly logging: LoggingOps | undefined = undefined;
@@ -88,7 +88,7 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
     this.irqs = new VfioPciIrqs(this);
     this.power = new VfioPciPower(pdev, this.irqs);
     this.ioeventfds = new VfioPciIoeventfds(this);
-    this.noIntx = hasNoIntx(pdev) || pdev.irq.line === 0;
+    this.brokenIntx = hasNoIntx(pdev);
     this.msixTable = msixTable(pdev);
     this.#backing = new VfioPciBacking(this);
     this.#bars = [0, 1, 2, 3, 4, 5].map((bar) => new BarMemory(pdev, bar));
@@ -107,19 +107,18 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
     return VfioPciCoreDevice.boundIn(pdev.system).get(pdev);
   }
 
-  /** What vfio_pci_core_register_device does to the function: in D0, and asleep unless it may not. */
+  /** What vfio_pci_core_register_device does to the function: in D0, then asleep: the bus's count of its power is given back. */
   bind(): void {
     VfioPciCoreDevice.boundIn(this.system).set(this.pdev, this);
     this.setPowerState(0);
     this.power.allowSleep(true);
-    if (this.#idlesAwake) this.power.get();
-    else this.power.suspendIdle();
+    if (!this.#idlesAwake) this.power.put();
   }
 
   /** The driver has let go of it. */
   unbind(): void {
+    if (!this.#idlesAwake) this.power.get();
     this.power.allowSleep(false);
-    if (this.#idlesAwake) this.power.put();
     VfioPciCoreDevice.boundIn(this.system).delete(this.pdev);
   }
 
@@ -203,9 +202,9 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
   }
 
   #probeIntx(): void {
-    const { pdev, noIntx } = this;
+    const { pdev } = this;
     const command = pdev.readConfig(PCI_COMMAND, 2);
-    if (noIntx) {
+    if (this.brokenIntx) {
       pdev.writeConfig(PCI_COMMAND, 2, command | INTX_DISABLE);
       return;
     }
@@ -276,6 +275,11 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
 
   get irq(): PciIrq {
     return this.pdev.irq;
+  }
+
+  /** No interrupt line leads anywhere, or the function's must not be used. */
+  get noIntx(): boolean {
+    return this.brokenIntx || this.pdev.irq.line === 0;
   }
 
   get interruptPin(): number {

@@ -73,6 +73,7 @@ function owner(pdev: Registers, more: Partial<ConfigOwner> = {}): Told {
     isVirtualFunction: false,
     ids: [0x8086, 0x10d3],
     noIntx: false,
+    brokenIntx: false,
     get msiActive() {
       return state.msiActive;
     },
