@@ -110,7 +110,7 @@ async function testMachine(machine, values, tally, judges) {
   }
   const verdict = recording ? undefined : judges.judge(values.goldens, answers);
   const took = ((Date.now() - started) / 1000).toFixed(0);
-  console.log(`machine ${machine}, kernel ${answers.release} (${answers.identity}), ${took} s`);
+  console.log(`machine ${machine}, kernel ${answers.release} (${answers.identity.kvm}), ${took} s`);
   if (verdict) {
     for (const line of verdict.lines) console.log(`  ${line}`);
     tally.add(verdict);

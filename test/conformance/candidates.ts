@@ -65,7 +65,14 @@ function simulated(profile?: string): Candidate {
   const name = profile === undefined ? 'sim' : `sim ${profile}`;
   const identity = recordings[machine.name];
   const open = (): Kernel => openSim({ machine: small });
-  return withBudget({ name, arch: 'x64', nofile, open, ...(identity === undefined ? {} : { identity }) }, 100);
+  const lab = /^lab-(.*)-\d/.exec(machine.name)?.[1];
+  const whose = lab === undefined ? (identity === undefined ? {} : { identity }) : ofMachine(machine.release, lab);
+  return withBudget({ name, arch: 'x64', nofile, open, ...whose }, 100);
+}
+
+/** A kernel on a machine of the lab, as a candidate for the cases of devices. */
+export function ofMachine(release: string, machine: string): Required<Pick<Candidate, 'machine' | 'identity'>> {
+  return { machine, identity: `${/^\d+\.\d+/.exec(release)?.[0] ?? 'unknown'}@${machine}` };
 }
 
 /** RLIMIT_NOFILE of this process, the soft one. */

@@ -3,6 +3,7 @@
  * It needs no test runner and imports only `kvio`, so that compiled it runs under plain node, also inside a lab machine.
  */
 import { isKvioError, type Kernel, KernelError, type KernelFeatures } from 'kvio';
+import type { Part } from './parts.ts';
 
 /** One compared value. bigint is written as a hex string, bytes as a string of hex pairs, an errno as its name. */
 export type Fact = string | number | boolean | null | readonly Fact[] | { readonly [key: string]: Fact };
@@ -19,12 +20,18 @@ export interface Needs {
   readonly devices?: readonly string[];
   /** KVM_CAP_* that /dev/kvm must have, whatever the value. */
   readonly capability?: number;
+  /** A type of VM (KVM_X86_*_VM) that /dev/kvm must know. */
+  readonly vmType?: number;
   /** The case fills the descriptor table: RLIMIT_NOFILE must be at most this. */
   readonly nofile?: number;
   /** Backends (`svm`) on which a guest of the case never leaves KVM_RUN: there the kernel must be able to end a run. */
   readonly endless?: readonly string[];
   /** Backends (`pvm`) on which the answer depends on when the host is interrupted: not run there. */
   readonly unsteady?: readonly string[];
+  /** PCI devices of a machine made for this: those of the lab, and simulated ones. Devices of any other host are left alone. */
+  readonly pci?: readonly Part[];
+  /** Whether the devices are behind an IOMMU. */
+  readonly iommu?: boolean;
   /** The process the kernel lives in must be a real one: something the simulated one does not have is named here. */
   readonly real?: string;
 }
@@ -42,6 +49,9 @@ export interface Case {
 
 /** The value of a fact the simulator does not model; counted apart, neither agreement nor difference. */
 export const NOT_MODELLED = 'not modelled: ';
+
+/** Thrown by a case that finds out on its way that what it speaks of is not here: it is *not run*. */
+export class NotHere extends Error {}
 
 /** Collects the facts of one case. */
 export class Observer {

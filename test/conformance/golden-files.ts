@@ -1,15 +1,20 @@
 /**
- * Where goldens lie: `kvm/<identity>/<area>.json`, a file for each area of cases, so that work on one touches no other;
- * `differences/<area>.json` beside them.
+ * Where goldens lie: `kvm/<identity>/<area>.json`, a file for each area of cases, so that work on one touches no other; `vfio/<release>@<machine>/<area>.json`
+ * for cases of devices, whose answers depend on the machine; `differences/<area>.json` beside them.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { countObservations, formatGolden, type Golden, type KnownDifference } from './golden.ts';
 
-/** `kvm/sregs/…` belongs to sregs, `refusals/…` to refusals. */
+/** The folder of one kernel: what KVM answers, or with an `@` what a machine's devices do. */
+function folderOf(goldens: string, identity: string): string {
+  return join(goldens, identity.includes('@') ? 'vfio' : 'kvm', identity);
+}
+
+/** `kvm/sregs/…` belongs to sregs, `vfio/irqs/…` to irqs, `refusals/…` to refusals. */
 export function areaOf(name: string): string {
   const [first = '', second] = name.split('/');
-  return first === 'kvm' && second !== undefined ? second : first;
+  return (first === 'kvm' || first === 'vfio') && second !== undefined ? second : first;
 }
 
 function read<T>(path: string): T {
@@ -25,7 +30,7 @@ function files(folder: string): string[] {
 /** The golden of one kernel, all areas together; undefined where there is none. */
 export function readGolden(goldens: string, identity: string | undefined): Golden | undefined {
   if (identity === undefined) return undefined;
-  const parts = files(join(goldens, 'kvm', identity)).map((path) => read<Golden>(path));
+  const parts = files(folderOf(goldens, identity)).map((path) => read<Golden>(path));
   const [first] = parts;
   if (first === undefined) return undefined;
   return {
@@ -37,11 +42,11 @@ export function readGolden(goldens: string, identity: string | undefined): Golde
 
 /** Of every kernel that was recorded, by identity. */
 export function readGoldens(goldens: string): Golden[] {
-  const folder = join(goldens, 'kvm');
-  if (!existsSync(folder)) return [];
-  return readdirSync(folder)
-    .sort()
-    .flatMap((identity) => readGolden(goldens, identity) ?? []);
+  return ['kvm', 'vfio'].flatMap((kind) => {
+    const folder = join(goldens, kind);
+    const identities = existsSync(folder) ? readdirSync(folder).sort() : [];
+    return identities.flatMap((identity) => readGolden(goldens, identity) ?? []);
+  });
 }
 
 /** The differences that are known. */
@@ -65,7 +70,7 @@ export function readRecording(path: string): Golden {
  * is there; otherwise files without a case go. `names`: all cases there are, in order; others are dropped.
  */
 export function writeGolden(goldens: string, golden: Golden, names: readonly string[], partial = false): string[] {
-  const folder = join(goldens, 'kvm', golden.identity);
+  const folder = folderOf(goldens, golden.identity);
   const before = partial ? readGolden(goldens, golden.identity) : undefined;
   const pick = <T>(
     name: string,

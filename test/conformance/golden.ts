@@ -137,7 +137,7 @@ function divides({ between, since, with: option }: KnownDifference, [one, other]
     const [a, b] = between;
     return (matches(a, one) && matches(b, other)) || (matches(a, other) && matches(b, one));
   }
-  const [first, second] = [one, other].map((name) => /^(\d+)\.(\d+)-[^+]+(.*)$/.exec(name));
+  const [first, second] = [one, other].map((name) => /^(\d+)\.(\d+)[-@][^+]+(.*)$/.exec(name));
   if (!first || !second) return false;
   if (since !== undefined) {
     const [major, minor] = since.split('.').map(Number) as [number, number];

@@ -5,7 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { HostKernel } from './candidates.ts';
-import { cases } from './cases/index.ts';
+import { kernelCases as cases } from './cases/index.ts';
 import { type Golden, toGolden } from './golden.ts';
 import type { Report, Result } from './run-cases.ts';
 import type { Message } from './worker.ts';

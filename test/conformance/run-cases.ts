@@ -1,8 +1,9 @@
 /** Runs cases on a kernel: what each observed, or why it was not run. */
 import type { Kernel } from 'kvio';
 import { KVM_CHECK_EXTENSION } from 'kvio/uapi';
-import { type Case, type Fact, isRecord, NOT_MODELLED, type Observation } from './case.ts';
+import { type Case, type Fact, isRecord, NOT_MODELLED, NotHere, type Observation } from './case.ts';
 import { identify } from './identity.ts';
+import { driverOf, link, missingPart, parts, pci, unbindFromVfio } from './parts.ts';
 
 /** A kernel to judge. Each case gets a fresh one, so that no case sees what another left behind. */
 export interface Candidate {
@@ -12,6 +13,8 @@ export interface Candidate {
   open(): Kernel;
   /** Whose golden it is held to, where its own answers do not tell: a simulated machine lacks what is not simulated. */
   readonly identity?: string;
+  /** The machine of the lab it is, or imitates: the devices there may be bound and driven. */
+  readonly machine?: string;
   /** Its process's RLIMIT_NOFILE. */
   readonly nofile: number;
 }
@@ -33,11 +36,21 @@ export async function runCases(candidate: Candidate, cases: readonly Case[]): Pr
   const identity = candidate.identity ?? identify(probe, candidate.arch);
   probe.close();
   const results = new Map<string, Result>();
-  for (const one of cases) {
+  for (const one of casesFor(candidate, cases)) {
     if (results.has(one.name)) throw new Error(`two cases are called '${one.name}'`);
     results.set(one.name, await runCase(candidate, one));
   }
   return { kernel: candidate.name, release, identity, results };
+}
+
+/** Cases of devices are for machines made for them, and a simulated machine of the lab is asked for nothing else: its KVM is another's. */
+export function casesFor({ machine }: Candidate, cases: readonly Case[]): readonly Case[] {
+  return cases.filter((one) => isOfDevices(one) === (machine !== undefined));
+}
+
+/** Whether a case's answers depend on the machine around the processor: its golden is one of `vfio/`. */
+export function isOfDevices({ name }: Pick<Case, 'name'>): boolean {
+  return name.startsWith('vfio/');
 }
 
 export async function runCase(candidate: Candidate, one: Case): Promise<Result> {
@@ -48,8 +61,21 @@ export async function runCase(candidate: Candidate, one: Case): Promise<Result> 
     return { facts: mask(await one.run(kernel), one.volatile ?? []) };
   } catch (error) {
     const { code, what, message, stack } = error as { code?: string; what?: string; message?: string; stack?: string };
+    if (error instanceof NotHere) return { notRun: message! };
     if (code === 'ERR_KVIO_NOT_MODELLED') return { notRun: `${NOT_MODELLED}${what}` };
     return { failed: `${message ?? String(error)}${stack === undefined ? '' : `\n${stack.split('\n').slice(1, 6).join('\n')}`}` };
+  } finally {
+    kernel.close();
+    if (candidate.machine !== undefined) restore(candidate, one);
+  }
+}
+
+/** A real machine lasts longer than a case: its devices go back to no driver. A simulated one is new each time. */
+function restore(candidate: Candidate, { needs }: Case): void {
+  const kernel = candidate.open();
+  try {
+    for (const { at } of (needs?.pci ?? []).map((part) => parts[part]))
+      if (kernel.kind !== 'sim' && driverOf(kernel, at) === 'vfio-pci') unbindFromVfio(kernel, at);
   } finally {
     kernel.close();
   }
@@ -59,6 +85,13 @@ export async function runCase(candidate: Candidate, one: Case): Promise<Result> 
 function unmet(candidate: Candidate, kernel: Kernel, { needs }: Case): string | undefined {
   if (needs?.arch !== undefined && needs.arch !== candidate.arch) return `speaks of ${needs.arch}, and this is ${candidate.arch}`;
   for (const feature of needs?.features ?? []) if (!kernel.features[feature]) return `this kernel has no ${feature}`;
+  if (needs?.pci !== undefined && candidate.machine === undefined) return 'devices of this host are left alone';
+  for (const part of needs?.pci ?? []) {
+    const missing = missingPart(kernel, part);
+    if (missing !== undefined) return missing;
+    const assisted = link(kernel, `${pci(parts[part].at)}/iommu_group`) !== undefined;
+    if (needs?.iommu !== undefined && assisted !== needs.iommu) return `there is ${assisted ? 'an' : 'no'} IOMMU`;
+  }
   for (const path of needs?.devices ?? ['/dev/kvm']) {
     try {
       kernel.close(kernel.open(path));
@@ -72,18 +105,22 @@ function unmet(candidate: Candidate, kernel: Kernel, { needs }: Case): string | 
     if (backend() === 'unknown' || needs.endless.includes(backend() ?? ''))
       return `its guest never leaves KVM_RUN on ${backend()}, and this kernel cannot end a run`;
   }
-  if (needs?.capability !== undefined && !hasCapability(kernel, needs.capability))
+  if (needs?.capability !== undefined && capability(kernel, needs.capability) === 0)
     return `KVM has no capability ${needs.capability}`;
+  if (needs?.vmType !== undefined && (capability(kernel, KVM_CAP_VM_TYPES) & (1 << needs.vmType)) === 0)
+    return `KVM has no VMs of type ${needs.vmType}`;
   if (needs?.nofile !== undefined && candidate.nofile > needs.nofile) {
     return `fills the descriptor table, and RLIMIT_NOFILE is ${candidate.nofile} (wanted: at most ${needs.nofile})`;
   }
   return undefined;
 }
 
-function hasCapability(kernel: Kernel, capability: number): boolean {
+const KVM_CAP_VM_TYPES = 235;
+
+function capability(kernel: Kernel, number: number): number {
   const kvm = kernel.open('/dev/kvm');
   try {
-    return kernel.ioctl(kvm, KVM_CHECK_EXTENSION, capability) !== 0;
+    return kernel.ioctl(kvm, KVM_CHECK_EXTENSION, number);
   } finally {
     kernel.close(kvm);
   }

@@ -3,7 +3,7 @@
  * hangs or ends the process is known by name.
  */
 import { type HostKernel, hostKernel, withBudget } from './candidates.ts';
-import { cases } from './cases/index.ts';
+import { kernelCases as cases } from './cases/index.ts';
 import { identify } from './identity.ts';
 import { type Result, runCase } from './run-cases.ts';
 

@@ -1,16 +1,7 @@
 /** What a lab machine answered, compared with the goldens, or recorded as one. Used by scripts/lab/test.mjs, compiled, outside the lab. */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { cases } from '../conformance/cases/index.ts';
-import {
-  type Comparison,
-  compare,
-  countObservations,
-  formatGolden,
-  type Golden,
-  showDifference,
-  toGolden,
-} from '../conformance/golden.ts';
+import { existsSync, readFileSync } from 'node:fs';
+import { kernelCases, vfioCases } from '../conformance/cases/index.ts';
+import { type Comparison, compare, type Golden, showDifference, toGolden } from '../conformance/golden.ts';
 import { readDifferences, readGolden, writeGolden } from '../conformance/golden-files.ts';
 import type { Report, Result } from '../conformance/run-cases.ts';
 import type { Line, Suite } from './run.ts';
@@ -18,7 +9,7 @@ import type { Line, Suite } from './run.ts';
 export interface Answers {
   readonly machine: string;
   readonly release: string;
-  readonly identity: string | undefined;
+  readonly identity: Readonly<Record<Suite, string | undefined>>;
   readonly suites: ReadonlyMap<Suite, Report>;
   /** The case that was under way when the machine stopped. */
   readonly unfinished: string | undefined;
@@ -40,7 +31,7 @@ export function readAnswers(file: string): Answers | undefined {
   if (head === undefined) return undefined;
   const results = new Map<Suite, Map<string, Result>>([
     ['kvm', new Map()],
-    ['lab', new Map()],
+    ['vfio', new Map()],
   ]);
   const took = new Map<string, number>();
   let unfinished: string | undefined;
@@ -52,7 +43,7 @@ export function readAnswers(file: string): Answers | undefined {
     unfinished = undefined;
   }
   const { release, identity, machine } = head;
-  const report = (suite: Suite): Report => ({ kernel: 'lab', release, identity, results: results.get(suite)! });
+  const report = (suite: Suite): Report => ({ kernel: 'lab', release, identity: identity[suite], results: results.get(suite)! });
   return {
     machine,
     release,
@@ -62,17 +53,6 @@ export function readAnswers(file: string): Answers | undefined {
     stopping: [],
     took,
   };
-}
-
-/** The golden of what only a lab machine can answer: it depends on the machine's devices; KVM's does not. */
-function labPath(goldens: string, { identity, machine }: Answers): string {
-  return join(goldens, 'lab', `${identity}@${machine}.json`);
-}
-
-function goldenOf(goldens: string, suite: Suite, answers: Answers): Golden | undefined {
-  if (suite === 'kvm') return readGolden(goldens, answers.identity);
-  const path = labPath(goldens, answers);
-  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Golden) : undefined;
 }
 
 export interface Verdict {
@@ -94,11 +74,11 @@ export function judge(goldens: string, answers: Answers): Verdict {
   let passed = 0;
   let failed = 0;
   const skip = (reason: string, name: string): void => void skipped.set(reason, [...(skipped.get(reason) ?? []), name]);
-  for (const [suite, report] of answers.suites) {
-    const golden = goldenOf(goldens, suite, answers);
-    const comparison = compare(golden ?? unrecorded(answers), report, known);
+  for (const report of answers.suites.values()) {
+    const golden = readGolden(goldens, report.identity);
+    const comparison = compare(golden ?? unrecorded(report), report, known);
     for (const { case: name, reason } of comparison.notRun) {
-      skip(golden === undefined && ran(report, name) ? `no golden of ${answers.identity} (--record makes one)` : reason, name);
+      skip(golden === undefined && ran(report, name) ? `no golden of ${report.identity} (--record makes one)` : reason, name);
     }
     const wrong = byCase(comparison);
     for (const [name, differences] of wrong) {
@@ -124,7 +104,7 @@ export function judge(goldens: string, answers: Answers): Verdict {
   return { passed, failed, skipped: [...skipped.values()].flat().length, differing, lines: [...lines, ...reasons] };
 }
 
-function unrecorded({ identity, release }: Answers): Golden {
+function unrecorded({ identity, release }: Report): Golden {
   return { identity: identity ?? 'a kernel without /dev/kvm', release, cases: {}, notRun: {} };
 }
 
@@ -147,24 +127,7 @@ export function record(goldens: string, answers: Answers, partial = false): read
   if (stopped !== undefined) throw new Error(`${stopped} did not end: nothing is recorded`);
   return [...answers.suites].flatMap(([suite, report]) => {
     if (report.results.size === 0) return [];
-    const golden = toGolden(report);
-    if (suite === 'kvm') {
-      const names = cases.map(({ name }) => name);
-      return writeGolden(goldens, golden, names, partial);
-    }
-    return writeLab(labPath(goldens, answers), partial ? over(goldenOf(goldens, suite, answers), golden) : golden);
+    const names = (suite === 'vfio' ? vfioCases : kernelCases).map(({ name }) => name);
+    return writeGolden(goldens, toGolden(report), names, partial);
   });
-}
-
-function over(old: Golden | undefined, golden: Golden): Golden {
-  return { ...golden, cases: { ...old?.cases, ...golden.cases }, notRun: { ...old?.notRun, ...golden.notRun } };
-}
-
-function writeLab(path: string, golden: Golden): string[] {
-  const text = formatGolden(golden);
-  const before = existsSync(path) ? readFileSync(path, 'utf8') : undefined;
-  mkdirSync(dirname(path), { recursive: true });
-  writeFileSync(path, text);
-  const news = before === undefined ? 'new' : before === text ? 'unchanged' : 'CHANGED';
-  return [`${path}: ${countObservations(golden)} observations in ${Object.keys(golden.cases).length} cases, ${news}`];
 }

@@ -4,21 +4,20 @@
  */
 import { appendFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { hostKernel } from '../conformance/candidates.ts';
-import type { Case } from '../conformance/case.ts';
-import { cases as conformance } from '../conformance/cases/index.ts';
+import { hostKernel, ofMachine, withBudget } from '../conformance/candidates.ts';
+import { cases } from '../conformance/cases/index.ts';
 import { identify } from '../conformance/identity.ts';
-import { type Candidate, type Result, runCase } from '../conformance/run-cases.ts';
-import { labCases } from './cases/index.ts';
+import { casesFor, type Result, runCase } from '../conformance/run-cases.ts';
 
-/** One line of results.jsonl. */
+/** One line of results.jsonl. `identity` is that of the goldens of a suite. */
 export type Line =
-  | { readonly release: string; readonly identity: string | undefined; readonly machine: string }
+  | { readonly release: string; readonly machine: string; readonly identity: Readonly<Record<Suite, string | undefined>> }
   | { readonly begins: string }
   | { readonly name: string; readonly suite: Suite; readonly result: Result; readonly milliseconds: number }
   | { readonly done: true };
 
-export type Suite = 'kvm' | 'lab';
+/** Cases of the kernel alone, and cases of the machine's devices. */
+export type Suite = 'kvm' | 'vfio';
 
 /** `first`: how many of the chosen cases another machine has answered; `names`: these only, separated by commas. */
 const [only = '', first = '0', names = ''] = process.argv.slice(2);
@@ -36,26 +35,19 @@ if ('missing' in found) throw new Error(`the addon finds no kernel in the lab: $
 /** A guest that does not come back ends with EINTR, as a fact. */
 const BUDGET = 10_000;
 
-const candidate: Candidate = {
-  ...found.candidate,
-  open() {
-    const kernel = found.candidate.open();
-    const run = kernel.run.bind(kernel);
-    kernel.run = (vcpu, options) => run(vcpu, { budget: BUDGET, ...options });
-    return kernel;
-  },
-};
-const probe = candidate.open();
-say({ release: probe.release, identity: identify(probe), machine });
-const chosen: { suite: Suite; one: Case; notRun: string | undefined }[] = [
-  ...conformance.map((one) => ({ suite: 'kvm' as const, one, notRun: undefined })),
-  ...labCases(machine, probe).map((entry) => ({ suite: 'lab' as const, ...entry })),
-].filter(({ one }) => (names === '' ? one.name.includes(only) : named.includes(one.name)));
+const kvm = withBudget(found.candidate, BUDGET);
+const probe = kvm.open();
+const { release } = probe;
+const vfio = { ...kvm, ...ofMachine(release, machine) };
+say({ release, machine, identity: { kvm: identify(probe), vfio: vfio.identity } });
 probe.close();
-for (const { suite, one, notRun } of chosen.slice(Number(first))) {
+const chosen = (Object.entries({ kvm, vfio }) as [Suite, typeof kvm][])
+  .flatMap(([suite, candidate]) => casesFor(candidate, cases).map((one) => ({ suite, candidate, one })))
+  .filter(({ one }) => (names === '' ? one.name.includes(only) : named.includes(one.name)));
+for (const { suite, candidate, one } of chosen.slice(Number(first))) {
   say({ begins: one.name });
   const started = Date.now();
-  const result: Result = notRun === undefined ? await runCase(candidate, one) : { notRun };
+  const result = await runCase(candidate, one);
   say({ name: one.name, suite, result, milliseconds: Date.now() - started });
 }
 say({ done: true });

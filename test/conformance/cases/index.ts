@@ -44,6 +44,7 @@ import { paravirtCases } from './paravirt.ts';
 import { pitCases } from './pit.ts';
 import { pmuFilterCases } from './pmu-filter.ts';
 import { preFaultCases } from './pre-fault.ts';
+import { privateMemoryCases } from './private-memory.ts';
 import { refusalCases } from './refusals.ts';
 import { registerCases } from './registers.ts';
 import { runCases } from './run.ts';
@@ -57,6 +58,7 @@ import { statsCases } from './stats.ts';
 import { systemCases } from './system.ts';
 import { translateCases } from './translate.ts';
 import { vcpuCases } from './vcpu.ts';
+import { vfioCases } from './vfio/index.ts';
 import { xsaveCases } from './xsave.ts';
 
 /** Of any architecture, in files whose other cases are x86's. */
@@ -71,7 +73,8 @@ function x86(all: readonly Case[]): Case[] {
   return all.map((one) => (anywhere.has(one.name) ? one : { ...one, needs: { ...one.needs, arch: 'x64' as const } }));
 }
 
-export const cases: readonly Case[] = [
+/** Of a kernel alone. */
+export const kernelCases: readonly Case[] = [
   ...fileCases,
   ...x86(systemCases),
   ...x86(vcpuCases),
@@ -80,6 +83,7 @@ export const cases: readonly Case[] = [
   ...x86(attributeCases),
   ...x86(memoryFaultCases),
   ...x86(preFaultCases),
+  ...x86(privateMemoryCases),
   ...x86(deviceCases),
   ...x86(registerCases),
   ...x86(stateCases),
@@ -127,3 +131,7 @@ export const cases: readonly Case[] = [
   ...x86(pmuFilterCases),
   ...x86(guestMsrCases),
 ];
+
+export { vfioCases };
+
+export const cases: readonly Case[] = [...kernelCases, ...vfioCases];

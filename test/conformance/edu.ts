@@ -1,7 +1,7 @@
 /** QEMU's teaching device, 1234:11e8: registers in BAR 0, a factorial engine, an interrupt, DMA between memory and a buffer of 4 KiB. */
 import type { Kernel, Memory } from 'kvio';
 import { POLLIN, VFIO_DEVICE_GET_INFO, VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_MSI_IRQ_INDEX, vfio_device_info } from 'kvio/uapi';
-import type { Observer } from '../../conformance/case.ts';
+import type { Observer } from './case.ts';
 import { ConfigSpace, irqInfo, mapRegion, regionInfo, setTrigger } from './vfio.ts';
 
 type Ram = ReturnType<Kernel['guestRam']>;

@@ -16,8 +16,8 @@ import {
   kvm_create_guest_memfd,
   kvm_memory_attributes,
 } from 'kvio/uapi';
-import { type Case, define, type Observer, result } from '../../conformance/case.ts';
-import { addRam, getRegs, mapRun, RunPage, setRegion2, setRegs, setSregs } from '../../conformance/machine.ts';
+import { type Case, define, type Observer, result } from '../case.ts';
+import { addRam, getRegs, mapRun, RunPage, setRegion2, setRegs, setSregs } from '../machine.ts';
 
 const KVM_CAP_VM_TYPES = 235;
 const KVM_CAP_MEMORY_ATTRIBUTES = 233;
@@ -153,9 +153,9 @@ function closedFile(kernel: Kernel, see: Observer): void {
   see.note('after the guest_memfd was closed', next(scene));
 }
 
-const protectedVm = { needs: { devices: ['/dev/kvm'] } };
+const protectedVm = { needs: { vmType: KVM_X86_SW_PROTECTED_VM } };
 
-export const privateMemory: readonly Case[] = [
+export const privateMemoryCases: readonly Case[] = [
   define('kvm/private/conversion', 'Private memory', conversion, protectedVm),
   define('kvm/private/memory-fault', 'Private memory', fault, protectedVm),
   define('kvm/private/closed-guest-memfd', 'Private memory', closedFile, protectedVm),

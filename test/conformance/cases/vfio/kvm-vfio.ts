@@ -10,9 +10,9 @@ import {
   kvm_create_device,
   kvm_device_attr,
 } from 'kvio/uapi';
-import { type Case, define, type Observer } from '../../conformance/case.ts';
-import { newVcpu } from '../../conformance/machine.ts';
-import { bindToVfio, cdevOf, FIRST_EDU, groupOf, pci, SECOND_EDU } from './vfio.ts';
+import type { Case, Observer } from '../../case.ts';
+import { newVcpu } from '../../machine.ts';
+import { cdevOf, groupPath, withDevices } from '../../vfio.ts';
 
 /** A VM with its KVM-VFIO device, and calls on it. */
 function kvmVfio(kernel: Kernel) {
@@ -34,9 +34,8 @@ function kvmVfio(kernel: Kernel) {
   };
 }
 
-function withGroup(kernel: Kernel, see: Observer): void {
-  bindToVfio(kernel, SECOND_EDU);
-  const path = `/dev/vfio/${groupOf(kernel, SECOND_EDU)}`;
+function withGroup(kernel: Kernel, see: Observer, [edu]: string[]): void {
+  const path = groupPath(kernel, edu!);
   const group = kernel.open(path);
   const { vm, fd, add, del } = kvmVfio(kernel);
   see.call('DEL before ADD', () => del(group));
@@ -55,9 +54,8 @@ function withGroup(kernel: Kernel, see: Observer): void {
   see.call('ADD of the container', () => other.add(kernel.open('/dev/vfio/vfio')));
 }
 
-function andBack(kernel: Kernel, see: Observer): void {
-  bindToVfio(kernel, SECOND_EDU);
-  const path = `/dev/vfio/${groupOf(kernel, SECOND_EDU)}`;
+function andBack(kernel: Kernel, see: Observer, [edu]: string[]): void {
+  const path = groupPath(kernel, edu!);
   const group = kernel.open(path);
   const first = kvmVfio(kernel);
   const second = kvmVfio(kernel);
@@ -70,9 +68,8 @@ function andBack(kernel: Kernel, see: Observer): void {
   see.call('it can be opened again', () => kernel.open(path) >= 0);
 }
 
-function withCdev(kernel: Kernel, see: Observer): void {
-  bindToVfio(kernel, FIRST_EDU);
-  const path = cdevOf(kernel, FIRST_EDU)!;
+function withCdev(kernel: Kernel, see: Observer, [edu]: string[]): void {
+  const path = cdevOf(kernel, edu!);
   const device = kernel.open(path);
   const { add, del } = kvmVfio(kernel);
   see.call('ADD of a device that is not bound', () => add(device));
@@ -83,10 +80,8 @@ function withCdev(kernel: Kernel, see: Observer): void {
   see.call('DEL again', () => del(device));
 }
 
-const iommu = (address: string): string => `${pci(address)}/iommu_group/type`;
-
 export const kvmVfioCases: readonly Case[] = [
-  define('vfio/kvm/group', 'KVM-VFIO', withGroup, { needs: { devices: ['/dev/vfio/vfio', iommu(SECOND_EDU)] } }),
-  define('vfio/kvm/group-and-back', 'KVM-VFIO', andBack, { needs: { devices: ['/dev/vfio/vfio', iommu(SECOND_EDU)] } }),
-  define('vfio/kvm/cdev', 'KVM-VFIO', withCdev, { needs: { devices: ['/dev/iommu', iommu(FIRST_EDU)] } }),
+  withDevices('vfio/kvm/group', 'KVM-VFIO', ['edu'], withGroup),
+  withDevices('vfio/kvm/group-and-back', 'KVM-VFIO', ['edu'], andBack),
+  withDevices('vfio/kvm/cdev', 'KVM-VFIO', ['edu'], withCdev, { needs: { devices: ['/dev/iommu'], iommu: true } }),
 ];

@@ -39,21 +39,18 @@ import {
   vfio_iommu_type1_dma_map,
   vfio_iommu_type1_dma_unmap,
 } from 'kvio/uapi';
-import { type Case, define, type Observer } from '../../conformance/case.ts';
-import { computes, copies, describe, interrupts, isLockedOut } from './edu.ts';
-import { bindToVfio, cdevOf, driverOf, FIRST_EDU, groupOf, pci, SECOND_EDU, setTrigger } from './vfio.ts';
+import type { Case, Observer } from '../../case.ts';
+import { computes, copies, describe, interrupts, isLockedOut } from '../../edu.ts';
+import { driverOf } from '../../parts.ts';
+import { cdevOf, groupPath, setTrigger, withDevices } from '../../vfio.ts';
 
 const IOVA = 0x100000n;
 const LENGTH = 0x2000;
 
-/** A device that is there, and behind an IOMMU. */
-const behindIommu = (address: string): string => `${pci(address)}/iommu_group/type`;
-
-async function throughCdev(kernel: Kernel, see: Observer): Promise<void> {
-  bindToVfio(kernel, FIRST_EDU);
-  see.note('driver', driverOf(kernel, FIRST_EDU));
+async function throughCdev(kernel: Kernel, see: Observer, [edu]: string[]): Promise<void> {
+  see.note('driver', driverOf(kernel, edu!));
   const iommufd = kernel.open('/dev/iommu');
-  const device = kernel.open(cdevOf(kernel, FIRST_EDU)!);
+  const device = kernel.open(cdevOf(kernel, edu!));
 
   const bind = vfio_device_bind_iommufd.encode({ argsz: 16, flags: 0, iommufd, out_devid: 0, token_uuid_ptr: 0n });
   see.call('DEVICE_BIND_IOMMUFD', () => kernel.ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, bind));
@@ -110,11 +107,11 @@ function groupStatus(kernel: Kernel, group: number): { viable: boolean; containe
 }
 
 /** Opens a container of this IOMMU type with the group in it, and the device. */
-function openByGroup(kernel: Kernel, see: Observer, address: string, groupPath: string, type: number) {
+function openByGroup(kernel: Kernel, see: Observer, address: string, type: number) {
   const container = kernel.open('/dev/vfio/vfio');
   see.note('API version', kernel.ioctl(container, VFIO_GET_API_VERSION) === VFIO_API_VERSION);
   see.call('CHECK_EXTENSION', () => kernel.ioctl(container, VFIO_CHECK_EXTENSION, type));
-  const group = kernel.open(groupPath);
+  const group = kernel.open(groupPath(kernel, address));
   see.note('GROUP_GET_STATUS before', groupStatus(kernel, group));
   const containerBytes = new Uint8Array(Int32Array.of(container).buffer);
   see.call('GROUP_SET_CONTAINER', () => kernel.ioctl(group, VFIO_GROUP_SET_CONTAINER, containerBytes));
@@ -126,10 +123,8 @@ function openByGroup(kernel: Kernel, see: Observer, address: string, groupPath: 
   return { container, group, device };
 }
 
-async function throughContainer(kernel: Kernel, see: Observer): Promise<void> {
-  bindToVfio(kernel, SECOND_EDU);
-  const path = `/dev/vfio/${groupOf(kernel, SECOND_EDU)}`;
-  const { container, group, device } = openByGroup(kernel, see, SECOND_EDU, path, VFIO_TYPE1v2_IOMMU);
+async function throughContainer(kernel: Kernel, see: Observer, [edu]: string[]): Promise<void> {
+  const { container, group, device } = openByGroup(kernel, see, edu!, VFIO_TYPE1v2_IOMMU);
   describe(kernel, see, device);
   const bar = await computes(kernel, see, device);
   const eventfd = await interrupts(kernel, see, device, bar);
@@ -162,11 +157,9 @@ async function throughContainer(kernel: Kernel, see: Observer): Promise<void> {
 }
 
 /** Without an IOMMU: a group of its own kind, made by binding; registers and interrupts, but no mapping for DMA. */
-async function withoutIommu(kernel: Kernel, see: Observer): Promise<void> {
-  bindToVfio(kernel, FIRST_EDU);
-  see.note('driver', driverOf(kernel, FIRST_EDU));
-  const path = `/dev/vfio/noiommu-${groupOf(kernel, FIRST_EDU)}`;
-  const { container, device } = openByGroup(kernel, see, FIRST_EDU, path, VFIO_NOIOMMU_IOMMU);
+async function withoutIommu(kernel: Kernel, see: Observer, [edu]: string[]): Promise<void> {
+  see.note('driver', driverOf(kernel, edu!));
+  const { container, device } = openByGroup(kernel, see, edu!, VFIO_NOIOMMU_IOMMU);
   describe(kernel, see, device);
   const bar = await computes(kernel, see, device);
   await interrupts(kernel, see, device, bar);
@@ -183,18 +176,13 @@ async function withoutIommu(kernel: Kernel, see: Observer): Promise<void> {
   bar.close();
 }
 
-export const assigned: readonly Case[] = [
-  define('vfio/edu/cdev', 'Device cdev', throughCdev, {
-    needs: { features: ['async'], devices: ['/dev/iommu', behindIommu(FIRST_EDU)] },
+/** A container's cases are of the second one, so that both are driven. */
+export const assignedCases: readonly Case[] = [
+  withDevices('vfio/edu/cdev', 'Device cdev', ['edu'], throughCdev, {
+    needs: { features: ['async'], devices: ['/dev/iommu'], iommu: true },
   }),
-  define('vfio/edu/container', 'Container and group', throughContainer, {
-    needs: { features: ['async'], devices: ['/dev/vfio/vfio', behindIommu(SECOND_EDU)] },
+  withDevices('vfio/edu/container', 'Container and group', ['second edu'], throughContainer, {
+    needs: { features: ['async'], iommu: true },
   }),
-];
-
-/** Of a machine that has no IOMMU: elsewhere `enable_unsafe_noiommu_mode` changes nothing for a device that has a group. */
-export const unassisted: readonly Case[] = [
-  define('vfio/edu/noiommu', 'No-IOMMU mode', withoutIommu, {
-    needs: { features: ['async'], devices: ['/dev/vfio/vfio', `${pci(FIRST_EDU)}/config`] },
-  }),
+  withDevices('vfio/edu/noiommu', 'No-IOMMU mode', ['edu'], withoutIommu, { needs: { features: ['async'], iommu: false } }),
 ];

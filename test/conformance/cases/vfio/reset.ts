@@ -1,0 +1,182 @@
+/** DEVICE_RESET and hot reset: who can, whom it takes along, and what is left afterwards. */
+import type { Kernel } from 'kvio';
+import {
+  EFD_NONBLOCK,
+  VFIO_DEVICE_GET_INFO,
+  VFIO_DEVICE_GET_PCI_HOT_RESET_INFO,
+  VFIO_DEVICE_PCI_HOT_RESET,
+  VFIO_DEVICE_RESET,
+} from 'kvio/uapi';
+import type { Case, Observer } from '../../case.ts';
+import { UNSAFE } from '../../machine.ts';
+import { type Part, pci, show } from '../../parts.ts';
+import {
+  ASSISTED,
+  attempt,
+  awaited,
+  cdevOf,
+  ConfigSpace,
+  getDevice,
+  groupOf,
+  join,
+  mapRegion,
+  NOWHERE,
+  openDevice,
+  openGroup,
+  region,
+  s32,
+  setIrqs,
+  setTrigger,
+  u32s,
+  view,
+  withDevices,
+} from '../../vfio.ts';
+
+const COMMAND = 4;
+
+function reset(kernel: Kernel, see: Observer, [address]: string[]): void {
+  const { device } = openDevice(kernel, address!);
+  const info = u32s(24, 0, 0, 0, 0, 0);
+  kernel.ioctl(device, VFIO_DEVICE_GET_INFO, info);
+  see.note('GET_INFO: flags', view(info).getUint32(4, true));
+  see.call('reset_method', () => show(kernel, `${pci(address!)}/reset_method`));
+  see.call('DEVICE_RESET', () => kernel.ioctl(device, VFIO_DEVICE_RESET));
+  see.call('DEVICE_RESET, with an argument', () => kernel.ioctl(device, VFIO_DEVICE_RESET, 1, UNSAFE));
+  const config = new ConfigSpace(kernel, device);
+  config.write16(COMMAND, 0x7);
+  const bar = mapRegion(kernel, device, 0);
+  config.write32(0x10, 0xfffff000);
+  config.put(0x3c, 0x55);
+  see.call('DEVICE_RESET, again', () => kernel.ioctl(device, VFIO_DEVICE_RESET));
+  see.note('COMMAND', config.read16(COMMAND).toString(16));
+  see.note('BAR 0, as written', config.read32(0x10).toString(16));
+  see.note('interrupt line, as written', config.read8(0x3c));
+  see.note('the mapping', attempt(() => (bar.read32(0) === undefined ? 1 : 0)));
+  config.write16(COMMAND, 0);
+  see.call('DEVICE_RESET with decoding off', () => kernel.ioctl(device, VFIO_DEVICE_RESET));
+  see.note('COMMAND, afterwards', config.read16(COMMAND).toString(16));
+  see.note('the mapping, afterwards', attempt(() => (bar.read32(0) === undefined ? 1 : 0)));
+}
+
+/** GET_PCI_HOT_RESET_INFO: the entries with group ids as relations. */
+function hotInfo(kernel: Kernel, see: Observer, [address]: string[]): void {
+  const { device } = openDevice(kernel, address!);
+  const group = Number(groupOf(kernel, address!));
+  const ask = (label: string, argsz: number): void => {
+    const bytes = new Uint8Array(256).fill(0xee);
+    bytes.set(u32s(argsz, 0xffffffff, 0xffffffff));
+    see.call(`INFO, ${label}`, () => kernel.ioctl(device, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, bytes, UNSAFE));
+    const data = view(bytes);
+    see.note(`${label}: argsz, flags, count`, [0, 4, 8].map((at) => data.getUint32(at, true)));
+    const count = data.getUint32(8, true);
+    const entries = Array.from({ length: Math.min(4, count === 0xffffffff ? 0 : count) }, (_, n) => 12 + 8 * n);
+    see.note(
+      `${label}: entries`,
+      entries.map((at) => ({
+        id: data.getUint32(at, true) === group ? 'its group' : data.getUint32(at, true) === 0xeeeeeeee ? 'not written' : 'another',
+        segment: data.getUint16(at + 4, true),
+        bus: data.getUint8(at + 6),
+        devfn: data.getUint8(at + 7),
+      })),
+    );
+  };
+  see.call('INFO, pointer 0', () => kernel.ioctl(device, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, 0, UNSAFE));
+  for (const argsz of [0, 11, 12, 19, 20, 27, 28, 256]) ask(`argsz ${argsz}`, argsz);
+}
+
+const hot = (kernel: Kernel, device: number, argsz: number, flags: number, count: number, ...fds: number[]): number =>
+  kernel.ioctl(device, VFIO_DEVICE_PCI_HOT_RESET, join(u32s(argsz, flags, count), s32(...fds, 0, 0)), UNSAFE);
+
+function hotReset(kernel: Kernel, see: Observer, [address]: string[]): void {
+  const { container, group, device } = openDevice(kernel, address!);
+  see.call('HOT_RESET, pointer 0', () => kernel.ioctl(device, VFIO_DEVICE_PCI_HOT_RESET, 0, UNSAFE));
+  see.call('a pointer to nowhere', () => kernel.ioctl(device, VFIO_DEVICE_PCI_HOT_RESET, NOWHERE, UNSAFE));
+  const ask = (label: string, ...args: [argsz: number, flags: number, count: number, ...fds: number[]]): unknown =>
+    see.call(label, () => hot(kernel, device, ...args));
+  ask('argsz 0', 0, 0, 1, group);
+  ask('argsz 11', 11, 0, 1, group);
+  ask('flags 1', 16, 1, 1, group);
+  ask('count 0', 12, 0, 0);
+  ask('count 100', 16, 0, 100, group);
+  ask('count of more than there are devices', 24, 0, 3, group, group, group);
+  ask('a number nobody has', 16, 0, 1, 999);
+  ask('a negative number', 16, 0, 1, -1);
+  ask('an eventfd', 16, 0, 1, kernel.eventfd());
+  ask('the container', 16, 0, 1, container);
+  ask('the device', 16, 0, 1, device);
+  ask('argsz 12: the descriptors are read all the same', 12, 0, 1, group);
+  ask('the group', 16, 0, 1, group);
+}
+
+/** What a user finds after a hot reset: configuration, mapping and interrupts are his. */
+async function afterHotReset(kernel: Kernel, see: Observer, [address]: string[]): Promise<void> {
+  const { group, device } = openDevice(kernel, address!);
+  const config = new ConfigSpace(kernel, device);
+  config.write16(COMMAND, 0x406);
+  config.write32(0x10, 0xfffff000);
+  const bar = mapRegion(kernel, device, 0);
+  const eventfd = kernel.eventfd(0, EFD_NONBLOCK);
+  see.call('SET_IRQS, MSI-X', () => setTrigger(kernel, device, 2, eventfd));
+  see.call('HOT_RESET', () => hot(kernel, device, 16, 0, 1, group));
+  see.note('COMMAND', config.read16(COMMAND).toString(16));
+  see.note('BAR 0, as written', config.read32(0x10).toString(16));
+  see.note('the mapping', attempt(() => (bar.read32(0) === undefined ? 1 : 0)));
+  see.call('NONE count 1', () => setIrqs(kernel, device, { flags: 0x21, index: 2, count: 1 }));
+  see.note('signalled', await awaited(kernel, eventfd, 1000));
+  const other = getDevice(kernel, group, address!);
+  see.call('through another descriptor of the device', () => hot(kernel, other, 16, 0, 1, group));
+  const copy = kernel.dup(group);
+  see.call('a dup of the group', () => hot(kernel, device, 16, 0, 1, copy));
+}
+
+/** Two functions: both must be bound, one group descriptor is enough. */
+function together(kernel: Kernel, see: Observer, [edu, testdev]: string[]): void {
+  const { group } = openGroup(kernel, edu!);
+  const device = getDevice(kernel, group, edu!);
+  const bytes = new Uint8Array(64);
+  bytes.set(u32s(64));
+  see.call('INFO', () => kernel.ioctl(device, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, bytes));
+  const data = view(bytes);
+  see.note('count', data.getUint32(8, true));
+  see.note('devfns', [19, 27].map((at) => data.getUint8(at)));
+  see.note('one group', data.getUint32(12, true) === data.getUint32(20, true));
+  see.call('the group', () => hot(kernel, device, 16, 0, 1, group));
+  see.call('the group twice', () => hot(kernel, device, 20, 0, 2, group, group));
+  see.call('three times', () => hot(kernel, device, 24, 0, 3, group, group, group));
+  const other = getDevice(kernel, group, testdev!);
+  const bar = mapRegion(kernel, other, 0);
+  see.call('the other opened, too', () => hot(kernel, device, 16, 0, 1, group));
+  see.note('its mapping', attempt(() => (bar.read32(0) === undefined ? 1 : 0)));
+  see.call('by the other', () => hot(kernel, other, 16, 0, 1, group));
+}
+
+function halfBound(kernel: Kernel, see: Observer, [edu]: string[]): void {
+  const { group } = openGroup(kernel, edu!);
+  const device = getDevice(kernel, group, edu!);
+  const bytes = new Uint8Array(64);
+  bytes.set(u32s(64));
+  see.call('INFO', () => kernel.ioctl(device, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, bytes));
+  see.note('count', view(bytes).getUint32(8, true));
+  see.call('HOT_RESET: the other is not bound', () => hot(kernel, device, 16, 0, 1, group));
+}
+
+/** A cdev that is not bound is asked in vain. */
+function unbound(kernel: Kernel, see: Observer, [address]: string[]): void {
+  const device = kernel.open(cdevOf(kernel, address!));
+  see.call('DEVICE_RESET', () => kernel.ioctl(device, VFIO_DEVICE_RESET));
+  see.call('HOT_RESET', () => hot(kernel, device, 12, 0, 0));
+  see.call('read', () => kernel.pread(device, new Uint8Array(4), region(7)));
+}
+
+const each = (what: string, of: readonly Part[], body: (kernel: Kernel, see: Observer, addresses: string[]) => void | Promise<void>) =>
+  of.map((part) => withDevices(`vfio/reset/${what} of ${part.replace(' ', '-')}`, 'Reset', [part], body));
+
+export const resetCases: readonly Case[] = [
+  ...each('reset', ['edu', 'nvme', 'e1000e', 'testdev', 'shared edu'], reset),
+  ...each('hot-reset-info', ['edu', 'nvme', 'e1000e', 'shared edu'], hotInfo),
+  ...each('hot-reset', ['edu', 'nvme', 'e1000e'], hotReset),
+  ...each('after-hot-reset', ['nvme', 'e1000e'], afterHotReset),
+  withDevices('vfio/reset/hot-reset of two', 'Reset', ['shared edu', 'shared testdev'], together),
+  withDevices('vfio/reset/hot-reset of two, one bound', 'Reset', ['shared edu'], halfBound),
+  withDevices('vfio/reset/unbound', 'Reset', ['nvme'], unbound, ASSISTED),
+];
