@@ -30,6 +30,8 @@ export interface Needs {
   readonly unsteady?: readonly string[];
   /** PCI devices of a machine made for this: those of the lab, and simulated ones. Devices of any other host are left alone. */
   readonly pci?: readonly Part[];
+  /** The kernel’s sample of a mediated device, mtty: the case makes devices of it. */
+  readonly mtty?: boolean;
   /** Whether the devices are behind an IOMMU. */
   readonly iommu?: boolean;
   /** The process the kernel lives in must be a real one: something the simulated one does not have is named here. */

@@ -91,3 +91,25 @@ export function missingPart(kernel: Kernel, part: Part): string | undefined {
     throw error;
   }
 }
+
+/** The mediated sample device, and the names cases give to devices made of it. */
+export const MTTY = '/sys/class/mdev_bus/mtty';
+export const MDEVS = ['83b8f4f2-509f-382f-3c1e-e6bfe0fa1001', '83b8f4f2-509f-382f-3c1e-e6bfe0fa1002'] as const;
+
+export const mdev = (uuid: string): string => `/sys/bus/mdev/devices/${uuid}`;
+
+/** Whether a path leads anywhere. */
+export function exists(kernel: Kernel, path: string): boolean {
+  try {
+    kernel.close(kernel.open(path, O_RDONLY));
+    return true;
+  } catch (error) {
+    if (error instanceof KernelError) return error.code === 'EACCES';
+    throw error;
+  }
+}
+
+/** Takes away the mediated devices a case has left. */
+export function removeMdevs(kernel: Kernel): void {
+  for (const uuid of MDEVS) if (exists(kernel, `${mdev(uuid)}/uevent`)) store(kernel, `${mdev(uuid)}/remove`, '1');
+}

@@ -3,7 +3,7 @@ import type { Kernel } from 'kvio';
 import { KVM_CHECK_EXTENSION } from 'kvio/uapi';
 import { type Case, type Fact, isRecord, NOT_MODELLED, NotHere, type Observation } from './case.ts';
 import { identify } from './identity.ts';
-import { driverOf, link, missingPart, parts, pci, unbindFromVfio } from './parts.ts';
+import { exists, link, MTTY, missingPart, parts, pci, removeMdevs, show, unbindFromVfio } from './parts.ts';
 
 /** A kernel to judge. Each case gets a fresh one, so that no case sees what another left behind. */
 export interface Candidate {
@@ -75,7 +75,8 @@ function restore(candidate: Candidate, { needs }: Case): void {
   const kernel = candidate.open();
   try {
     for (const { at } of (needs?.pci ?? []).map((part) => parts[part]))
-      if (kernel.kind !== 'sim' && driverOf(kernel, at) === 'vfio-pci') unbindFromVfio(kernel, at);
+      if (kernel.kind !== 'sim' && show(kernel, `${pci(at)}/driver_override`) !== '(null)') unbindFromVfio(kernel, at);
+    if (needs?.mtty === true) removeMdevs(kernel);
   } finally {
     kernel.close();
   }
@@ -85,7 +86,8 @@ function restore(candidate: Candidate, { needs }: Case): void {
 function unmet(candidate: Candidate, kernel: Kernel, { needs }: Case): string | undefined {
   if (needs?.arch !== undefined && needs.arch !== candidate.arch) return `speaks of ${needs.arch}, and this is ${candidate.arch}`;
   for (const feature of needs?.features ?? []) if (!kernel.features[feature]) return `this kernel has no ${feature}`;
-  if (needs?.pci !== undefined && candidate.machine === undefined) return 'devices of this host are left alone';
+  if ((needs?.pci ?? needs?.mtty) !== undefined && candidate.machine === undefined) return 'devices of this host are left alone';
+  if (needs?.mtty === true && !exists(kernel, `${MTTY}/uevent`)) return 'this kernel has no mtty';
   for (const part of needs?.pci ?? []) {
     const missing = missingPart(kernel, part);
     if (missing !== undefined) return missing;

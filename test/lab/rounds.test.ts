@@ -14,7 +14,7 @@ function machine(first: number, stopsIn?: string, failure = 'QEMU: assertion fai
   const answers: Answers = {
     machine: 'vtd',
     release: '7.2',
-    identity: '7.2-svm',
+    identity: { kvm: '7.2-svm', vfio: '7.2@vtd' },
     suites: new Map([['kvm', report]]),
     unfinished: stopsIn,
     stopping: [],

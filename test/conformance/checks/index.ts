@@ -8,6 +8,8 @@ import { privateMemoryChecks } from './private-memory.ts';
 import { stateChecks } from './state.ts';
 import { systemChecks } from './system.ts';
 import { notItsOwn, vcpuChecks } from './vcpu.ts';
+import { vfioContainerChecks, vfioGroupChecks } from './vfio.ts';
+import { vfioDeviceChecks } from './vfio-device.ts';
 import { vmChecks } from './vm.ts';
 
 export const areas: Readonly<Record<string, Checks>> = {
@@ -21,4 +23,7 @@ export const areas: Readonly<Record<string, Checks>> = {
   'All descriptors': notItsOwn,
   'Private memory and devices': privateMemoryChecks,
   'File operations': fileChecks,
+  'VFIO containers': vfioContainerChecks,
+  'VFIO groups': vfioGroupChecks,
+  'VFIO devices': vfioDeviceChecks,
 };

@@ -306,7 +306,7 @@ const each = (what: string, body: (kernel: Kernel, see: Observer, addresses: str
 export const configCases: readonly Case[] = [
   ...all.map((part) => withDevices(`vfio/config/masks of ${part}`, 'Configuration space', [part], masks(part))),
   ...each('bars', bars),
-  ...each('extents', extents),
+  ...each('extents', extents, ['edu', 'nvme']),
   ...each('command', command),
   ...each('msi', msi, ['edu', 'e1000e']),
   ...each('msix', msix, ['nvme', 'e1000e']),

@@ -119,7 +119,7 @@ function fixture(kernel: Kernel, see: Observer, [address]: string[]): void {
 function sysfs(kernel: Kernel, see: Observer, [address]: string[]): void {
   const read = (name: string): void => void see.call(name, () => show(kernel, `${pci(address!)}/${name}`));
   for (const name of ['vendor', 'device', 'subsystem_vendor', 'subsystem_device', 'class', 'revision']) read(name);
-  for (const name of ['driver_override', 'reset_method', 'modalias', 'power_state', 'msi_bus', 'enable']) read(name);
+  for (const name of ['driver_override', 'reset_method', 'modalias', 'msi_bus', 'enable']) read(name);
   see.call('uevent', () => show(kernel, `${pci(address!)}/uevent`).split('\n'));
   see.note(
     'resource: sizes and flags',

@@ -4,7 +4,21 @@ import { EFD_NONBLOCK, F_GETFD, F_GETFL, VFIO_DEVICE_FEATURE, VFIO_DEVICE_RESET 
 import type { Case, Observer } from '../../case.ts';
 import { UNSAFE } from '../../machine.ts';
 import type { Part } from '../../parts.ts';
-import { attempt, ConfigSpace, feature, join, mapRegion, NOWHERE, openDevice, region, s32, u32s, u64s, withDevices } from '../../vfio.ts';
+import {
+  attempt,
+  ConfigSpace,
+  feature,
+  join,
+  mapRegion,
+  NOWHERE,
+  openDevice,
+  region,
+  s32,
+  taken,
+  u32s,
+  u64s,
+  withDevices,
+} from '../../vfio.ts';
 
 const GET = 0x10000;
 const SET = 0x20000;
@@ -42,26 +56,49 @@ function table(kernel: Kernel, see: Observer, [address]: string[]): void {
   see.note('argsz 1000', ask(PROBE | LOW_POWER_ENTRY, 1000));
 }
 
-function lowPower(kernel: Kernel, see: Observer, [address]: string[]): void {
+/** Long enough for a device nobody uses to be suspended. */
+const idle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 200));
+
+async function lowPower(kernel: Kernel, see: Observer, [address]: string[]): Promise<void> {
   const { device } = openDevice(kernel, address!);
   const set = (label: string, number: number, data: Uint8Array = new Uint8Array(0), argsz = 8 + data.length): unknown =>
     see.call(label, () => feature(kernel, device, join(u32s(argsz, number | SET), data)));
   const bar = mapRegion(kernel, device, 0);
   const bytes = new Uint8Array(4);
   const look = (label: string): void => {
-    see.note(`${label}: touch`, attempt(() => (bar.read32(0) === undefined ? 1 : 0)));
-    see.note(`${label}: pread`, attempt(() => kernel.pread(device, bytes, region(0))));
-    see.note(`${label}: configuration`, attempt(() => kernel.pread(device, bytes, region(7))));
-    see.note(`${label}: touch again`, attempt(() => (bar.read32(0) === undefined ? 1 : 0)));
+    see.note(
+      `${label}: touch`,
+      attempt(() => (bar.read32(0) === undefined ? 1 : 0)),
+    );
+    see.note(
+      `${label}: pread`,
+      attempt(() => kernel.pread(device, bytes, region(0))),
+    );
+    see.note(
+      `${label}: configuration`,
+      attempt(() => kernel.pread(device, bytes, region(7))),
+    );
+    see.note(
+      `${label}: touch again`,
+      attempt(() => (bar.read32(0) === undefined ? 1 : 0)),
+    );
   };
   set('EXIT before ENTRY', LOW_POWER_EXIT);
   look('before');
   set('ENTRY', LOW_POWER_ENTRY);
+  await idle();
   look('entered');
+  await idle();
   set('ENTRY again', LOW_POWER_ENTRY);
   set('ENTRY_WITH_WAKEUP, entered', LOW_POWER_ENTRY_WITH_WAKEUP, s32(kernel.eventfd(), 0));
-  see.note('GET_INFO meanwhile', attempt(() => kernel.ioctl(device, 0x3b6b, u32s(24, 0, 0, 0, 0, 0))));
-  see.note('DEVICE_RESET meanwhile', attempt(() => kernel.ioctl(device, VFIO_DEVICE_RESET)));
+  see.note(
+    'GET_INFO meanwhile',
+    attempt(() => kernel.ioctl(device, 0x3b6b, u32s(24, 0, 0, 0, 0, 0))),
+  );
+  see.note(
+    'DEVICE_RESET meanwhile',
+    attempt(() => kernel.ioctl(device, VFIO_DEVICE_RESET)),
+  );
   set('EXIT', LOW_POWER_EXIT);
   look('left');
   set('EXIT again', LOW_POWER_EXIT);
@@ -75,9 +112,16 @@ function lowPower(kernel: Kernel, see: Observer, [address]: string[]): void {
   set('WITH_WAKEUP, reserved 1', wake, s32(eventfd, 1));
   set('EXIT, after it', LOW_POWER_EXIT);
   set('WITH_WAKEUP', wake, s32(eventfd, 0));
-  set('ENTRY meanwhile', LOW_POWER_ENTRY);
+  await idle();
   look('entered with wakeup');
+  see.note('woken', taken(kernel, eventfd));
+  set('WITH_WAKEUP again', wake, s32(eventfd, 0));
+  await idle();
+  set('ENTRY meanwhile', LOW_POWER_ENTRY);
+  see.note('woken by that', taken(kernel, eventfd));
+  await idle();
   set('EXIT, at last', LOW_POWER_EXIT);
+  see.note('woken by EXIT', taken(kernel, eventfd));
   look('left at last');
 }
 
@@ -91,7 +135,11 @@ interface DmaBuf {
 }
 
 /** The descriptor of a new DMA-buf. */
-function export_(kernel: Kernel, device: number, { argsz = 24, index = 0, open = 2, flags = 0, count, ranges = [0, 0x1000] }: DmaBuf): number {
+function export_(
+  kernel: Kernel,
+  device: number,
+  { argsz = 24, index = 0, open = 2, flags = 0, count, ranges = [0, 0x1000] }: DmaBuf,
+): number {
   const bytes = join(u32s(argsz, DMA_BUF | GET, index, open, flags, count ?? ranges.length / 2), u64s(...ranges));
   return feature(kernel, device, bytes);
 }
@@ -181,7 +229,7 @@ function dmaBufLife(kernel: Kernel, see: Observer, [address]: string[]): void {
   see.descriptor('the device again, another DMA-buf', () => export_(kernel, again.device, {}));
 }
 
-const of = (what: string, part: Part, body: (kernel: Kernel, see: Observer, addresses: string[]) => void): Case =>
+const of = (what: string, part: Part, body: (kernel: Kernel, see: Observer, addresses: string[]) => void | Promise<void>): Case =>
   withDevices(`vfio/features/${what}`, 'Features', [part], body);
 
 export const featureCases: readonly Case[] = [

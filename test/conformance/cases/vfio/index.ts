@@ -1,19 +1,29 @@
 /** Cases of VFIO, in the order in which the interface is explained. */
 import type { Case } from '../../case.ts';
 import { assignedCases } from './assigned.ts';
+import { bindingCases } from './binding.ts';
+import { cdevCases } from './cdev.ts';
 import { configCases } from './config.ts';
 import { containerCases } from './container.ts';
 import { deviceInfoCases } from './device-info.ts';
+import { featureCases } from './features.ts';
 import { groupCases } from './group.ts';
+import { ioeventfdCases } from './ioeventfds.ts';
 import { irqCases } from './irqs.ts';
 import { kvmVfioCases } from './kvm-vfio.ts';
+import { lifetimeCases } from './lifetimes.ts';
+import { mttyCases } from './mtty.ts';
 import { nodeCases } from './nodes.ts';
+import { regionCases } from './regions.ts';
+import { removalCases } from './removal.ts';
+import { resetCases } from './reset.ts';
 import { dirtyCases } from './type1-dirty.ts';
 import { mapCases } from './type1-map.ts';
 import { unmapCases } from './type1-unmap.ts';
 
 export const vfioCases: readonly Case[] = [
   ...nodeCases,
+  ...bindingCases,
   ...containerCases,
   ...mapCases,
   ...unmapCases,
@@ -21,7 +31,15 @@ export const vfioCases: readonly Case[] = [
   ...groupCases,
   ...deviceInfoCases,
   ...irqCases,
+  ...regionCases,
   ...configCases,
+  ...resetCases,
+  ...ioeventfdCases,
+  ...featureCases,
+  ...lifetimeCases,
+  ...removalCases,
+  ...cdevCases,
+  ...mttyCases,
   ...assignedCases,
   ...kvmVfioCases,
 ];

@@ -13,7 +13,11 @@ interface IoEventfd {
   fd?: number;
 }
 
-function set(kernel: Kernel, device: number, { argsz = 32, flags = 4, offset = 4, data = 0x12345678, fd = -1 }: IoEventfd): number {
+function set(
+  kernel: Kernel,
+  device: number,
+  { argsz = 32, flags = 4, offset = 4, data = 0x12345678, fd = -1 }: IoEventfd,
+): number {
   return kernel.ioctl(device, VFIO_DEVICE_IOEVENTFD, join(u32s(argsz, flags), u64s(offset, data), s32(fd, 0)), UNSAFE);
 }
 
@@ -74,6 +78,7 @@ async function writes(kernel: Kernel, see: Observer, [address]: string[]): Promi
     await pause();
     return taken(kernel, fd);
   };
+  kernel.pwrite(device, u32s(0), region(0, 4));
   see.note('register', register());
   see.call('set', () => set(kernel, device, { fd }));
   see.note('the count, consumed', await signal(3n));
@@ -134,8 +139,11 @@ function table(kernel: Kernel, see: Observer, [address]: string[]): void {
   }
 }
 
-const of = (what: string, part: 'edu' | 'nvme' | 'e1000e', body: (kernel: Kernel, see: Observer, addresses: string[]) => void | Promise<void>): Case =>
-  withDevices(`vfio/ioeventfds/${what}`, 'IOEVENTFD', [part], body);
+const of = (
+  what: string,
+  part: 'edu' | 'nvme' | 'e1000e',
+  body: (kernel: Kernel, see: Observer, addresses: string[]) => void | Promise<void>,
+): Case => withDevices(`vfio/ioeventfds/${what}`, 'IOEVENTFD', [part], body);
 
 export const ioeventfdCases: readonly Case[] = [
   of('order', 'edu', order),

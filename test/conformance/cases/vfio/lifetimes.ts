@@ -1,6 +1,12 @@
 /** What keeps what: containers, groups, devices, mappings of BARs and of DMA, closed in every order. */
 import type { Kernel } from 'kvio';
-import { VFIO_GROUP_UNSET_CONTAINER, VFIO_IOMMU_GET_INFO, VFIO_IOMMU_MAP_DMA, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU } from 'kvio/uapi';
+import {
+  VFIO_GROUP_UNSET_CONTAINER,
+  VFIO_IOMMU_GET_INFO,
+  VFIO_IOMMU_MAP_DMA,
+  VFIO_SET_IOMMU,
+  VFIO_TYPE1v2_IOMMU,
+} from 'kvio/uapi';
 import type { Case, Observer } from '../../case.ts';
 import { UNSAFE } from '../../machine.ts';
 import {
@@ -37,7 +43,9 @@ function orders(kernel: Kernel, see: Observer, [address]: string[]): void {
         if (typeof again === 'number') kernel.close(again);
         see.note(label, {
           'the group again': typeof again === 'number' ? 'opens' : again,
-          ...(open.has('container') && { container: attempt(() => kernel.ioctl(files.container, VFIO_IOMMU_GET_INFO, 0, UNSAFE)) }),
+          ...(open.has('container') && {
+            container: attempt(() => kernel.ioctl(files.container, VFIO_IOMMU_GET_INFO, 0, UNSAFE)),
+          }),
           ...(open.has('group') && { group: status(kernel, files.group) }),
           ...(open.has('device') && { device: new ConfigSpace(kernel, files.device).read16(0) }),
         });
@@ -68,7 +76,9 @@ function lastGroup(kernel: Kernel, see: Observer, [address, second]: string[]): 
   const other = kernel.open(groupPath(kernel, second!));
   setContainer(kernel, other, container);
   kernel.close(group);
-  see.call('one of two groups closed: MAP over it', () => mapDma(kernel, container, { vaddr: ram.address, iova: IOVA, size: 0x4000 }));
+  see.call('one of two groups closed: MAP over it', () =>
+    mapDma(kernel, container, { vaddr: ram.address, iova: IOVA, size: 0x4000 }),
+  );
   kernel.close(other);
   see.call('both closed: MAP', () => kernel.ioctl(container, VFIO_IOMMU_MAP_DMA, 0, UNSAFE));
   see.call('SET_IOMMU', () => kernel.ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU));
@@ -85,7 +95,10 @@ function mapped(kernel: Kernel, see: Observer, [address]: string[]): void {
   kernel.close(device);
   kernel.close(group);
   kernel.close(container);
-  see.note('all closed, the mapping reads', attempt(() => (bar.read32(0) === undefined ? 1 : 0)));
+  see.note(
+    'all closed, the mapping reads',
+    attempt(() => (bar.read32(0) === undefined ? 1 : 0)),
+  );
   see.call('the group', () => kernel.open(groupPath(kernel, address!)));
   bar.close();
   see.descriptor('unmapped: the group', () => kernel.open(groupPath(kernel, address!)));

@@ -1,17 +1,9 @@
 /** Regions by pread, pwrite and mmap: widths, ends, what decoding off does, what may be mapped. */
 import type { Kernel } from 'kvio';
-import {
-  MAP_PRIVATE,
-  MAP_SHARED,
-  O_RDONLY,
-  PROT_EXEC,
-  PROT_READ,
-  PROT_WRITE,
-  VFIO_DEVICE_RESET,
-} from 'kvio/uapi';
+import { MAP_PRIVATE, MAP_SHARED, O_RDONLY, PROT_EXEC, PROT_READ, PROT_WRITE, VFIO_DEVICE_RESET } from 'kvio/uapi';
 import type { Case, Observer } from '../../case.ts';
 import type { Part } from '../../parts.ts';
-import { ASSISTED, attempt, cdevOf, ConfigSpace, mapRegion, openDevice, region, u32s, view, withDevices } from '../../vfio.ts';
+import { ASSISTED, attempt, ConfigSpace, cdevOf, mapRegion, openDevice, region, u32s, view, withDevices } from '../../vfio.ts';
 
 const COMMAND = 4;
 const MEMORY = 2;
@@ -100,11 +92,23 @@ function decode(kernel: Kernel, see: Observer, [address]: string[]): void {
   const bytes = new Uint8Array(4);
   const touch = (): string | number => attempt(() => (bar.read32(0) === undefined ? 1 : 0));
   const look = (label: string): void => {
-    see.note(`${label}: pread`, attempt(() => kernel.pread(device, bytes, region(0))));
-    see.note(`${label}: pread of nothing`, attempt(() => kernel.pread(device, new Uint8Array(0), region(0))));
-    see.note(`${label}: pwrite`, attempt(() => kernel.pwrite(device, new Uint8Array(4), region(0, 0x64))));
+    see.note(
+      `${label}: pread`,
+      attempt(() => kernel.pread(device, bytes, region(0))),
+    );
+    see.note(
+      `${label}: pread of nothing`,
+      attempt(() => kernel.pread(device, new Uint8Array(0), region(0))),
+    );
+    see.note(
+      `${label}: pwrite`,
+      attempt(() => kernel.pwrite(device, new Uint8Array(4), region(0, 0x64))),
+    );
     see.note(`${label}: touch`, touch());
-    see.note(`${label}: mmap`, attempt(() => (mapRegion(kernel, device, 0).close() === undefined ? 0 : 1)));
+    see.note(
+      `${label}: mmap`,
+      attempt(() => (mapRegion(kernel, device, 0).close() === undefined ? 0 : 1)),
+    );
   };
   look('on');
   config.write16(COMMAND, config.read16(COMMAND) & ~MEMORY);
@@ -115,9 +119,15 @@ function decode(kernel: Kernel, see: Observer, [address]: string[]): void {
   look('on again');
   const other = mapRegion(kernel, device, 0);
   config.write16(COMMAND, 0);
-  see.note('all off: the other mapping', attempt(() => (other.read32(0) === undefined ? 1 : 0)));
+  see.note(
+    'all off: the other mapping',
+    attempt(() => (other.read32(0) === undefined ? 1 : 0)),
+  );
   config.put(COMMAND, 2);
-  see.note('on by a byte: the other mapping', attempt(() => (other.read32(0) === undefined ? 1 : 0)));
+  see.note(
+    'on by a byte: the other mapping',
+    attempt(() => (other.read32(0) === undefined ? 1 : 0)),
+  );
   config.put(COMMAND, 0);
   config.put(COMMAND + 1, 2);
   see.note('a byte behind it does not switch it on', touch());
@@ -130,7 +140,8 @@ function ioBar(kernel: Kernel, see: Observer, [address]: string[]): void {
   const index = [0, 1, 2, 3, 4, 5].find((n) => (config.read32(0x10 + 4 * n) & 1) !== 0)!;
   see.note('which', index);
   const look = (label: string): void => {
-    for (const length of [1, 2, 4, 8]) see.call(`${label}: read ${length}`, () => kernel.pread(device, new Uint8Array(length), region(index)));
+    for (const length of [1, 2, 4, 8])
+      see.call(`${label}: read ${length}`, () => kernel.pread(device, new Uint8Array(length), region(index)));
     see.call(`${label}: mmap`, () => kernel.mmap({ fd: device, length: 4096, offset: region(index), view: false }));
   };
   look('on');
@@ -187,9 +198,15 @@ function mapping(kernel: Kernel, see: Observer, [address]: string[]): void {
   see.call('mprotect to execute', () => kernel.mprotect(bar, PROT_READ | PROT_EXEC));
   see.call('mprotect to none', () => kernel.mprotect(bar, 0));
   see.call('mprotect to read', () => kernel.mprotect(bar, PROT_READ));
-  see.note('reads', attempt(() => (bar.read32(0) === undefined ? 1 : 0)));
+  see.note(
+    'reads',
+    attempt(() => (bar.read32(0) === undefined ? 1 : 0)),
+  );
   see.call('MADV_DONTNEED', () => kernel.madvise(bar, 4));
-  see.note('reads still', attempt(() => (bar.read32(0) === undefined ? 1 : 0)));
+  see.note(
+    'reads still',
+    attempt(() => (bar.read32(0) === undefined ? 1 : 0)),
+  );
 }
 
 /** By a descriptor that is read-only: no mapping, neither to write nor to read. */
@@ -213,8 +230,14 @@ function sharedBar(kernel: Kernel, see: Observer, [address]: string[]): void {
   see.note('by pread', view(bytes).getUint32(0, true));
   const memfd = kernel.memfd('x');
   kernel.ftruncate(memfd, 4096);
-  see.note('DEVICE_RESET', attempt(() => kernel.ioctl(device, VFIO_DEVICE_RESET)));
-  see.note('mapped, after a reset', attempt(() => (two.read32(0) === undefined ? 1 : 0)));
+  see.note(
+    'DEVICE_RESET',
+    attempt(() => kernel.ioctl(device, VFIO_DEVICE_RESET)),
+  );
+  see.note(
+    'mapped, after a reset',
+    attempt(() => (two.read32(0) === undefined ? 1 : 0)),
+  );
 }
 
 const of = (what: string, part: Part, body: (kernel: Kernel, see: Observer, addresses: string[]) => void, more = {}): Case =>

@@ -14,8 +14,8 @@ import {
   ASSISTED,
   attempt,
   awaited,
-  cdevOf,
   ConfigSpace,
+  cdevOf,
   getDevice,
   groupOf,
   join,
@@ -51,11 +51,17 @@ function reset(kernel: Kernel, see: Observer, [address]: string[]): void {
   see.note('COMMAND', config.read16(COMMAND).toString(16));
   see.note('BAR 0, as written', config.read32(0x10).toString(16));
   see.note('interrupt line, as written', config.read8(0x3c));
-  see.note('the mapping', attempt(() => (bar.read32(0) === undefined ? 1 : 0)));
+  see.note(
+    'the mapping',
+    attempt(() => (bar.read32(0) === undefined ? 1 : 0)),
+  );
   config.write16(COMMAND, 0);
   see.call('DEVICE_RESET with decoding off', () => kernel.ioctl(device, VFIO_DEVICE_RESET));
   see.note('COMMAND, afterwards', config.read16(COMMAND).toString(16));
-  see.note('the mapping, afterwards', attempt(() => (bar.read32(0) === undefined ? 1 : 0)));
+  see.note(
+    'the mapping, afterwards',
+    attempt(() => (bar.read32(0) === undefined ? 1 : 0)),
+  );
 }
 
 /** GET_PCI_HOT_RESET_INFO: the entries with group ids as relations. */
@@ -67,13 +73,17 @@ function hotInfo(kernel: Kernel, see: Observer, [address]: string[]): void {
     bytes.set(u32s(argsz, 0xffffffff, 0xffffffff));
     see.call(`INFO, ${label}`, () => kernel.ioctl(device, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, bytes, UNSAFE));
     const data = view(bytes);
-    see.note(`${label}: argsz, flags, count`, [0, 4, 8].map((at) => data.getUint32(at, true)));
+    see.note(
+      `${label}: argsz, flags, count`,
+      [0, 4, 8].map((at) => data.getUint32(at, true)),
+    );
     const count = data.getUint32(8, true);
     const entries = Array.from({ length: Math.min(4, count === 0xffffffff ? 0 : count) }, (_, n) => 12 + 8 * n);
     see.note(
       `${label}: entries`,
       entries.map((at) => ({
-        id: data.getUint32(at, true) === group ? 'its group' : data.getUint32(at, true) === 0xeeeeeeee ? 'not written' : 'another',
+        id:
+          data.getUint32(at, true) === group ? 'its group' : data.getUint32(at, true) === 0xeeeeeeee ? 'not written' : 'another',
         segment: data.getUint16(at + 4, true),
         bus: data.getUint8(at + 6),
         devfn: data.getUint8(at + 7),
@@ -120,7 +130,10 @@ async function afterHotReset(kernel: Kernel, see: Observer, [address]: string[])
   see.call('HOT_RESET', () => hot(kernel, device, 16, 0, 1, group));
   see.note('COMMAND', config.read16(COMMAND).toString(16));
   see.note('BAR 0, as written', config.read32(0x10).toString(16));
-  see.note('the mapping', attempt(() => (bar.read32(0) === undefined ? 1 : 0)));
+  see.note(
+    'the mapping',
+    attempt(() => (bar.read32(0) === undefined ? 1 : 0)),
+  );
   see.call('NONE count 1', () => setIrqs(kernel, device, { flags: 0x21, index: 2, count: 1 }));
   see.note('signalled', await awaited(kernel, eventfd, 1000));
   const other = getDevice(kernel, group, address!);
@@ -138,7 +151,10 @@ function together(kernel: Kernel, see: Observer, [edu, testdev]: string[]): void
   see.call('INFO', () => kernel.ioctl(device, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, bytes));
   const data = view(bytes);
   see.note('count', data.getUint32(8, true));
-  see.note('devfns', [19, 27].map((at) => data.getUint8(at)));
+  see.note(
+    'devfns',
+    [19, 27].map((at) => data.getUint8(at)),
+  );
   see.note('one group', data.getUint32(12, true) === data.getUint32(20, true));
   see.call('the group', () => hot(kernel, device, 16, 0, 1, group));
   see.call('the group twice', () => hot(kernel, device, 20, 0, 2, group, group));
@@ -146,7 +162,10 @@ function together(kernel: Kernel, see: Observer, [edu, testdev]: string[]): void
   const other = getDevice(kernel, group, testdev!);
   const bar = mapRegion(kernel, other, 0);
   see.call('the other opened, too', () => hot(kernel, device, 16, 0, 1, group));
-  see.note('its mapping', attempt(() => (bar.read32(0) === undefined ? 1 : 0)));
+  see.note(
+    'its mapping',
+    attempt(() => (bar.read32(0) === undefined ? 1 : 0)),
+  );
   see.call('by the other', () => hot(kernel, other, 16, 0, 1, group));
 }
 
@@ -168,8 +187,11 @@ function unbound(kernel: Kernel, see: Observer, [address]: string[]): void {
   see.call('read', () => kernel.pread(device, new Uint8Array(4), region(7)));
 }
 
-const each = (what: string, of: readonly Part[], body: (kernel: Kernel, see: Observer, addresses: string[]) => void | Promise<void>) =>
-  of.map((part) => withDevices(`vfio/reset/${what} of ${part.replace(' ', '-')}`, 'Reset', [part], body));
+const each = (
+  what: string,
+  of: readonly Part[],
+  body: (kernel: Kernel, see: Observer, addresses: string[]) => void | Promise<void>,
+) => of.map((part) => withDevices(`vfio/reset/${what} of ${part.replace(' ', '-')}`, 'Reset', [part], body));
 
 export const resetCases: readonly Case[] = [
   ...each('reset', ['edu', 'nvme', 'e1000e', 'testdev', 'shared edu'], reset),
