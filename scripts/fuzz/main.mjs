@@ -40,8 +40,7 @@ const [command, given] =
         [
           join(root, 'scripts', 'lab', 'main.mjs'),
           ...labArgs,
-          '--devices',
-          'edu',
+          ...(args.includes('vfio') ? [] : ['--devices', 'edu']),
           '--timeout',
           String(seconds + 300),
           '--',

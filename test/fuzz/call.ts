@@ -89,10 +89,17 @@ export class Side {
   readonly budget: number;
   readonly fds: Map<Ref, number> = new Map();
   readonly memories: Map<Ref, Memory> = new Map();
+  /** What a path of a sequence is called here. */
+  readonly #paths: ReadonlyMap<string, string>;
 
-  constructor(kernel: Kernel, patience: number) {
+  constructor(kernel: Kernel, patience: number, paths: ReadonlyMap<string, string> = new Map()) {
     this.kernel = kernel;
+    this.#paths = paths;
     this.budget = kernel.features.simulated ? BUDGET : REAL_BUDGET * patience;
+  }
+
+  path(name: string): string {
+    return this.#paths.get(name) ?? name;
   }
 
   fd(name: Ref): number {
@@ -135,7 +142,7 @@ export interface Seen {
 type Doing = Call['do'];
 type CallOf<K extends Doing> = Extract<Call, { do: K }>;
 const performers: { readonly [K in Doing]: (side: Side, call: CallOf<K>) => Seen[] } = {
-  open: (side, { path, as }) => [descriptor(side, as, () => side.kernel.open(path))],
+  open: (side, { path, as }) => [descriptor(side, as, () => side.kernel.open(side.path(path)))],
   ioctl(side, { fd, request, arg, unsafe, as }) {
     const options = unsafe ? UNSAFE : undefined;
     const given = arg.is === 'bytes' ? side.bytes(arg) : arg.is === 'integer' ? arg.value : undefined;

@@ -22,6 +22,8 @@ import { hideStale, hideVolatile } from './volatile.ts';
 export interface Pair {
   real(): Kernel;
   sim(): Kernel;
+  /** Makes a fresh kernel what sequences begin with; returns what their paths are called there. */
+  prepare?(kernel: Kernel): ReadonlyMap<string, string>;
   /** `NAME (KIND)` of ioctls the simulator has a handler of: what it may have begun before it says that it does not model something. */
   readonly modelled: ReadonlySet<string>;
   /** Guests run on the processor itself, not in KVM's emulator. */
@@ -83,9 +85,17 @@ export class Lockstep {
   constructor(pair: Pair, tally: Tally, patience: number) {
     this.#pair = pair;
     this.#tally = tally;
-    this.sim = new Side(pair.sim(), patience);
+    const side = (kernel: Kernel): Side => {
+      try {
+        return new Side(kernel, patience, pair.prepare?.(kernel));
+      } catch (error) {
+        kernel.close();
+        throw error;
+      }
+    };
+    this.sim = side(pair.sim());
     try {
-      this.real = new Side(pair.real(), patience);
+      this.real = side(pair.real());
     } catch (error) {
       this.sim.kernel.close();
       throw error;

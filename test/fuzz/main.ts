@@ -26,7 +26,7 @@ if (area === undefined) {
   process.exitCode = 2;
 } else if ('notRun' in area) notRun(area.notRun);
 else {
-  const pair = pairOf(values.kernel);
+  const pair = area.prepare === undefined ? pairOf(values.kernel) : pairOn(area, values.kernel, process.env['KVIO_LAB'] ?? 'vtd');
   if (typeof pair === 'string') notRun(pair);
   else run(area, pair.pair, pair.what);
 }
@@ -52,6 +52,17 @@ function pairOf(kind: string): { pair: Pair; what: string } | string {
   kernel.close();
   if (typeof machine === 'string') return machine;
   return { pair: pairWith(open, machine), what: `${kind} ${release} and sim ${machine.name}` };
+}
+
+/** A machine of the lab, which this runs in, and the simulated one of its name; or the simulated one against itself. */
+function pairOn({ prepare }: Area, kind: string, name: string): { pair: Pair; what: string } | string {
+  const machine = Object.values(profiles).find((profile) => profile.name.startsWith(`lab-${name}-`));
+  if (machine === undefined) return `the simulator has no machine like ${name} of the lab`;
+  if (kind !== 'sim' && process.env['KVIO_LAB'] === undefined) return 'devices of this host are left alone: run it with --lab';
+  const found = kind === 'sim' ? undefined : hostKernel('native');
+  if (found !== undefined && 'missing' in found) return found.missing;
+  const real = found?.candidate.open ?? (() => openSim({ machine }));
+  return { pair: { ...pairWith(real, machine), ...(prepare && { prepare }) }, what: `${kind} and sim ${machine.name}` };
 }
 
 function run(chosen: Area, pair: Pair, what: string): void {

@@ -1,3 +1,4 @@
+import type { Kernel } from 'kvio';
 import type { Call, Ref, Seen } from './call.ts';
 import { DESCRIPTOR, MAPPED } from './call.ts';
 import type { Choices } from './choices.ts';
@@ -24,6 +25,8 @@ export interface Area {
   readonly steps: readonly WeightedStep[];
   /** What a sequence begins with, the simplest first. */
   readonly scenes: readonly Step[];
+  /** Makes a fresh kernel what a sequence begins with; see `Pair`. Such an area is of a machine made for it: the lab’s, and the simulated one of the same name. */
+  readonly prepare?: (kernel: Kernel) => ReadonlyMap<string, string>;
   /** Everything that can still be asked when the sequence is over. */
   readonly last: Step;
 }

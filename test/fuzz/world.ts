@@ -25,6 +25,8 @@ export interface FileState {
   readonly kind: string;
   readonly vm?: VmState;
   readonly vcpu?: VcpuState;
+  /** The device of VFIO it is about. */
+  readonly place?: { readonly address: string };
 }
 
 export interface Descriptor {
