@@ -12,13 +12,8 @@ export function candidates(): ReadonlyMap<string, Found> {
     ['native', hostKernel('native')],
     ['ffi', hostKernel('ffi')],
   ]);
-  for (const profile of Object.keys(profiles).filter(hasOwnKvm)) found.set(`sim ${profile}`, { candidate: simulated(profile) });
+  for (const profile of Object.keys(profiles)) found.set(`sim ${profile}`, { candidate: simulated(profile) });
   return found;
-}
-
-/** The lab's machines have the KVM of another profile: what differs is asked by the cases of test/lab. */
-function hasOwnKvm(profile: string): boolean {
-  return !profile.startsWith('lab-');
 }
 
 /** What a program on this host can open: its kernel by one of two roads, or the simulated one. */

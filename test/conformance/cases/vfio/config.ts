@@ -279,6 +279,7 @@ function extended(kernel: Kernel, see: Observer, [address]: string[]): void {
   see.note('the rest is raw', rows(readAll(kernel, device, 4096).slice(0x160)));
   see.call('a word behind the last', () => config.write32(0x800, 0x12345678));
   see.note('which reads', config.read32(0x800));
+  config.write32(0x800, 0);
 }
 
 /** Closing the last descriptor puts everything back. */
