@@ -28,7 +28,7 @@ export const vfioContainerChecks: Checks = {
     ['EINVAL', 'an IOMMU is set', grouped, 'SET_IOMMU(1) again'],
     ['EINVAL', 'UNMAP_ALL, which is an extension and no IOMMU', grouped, 'SET_IOMMU(9)'],
     ['ENODEV', 'nobody is this IOMMU', grouped, 'SET_IOMMU(2)'],
-    ['ENODEV', 'a type1 for a group without an IOMMU'],
+    ['ENODEV', 'a type1 for a group without an IOMMU', 'vfio/container/with-a-noiommu-group', 'SET_IOMMU(1)'],
     ['EPERM', 'no-IOMMU without CAP_SYS_RAWIO'],
     ['EPERM', 'interrupts are not isolated, and that is not allowed'],
     ['0', 'with all groups', 'vfio/container/two-groups', 'SET_IOMMU with two groups'],

@@ -111,6 +111,8 @@ async function lowPower(kernel: Kernel, see: Observer, [address]: string[]): Pro
   const eventfd = kernel.eventfd(0, EFD_NONBLOCK);
   set('WITH_WAKEUP, reserved 1', wake, s32(eventfd, 1));
   set('EXIT, after it', LOW_POWER_EXIT);
+  // It may have been suspended by then, or not yet.
+  taken(kernel, eventfd);
   set('WITH_WAKEUP', wake, s32(eventfd, 0));
   await idle();
   look('entered with wakeup');

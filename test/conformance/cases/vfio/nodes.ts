@@ -48,7 +48,7 @@ function groupNode(kernel: Kernel, see: Observer, [edu]: string[]): void {
   see.note('sysfs says the same number', show(kernel, `/sys/class/vfio/${path.split('/').at(-1)}/dev`) === `${major}:${minor}`);
   see.note('its minor, the lowest', minor);
   const uevent = show(kernel, `/sys/class/vfio/${path.split('/').at(-1)}/uevent`).replace(`MAJOR=${major}`, 'MAJOR=M');
-  see.note('uevent', uevent.replaceAll(group, 'N').split('\n'));
+  see.note('uevent', uevent.replace(new RegExp(`${group}$`), 'N').split('\n'));
   const fd = see.descriptor('open', () => kernel.open(path));
   see.call('open again', () => kernel.open(path));
   see.call('open again, read-only', () => kernel.open(path, O_RDONLY));

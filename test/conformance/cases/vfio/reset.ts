@@ -198,7 +198,7 @@ export const resetCases: readonly Case[] = [
   ...each('hot-reset-info', ['edu', 'nvme', 'e1000e', 'shared edu'], hotInfo),
   ...each('hot-reset', ['edu', 'nvme', 'e1000e'], hotReset),
   ...each('after-hot-reset', ['nvme', 'e1000e'], afterHotReset),
-  withDevices('vfio/reset/hot-reset of two', 'Reset', ['shared edu', 'shared testdev'], together),
+  withDevices('vfio/reset/hot-reset of two', 'Reset', ['shared edu', 'shared testdev'], together, ASSISTED),
   withDevices('vfio/reset/hot-reset of half', 'Reset', ['shared edu'], halfBound),
   withDevices('vfio/reset/unbound', 'Reset', ['nvme'], unbound, ASSISTED),
 ];
