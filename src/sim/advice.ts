@@ -46,6 +46,12 @@ const unlessLocked =
   (mm, vma, start, end) =>
     vma.locked ? -EINVAL : rule(mm, vma, start, end);
 
+/** VM_PFNMAP: there are no pages to be thrown away, aged, dumped or faulted in. */
+const unlessDevice =
+  (rule: Rule): Rule =>
+  (mm, vma, start, end) =>
+    vma.backing.pfn === undefined ? rule(mm, vma, start, end) : -EINVAL;
+
 const zap: Rule = (mm, vma, start, end) => {
   mm.zap(vma, start, end);
   return 0;
@@ -103,8 +109,8 @@ const rules: ReadonlyMap<number, Rule> = new Map([
   [MADV_KEEPONFORK, nothing],
   [MADV_COLD, notOfDevice(unlessLocked(nothing))],
   [MADV_PAGEOUT, notOfDevice(unlessLocked(nothing))],
-  [MADV_POPULATE_READ, populate(false)],
-  [MADV_POPULATE_WRITE, populate(true)],
+  [MADV_POPULATE_READ, unlessDevice(populate(false))],
+  [MADV_POPULATE_WRITE, unlessDevice(populate(true))],
   [MADV_COLLAPSE, () => -EINVAL],
 ]);
 

@@ -38,11 +38,18 @@ class Proc extends Directory {
     if (found === undefined) {
       this.#processes.set(p, (found = new Directory(0o555)));
       found.attach(this, String(p.pid));
+      found.add('status', new Attribute(0o444, { show: () => status(p) }));
       found.add('fd', new PerDescriptor((file) => new MagicLink(file)));
       found.add('fdinfo', new PerDescriptor((file, fd) => new Attribute(0o444, { show: () => fdinfo(p, fd, file) })));
     }
     return found;
   }
+}
+
+/** /proc/PID/status: of its lines those of memory that is locked, or pinned by a driver that counts it apart. */
+function status({ mm }: Process): string {
+  const line = (name: string, pages: number): string => `${name}:\t${String(pages * 4).padStart(8)} kB\n`;
+  return line('VmLck', mm.lockedVm) + line('VmPin', mm.pinnedVm);
 }
 
 class Self extends Symlink {

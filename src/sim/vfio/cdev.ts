@@ -29,10 +29,10 @@ function bindDevice(file: VfioDeviceFile, p: Process, arg: bigint, bind: v.vfio_
   if (file.accessGranted) return -EINVAL;
   const refused = checkToken(device, p, bind);
   if (refused < 0) return refused;
-  const context = p.fds.get(bind.iommufd);
-  if (context === undefined) return -EBADF;
-  if (!isIommufdFile(context)) return -EBADFD;
-  file.iommufd = context.iommufd.get();
+  const iommufd = p.fds.get(bind.iommufd);
+  if (iommufd === undefined) return -EBADF;
+  if (!isIommufdFile(iommufd)) return -EBADFD;
+  file.context = iommufd.iommufd.get();
   const error = device.open(p, file, file.kvm);
   if (error < 0) {
     forget(file, p);
@@ -56,8 +56,8 @@ export function unbindIommufd(file: VfioDeviceFile, p: Process): void {
 }
 
 function forget(file: VfioDeviceFile, p: Process): void {
-  file.iommufd!.put(p);
-  file.iommufd = undefined;
+  file.context!.put(p);
+  file.context = undefined;
 }
 
 /** copy_struct_from_user: what is missing is zero, what is too much must be. */

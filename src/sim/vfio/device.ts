@@ -117,7 +117,7 @@ export abstract class VfioDevice {
     if (this.openCount === 0) {
       kvm?.get();
       this.kvm = kvm;
-      const error = this.#firstOpen(p, file.iommufd);
+      const error = this.#firstOpen(p, file.context);
       if (error < 0) {
         this.#putKvm();
         return error;
@@ -179,7 +179,7 @@ export class VfioDeviceFile extends File {
   readonly from: 'group' | 'cdev';
   readonly vfio: VfioOperations;
   /** The iommufd this file is bound to, or its group's. */
-  iommufd: IommufdContext | undefined;
+  context: IommufdContext | undefined;
   accessGranted = false;
   /** KVM_DEV_VFIO_FILE_ADD of this file. */
   kvm: KvmReference | null = null;

@@ -72,7 +72,7 @@ export class VfioGroup {
   /** vfio_df_group_open. */
   openDevice(p: Process, device: VfioDevice, file: VfioDeviceFile): number {
     if (!this.hasIommu) return -EINVAL;
-    file.iommufd = this.iommufd;
+    file.context = this.iommufd;
     const first = device.openCount === 0;
     if (this.iommufd !== undefined && this.type === 'noiommu' && first) {
       // No compat IOAS: nobody may expect translation.
