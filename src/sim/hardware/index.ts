@@ -14,8 +14,11 @@ export type {
 } from './function-spec.ts';
 export type { IommuFault, IommuHardware } from './iommu.ts';
 export type { IommuMachine, PciPlacement, ReservedRegion } from './machine-pci.ts';
+export { isMigratable, type LoggedRange, type Migratable, PageLog, type RunState, type WriteLog } from './migratable.ts';
+export { Accelerator, type AcceleratorOptions } from './models/accelerator.ts';
 export { Edu, type EduOptions } from './models/edu.ts';
 export { Fixture } from './models/fixture.ts';
+export { MigratableAccelerator } from './models/migratable-accelerator.ts';
 export { E1000e, type E1000eOptions, Igb, NecXhci } from './models/network.ts';
 export { Nvme, type NvmeOptions } from './models/nvme.ts';
 export { PciePciBridge, PciPciBridge, RootPort, type RootPortOptions, SwitchPort } from './models/ports.ts';

@@ -1,4 +1,4 @@
-import { EFAULT, EINVAL, ENODEV, ENOMEM, ENOTTY, O_RDONLY, O_WRONLY } from '../../uapi/sys.ts';
+import { EFAULT, EINVAL, ENODEV, ENOMEM, ENOMSG, ENOTTY, O_RDONLY, O_WRONLY } from '../../uapi/sys.ts';
 import {
   VFIO_DEVICE_STATE_ERROR,
   VFIO_DEVICE_STATE_NR,
@@ -80,7 +80,7 @@ export function walkStates(p: Process, driver: MigrationSteps, to: number): File
 }
 
 /** The data file of a session. It outlives the session; then it answers −ENODEV. */
-abstract class MigrationFile extends AnonFile {
+export abstract class MigrationFile extends AnonFile {
   protected at = 0;
   protected ended = false;
 
@@ -90,18 +90,32 @@ abstract class MigrationFile extends AnonFile {
   }
 }
 
+/** A running device whose state goes on changing. */
+export interface PreCopySource {
+  /** Bytes that reading on would give. */
+  readonly changed: number;
+  saveChanged(): Uint8Array;
+}
+
 /** PRE_COPY, STOP_COPY: a stream out of the device. */
 export class SavingFile extends MigrationFile {
   readonly #driver: MigrationSteps;
   /** VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2 was set. */
   readonly #precopyInfoV2: () => boolean;
+  readonly #source: PreCopySource | undefined;
   #bytes: Uint8Array = new Uint8Array(0);
 
-  /** `name` as anon_inode_getfile gets it. */
-  constructor(name: string, driver: MigrationSteps, precopyInfoV2: () => boolean) {
+  /** `name` as anon_inode_getfile gets it. With a `source` a read in PRE_COPY goes on with what has changed, −ENOMSG where nothing has. */
+  constructor(name: string, driver: MigrationSteps, precopyInfoV2: () => boolean, source?: PreCopySource) {
     super(`anon_inode:${name}`, O_RDONLY);
     this.#driver = driver;
     this.#precopyInfoV2 = precopyInfoV2;
+    this.#source = source;
+  }
+
+  get #preCopying(): boolean {
+    const { state } = this.#driver;
+    return state === VFIO_DEVICE_STATE_PRE_COPY || state === VFIO_DEVICE_STATE_PRE_COPY_P2P;
   }
 
   /** More that can be read. */
@@ -114,6 +128,10 @@ export class SavingFile extends MigrationFile {
 
   override read(_p: Process, into: Uint8Array): number {
     if (this.ended) return -ENODEV;
+    if (this.#source !== undefined && this.at === this.#bytes.length && this.#preCopying) {
+      this.append(this.#source.saveChanged());
+      if (this.at === this.#bytes.length && into.length > 0) return -ENOMSG;
+    }
     const piece = this.#bytes.subarray(this.at, this.at + into.length);
     into.set(piece);
     this.at += piece.length;
@@ -127,14 +145,13 @@ export class SavingFile extends MigrationFile {
     if (bytes === null) return -EFAULT;
     const info = vfio_precopy_info.decode(bytes);
     if (info.argsz < vfio_precopy_info.size) return -EINVAL;
-    const { state } = this.#driver;
-    if (state !== VFIO_DEVICE_STATE_PRE_COPY && state !== VFIO_DEVICE_STATE_PRE_COPY_P2P) return -EINVAL;
+    if (!this.#preCopying) return -EINVAL;
     if (this.ended) return -ENODEV;
     const answer = vfio_precopy_info.encode({
       argsz: info.argsz,
       flags: this.#precopyInfoV2() ? 0 : info.flags,
       initial_bytes: BigInt(this.#bytes.length - this.at),
-      dirty_bytes: 0n,
+      dirty_bytes: BigInt(this.#source?.changed ?? 0),
     });
     return p.mm.copyTo(arg, answer) ? 0 : -EFAULT;
   }

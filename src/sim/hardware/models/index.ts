@@ -2,8 +2,10 @@ import { rangeError } from '../../../kernel/errors.ts';
 import type { FunctionSpec } from '../function-spec.ts';
 import type { PciPlacement } from '../machine-pci.ts';
 import type { PciFunction } from '../pci-function.ts';
+import { Accelerator, type AcceleratorOptions } from './accelerator.ts';
 import { Edu, type EduOptions } from './edu.ts';
 import { Fixture } from './fixture.ts';
+import { MigratableAccelerator } from './migratable-accelerator.ts';
 import { E1000e, type E1000eOptions, Igb, NecXhci, type QemuOptions } from './network.ts';
 import { Nvme, type NvmeOptions } from './nvme.ts';
 import { PciePciBridge, PciPciBridge, RootPort, type RootPortOptions, SwitchPort } from './ports.ts';
@@ -28,6 +30,8 @@ const models: Readonly<Record<string, (options: never) => PciFunction>> = {
   e1000e: (options: E1000eOptions) => new E1000e(options),
   igb: (options: QemuOptions) => new Igb(options),
   'nec-usb-xhci': () => new NecXhci(),
+  accelerator: (options: AcceleratorOptions) => new Accelerator(options),
+  'migratable-accelerator': (options: AcceleratorOptions) => new MigratableAccelerator(options),
   'virtio-iommu': () => new VirtioIommu(),
   fixture: (options: FunctionSpec) => new Fixture(options),
 };
