@@ -61,7 +61,9 @@ export class SimKernel extends KernelCore {
 
   /** Plugs a function into a running machine: at a free place of a bus there is. */
   plug(device: PciFunction, at: string): void {
-    this.process.system.pci.plug(device, at);
+    const { system } = this.process;
+    system.pci.plug(device, at);
+    registerPci(system);
   }
 
   /** Surprise removal: its registers answer all ones from now on. */

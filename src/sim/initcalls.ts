@@ -1,3 +1,4 @@
+import { isMigratable } from './hardware/migratable.ts';
 import type { IommuGroup, IommuMember } from './iommu/group.ts';
 import { parseIds } from './pci/driver.ts';
 import { registerHostDrivers } from './pci/host-drivers.ts';
@@ -5,22 +6,25 @@ import { PciSysfs } from './pci/sysfs.ts';
 import type { System } from './system.ts';
 import { registerMtty } from './vfio/mtty.ts';
 import { VfioPciDriver } from './vfio/pci/driver.ts';
+import { MigratableVfioDriver } from './vfio/pci/migratable.ts';
 import { type IommuGroupSource, registerVfio } from './vfio/vfio-main.ts';
 
 /** Drivers of the host that bind to nothing anybody wants, where a machine does not list its own. */
 const DEFAULT_DRIVERS: readonly string[] = ['pcieport', 'pci-stub'];
 
-/** PCI with its drivers, the machine's own at boot, and VFIO on top of it. A machine without PCI devices has none of it until one is plugged in. */
+/** PCI with its drivers, the machine's own at boot, and VFIO on top of it. A machine without PCI devices has none of it until one is plugged in; then again. */
 export function registerPci(system: System): void {
-  const { machine, parameters, plugs } = system;
+  const { machine, parameters } = system;
   const placed = machine.pci ?? [];
-  if (placed.length === 0 && plugs.length === 0 && machine.mtty !== true) return;
+  const registered = system.fs.at('/sys/bus/pci') !== undefined;
+  if (registered || (system.pci.devices.length === 0 && machine.mtty !== true)) return;
   const { bus } = new PciSysfs(system, system.pci);
   const atBoot = placed.flatMap(({ driver }) => driver ?? []);
   registerHostDrivers(bus, [...new Set([...(machine.pciDrivers ?? DEFAULT_DRIVERS), ...atBoot])]);
   const core = registerVfio(system, groupSource(system));
   if (core === undefined) return;
   bus.register(new VfioPciDriver(core, bus), parseIds(parameters.vfio_pci.ids));
+  if (system.pci.devices.some(({ fn }) => isMigratable(fn))) bus.register(new MigratableVfioDriver(core, bus));
   if (machine.mtty === true) registerMtty(system, core);
 }
 

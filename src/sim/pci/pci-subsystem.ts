@@ -164,6 +164,7 @@ export class PciSubsystem {
   /** Plugs everything in as buses get their numbers, gives out addresses, and finds it all. */
   #boot(placed: readonly Placed[]): void {
     const left = new Set(placed);
+    this.fabric.root(0);
     for (const segment of [...new Set(placed.map((one) => one.segment))].sort((a, b) => a - b)) {
       numberBuses(this.fabric.root(segment), 0, (bus) => {
         for (const one of [...left]) {
