@@ -48,6 +48,7 @@ export function withBudget(candidate: Candidate, budget: number): Candidate {
 /** The recordings profiles were captured beside, of kernels that have what no simulated machine has. */
 const recordings: Readonly<Record<string, string>> = {
   'amd-svm-7.2': '7.2-svm+smm+tdp+hyperv+swprot',
+  'iommufd-selftest': '7.2-svm+smm+tdp+hyperv+swprot',
   'amd-svm-6.12': '6.12-svm+smm+tdp+hyperv+xen',
   'amd-svm-6.1': '6.1-svm+smm+hyperv',
 };
@@ -62,7 +63,8 @@ function simulated(profile?: string): Candidate {
   const open = (): Kernel => openSim({ machine: small });
   const lab = /^lab-(.*)-\d/.exec(machine.name)?.[1];
   const whose = lab === undefined ? (identity === undefined ? {} : { identity }) : ofMachine(machine.release, lab);
-  return withBudget({ name, arch: 'x64', nofile, open, ...whose }, 100);
+  const only = machine.name === 'iommufd-selftest' ? { only: 'iommufd/' } : {};
+  return withBudget({ name, arch: 'x64', nofile, open, ...whose, ...only }, 100);
 }
 
 /** A kernel on a machine of the lab, as a candidate for the cases of devices. */

@@ -34,6 +34,8 @@ export interface Needs {
   readonly mtty?: boolean;
   /** Whether the devices are behind an IOMMU. */
   readonly iommu?: boolean;
+  /** CONFIG_IOMMUFD_TEST: /dev/iommu has IOMMU_TEST_CMD. */
+  readonly iommufdTest?: boolean;
   /** The process the kernel lives in must be a real one: something the simulated one does not have is named here. */
   readonly real?: string;
 }

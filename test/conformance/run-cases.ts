@@ -1,7 +1,25 @@
 /** Runs cases on a kernel: what each observed, or why it was not run. */
 import type { Kernel } from 'kvio';
+
+<<<<<<< HEAD
+
 import { KVM_CHECK_EXTENSION } from 'kvio/uapi';
 import { type Case, type Fact, isRecord, NOT_MODELLED, NotHere, type Observation } from './case.ts';
+
+=======
+
+import { EOPNOTSUPP, KVM_CHECK_EXTENSION } from 'kvio/uapi';
+import { type Case, type Fact, isRecord, NOT_MODELLED, type Observation } from './case.ts';
+
+>>>>>>> be07b5b (test: cases of /dev/iommu
+with the mock
+devices;
+of;
+a;
+test;
+kernel;
+)
+
 import { identify } from './identity.ts';
 import { exists, link, MTTY, missingPart, parts, pci, removeMdevs, show, unbindFromVfio } from './parts.ts';
 
@@ -15,6 +33,8 @@ export interface Candidate {
   readonly identity?: string;
   /** The machine of the lab it is, or imitates: the devices there may be bound and driven. */
   readonly machine?: string;
+  /** What cases it is asked begin with: a machine that differs from another in these alone. */
+  readonly only?: string;
   /** Its process's RLIMIT_NOFILE. */
   readonly nofile: number;
 }
@@ -44,8 +64,8 @@ export async function runCases(candidate: Candidate, cases: readonly Case[]): Pr
 }
 
 /** Cases of devices are for machines made for them, and a simulated machine of the lab is asked for nothing else: its KVM is another's. */
-export function casesFor({ machine }: Candidate, cases: readonly Case[]): readonly Case[] {
-  return cases.filter((one) => isOfDevices(one) === (machine !== undefined));
+export function casesFor({ machine, only = '' }: Candidate, cases: readonly Case[]): readonly Case[] {
+  return cases.filter((one) => isOfDevices(one) === (machine !== undefined) && one.name.startsWith(only));
 }
 
 /** Whether a case's answers depend on the machine around the processor: its golden is one of `vfio/`. */
@@ -101,6 +121,7 @@ function unmet(candidate: Candidate, kernel: Kernel, { needs }: Case): string | 
       return `${path}: ${(error as { code?: string }).code ?? error}`;
     }
   }
+  if (needs?.iommufdTest === true && !hasTestCommand(kernel)) return '/dev/iommu has no IOMMU_TEST_CMD';
   const backend = (): string | undefined => /-([a-z]+)/.exec(identify(kernel, candidate.arch) ?? '')?.[1];
   if (needs?.unsteady?.includes(backend() ?? '')) return `on ${backend()} the answer depends on when the host is interrupted`;
   if (needs?.endless !== undefined && !kernel.features.kick) {
@@ -117,9 +138,25 @@ function unmet(candidate: Candidate, kernel: Kernel, { needs }: Case): string | 
   return undefined;
 }
 
+<<<<<<< HEAD
 const KVM_CAP_VM_TYPES = 235;
 
 function capability(kernel: Kernel, number: number): number {
+=======
+/** IOMMU_TEST_CMD of no operation: a kernel that has it refuses that. */
+function hasTestCommand(kernel: Kernel): boolean {
+  const iommufd = kernel.open('/dev/iommu');
+  try {
+    const bytes = new Uint8Array(72);
+    bytes[0] = bytes.length;
+    return kernel.tryIoctl(iommufd, 0x3ba0, bytes, { unsafe: true }) === -EOPNOTSUPP;
+  } finally {
+    kernel.close(iommufd);
+  }
+}
+
+function hasCapability(kernel: Kernel, capability: number): boolean {
+>>>>>>> be07b5b (test: cases of /dev/iommu with the mock devices of a test kernel)
   const kvm = kernel.open('/dev/kvm');
   try {
     return kernel.ioctl(kvm, KVM_CHECK_EXTENSION, number);

@@ -247,9 +247,11 @@ export class FilePages extends OwnedPages {
     return typeof store === 'number' ? store : (store.page(Number(this.hint / PAGE) + page, write) ?? -EINVAL);
   }
 
-  /** memfd_pin_folios takes shmem and hugetlbfs, up to i_size. */
+  /** memfd_pin_folios takes shmem and hugetlbfs, and whole pages up to i_size. */
   #store(last: number): PageStore | number {
     const store = this.#file.pageCache;
-    return store !== undefined && Number(this.hint / PAGE) + last < store.pages ? store : -EINVAL;
+    if (store === undefined) return -EINVAL;
+    const end = this.hint + BigInt(last + 1) * PAGE;
+    return end <= this.#file.stat(this.process).size ? store : -EINVAL;
   }
 }

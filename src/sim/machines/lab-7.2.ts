@@ -130,7 +130,7 @@ const virtio: IommuMachine = {
 };
 
 function machine(name: string, more: Partial<Machine>): Machine {
-  return { ...amdSvm72, name: `lab-${name}-7.2`, pciDrivers: ['pcieport', 'virtio-pci'], mtty: true, ...more };
+  return { ...amdSvm72, name: `lab-${name}-7.2`, pciDrivers: ['pcieport', 'virtio-pci'], mtty: true, iommufdTest: true, ...more };
 }
 
 const ALLOW_UNSAFE = {

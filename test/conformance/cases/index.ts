@@ -19,6 +19,7 @@ import { gmemCases } from './gmem.ts';
 import { guestDebugIoctlCases } from './guest-debug-ioctl.ts';
 import { guestCases } from './guests.ts';
 import { hypercallCases } from './hypercalls.ts';
+import { iommufdCases } from './iommufd/index.ts';
 import { irqRoutingCases } from './irq-routing.ts';
 import { irqchipCases } from './irqchip.ts';
 import { irqfdCases } from './irqfd.ts';
@@ -130,6 +131,7 @@ export const kernelCases: readonly Case[] = [
   ...x86(paravirtCases),
   ...x86(pmuFilterCases),
   ...x86(guestMsrCases),
+  ...iommufdCases,
 ];
 
 export { vfioCases };

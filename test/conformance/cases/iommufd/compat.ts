@@ -1,0 +1,132 @@
+/** VFIO's type1 requests on the iommufd's descriptor. */
+import type { Kernel } from 'kvio';
+import * as u from 'kvio/uapi';
+import { type Case, define, type Observer } from '../../case.ts';
+import { attempt, buffer, IOMMUFD, Iommufd, MOCK, U64_MAX } from '../../iommufd.ts';
+import { UNSAFE } from '../../machine.ts';
+
+const PAGE = 0x1000n;
+const IOVA = 0x2000000n;
+const RW = u.VFIO_DMA_MAP_FLAG_READ | u.VFIO_DMA_MAP_FLAG_WRITE;
+
+function compat(kernel: Kernel) {
+  const iommufd = new Iommufd(kernel);
+  const ask = (request: number, arg: number | bigint | Uint8Array) =>
+    attempt(() => kernel.ioctl(iommufd.fd, request, arg, UNSAFE));
+  const map = (vaddr: bigint, iova: bigint, size: bigint, flags: number = RW, argsz = 32) =>
+    ask(u.VFIO_IOMMU_MAP_DMA, u.vfio_iommu_type1_dma_map.encode({ argsz, flags, vaddr, iova, size }));
+  const unmap = (iova: bigint, size: bigint, flags = 0, argsz = 24) => {
+    const bytes = new Uint8Array(24);
+    Object.assign(u.vfio_iommu_type1_dma_unmap.view(bytes) as object, { argsz, flags, iova, size });
+    const returned = ask(u.VFIO_IOMMU_UNMAP_DMA, bytes);
+    return { returned, size: new DataView(bytes.buffer).getBigUint64(16, true) };
+  };
+  const info = (argsz: number, length = argsz) => {
+    const bytes = new Uint8Array(Math.max(length, 16)).fill(0xee);
+    new DataView(bytes.buffer).setUint32(0, argsz, true);
+    return { returned: ask(u.VFIO_IOMMU_GET_INFO, bytes), bytes };
+  };
+  const set = (op: number, ioas_id = 0, more = {}) => {
+    const { returned, out } = iommufd.call(u.IOMMU_VFIO_IOAS, u.iommu_vfio_ioas, { op, ioas_id, ...more });
+    return op === u.IOMMU_VFIO_IOAS_GET && returned === 0 ? out.ioas_id : returned;
+  };
+  return { iommufd, ask, map, unmap, info, set };
+}
+
+function vfioIoas(kernel: Kernel, see: Observer): void {
+  const { iommufd, set } = compat(kernel);
+  see.note('reserved', set(9, 0, { __reserved: 1 }));
+  see.note('GET of none', set(u.IOMMU_VFIO_IOAS_GET));
+  see.note('SET of none', set(u.IOMMU_VFIO_IOAS_SET, 5));
+  see.note('unknown', set(3));
+  const [one, two] = [iommufd.ioas(), iommufd.ioas()];
+  see.note('SET', [set(u.IOMMU_VFIO_IOAS_SET, one), set(u.IOMMU_VFIO_IOAS_GET)]);
+  see.note('SET of another', [set(u.IOMMU_VFIO_IOAS_SET, two), set(u.IOMMU_VFIO_IOAS_GET)]);
+  see.note('it holds nothing', [iommufd.destroy(two), set(u.IOMMU_VFIO_IOAS_GET)]);
+  see.note('CLEAR of none', set(u.IOMMU_VFIO_IOAS_CLEAR));
+  see.note('CLEAR', [set(u.IOMMU_VFIO_IOAS_SET, one), set(u.IOMMU_VFIO_IOAS_CLEAR), set(u.IOMMU_VFIO_IOAS_GET)]);
+}
+
+function withoutIoas(kernel: Kernel, see: Observer): void {
+  const { ask, map, unmap, info } = compat(kernel);
+  see.note('GET_API_VERSION', ask(u.VFIO_GET_API_VERSION, 0));
+  for (let extension = 0; extension <= 11; extension++)
+    see.note(`CHECK_EXTENSION ${extension}`, ask(u.VFIO_CHECK_EXTENSION, extension));
+  for (const type of [0, 1, 2, 3, 8, 9]) see.note(`SET_IOMMU ${type}`, ask(u.VFIO_SET_IOMMU, type));
+  see.note('MAP_DMA, short', map(0n, 0n, PAGE, RW, 31));
+  see.note('MAP_DMA, flags', map(0n, 0n, PAGE, 8));
+  see.note('MAP_DMA', map(0n, 0n, PAGE));
+  see.note('UNMAP_DMA, short', unmap(0n, PAGE, 0, 23));
+  see.note('UNMAP_DMA, flags', unmap(0n, PAGE, 1));
+  see.note('UNMAP_DMA', unmap(0n, PAGE));
+  see.note('GET_INFO, short', info(15));
+  see.note('GET_INFO', info(24));
+  see.note('DIRTY_PAGES', ask(u.VFIO_IOMMU_DIRTY_PAGES, 0));
+  see.note(
+    'nowhere',
+    [u.VFIO_IOMMU_MAP_DMA, u.VFIO_IOMMU_UNMAP_DMA, u.VFIO_IOMMU_GET_INFO].map((request) => ask(request, 0)),
+  );
+}
+
+function withIoas(kernel: Kernel, see: Observer): void {
+  const { iommufd, ask, map, unmap, info, set } = compat(kernel);
+  const ram = buffer(kernel);
+  const ioas = iommufd.ioas();
+  set(u.IOMMU_VFIO_IOAS_SET, ioas);
+  see.note('DMA_CC', ask(u.VFIO_CHECK_EXTENSION, u.VFIO_DMA_CC_IOMMU));
+  for (const type of [0, 1, 2, 3, 8]) see.note(`SET_IOMMU ${type}`, ask(u.VFIO_SET_IOMMU, type));
+  see.note('huge pages', iommufd.option(1, 1, ioas));
+  iommufd.option(1, 0, ioas, 1n);
+  for (const argsz of [16, 20, 24, 40, 71, 72, 100]) see.note(`GET_INFO of ${argsz}`, info(argsz));
+  see.note('MAP_DMA', map(ram.address, 0x10000n, PAGE));
+  see.note('MAP_DMA again', map(ram.address, 0x10000n, PAGE));
+  see.note('MAP_DMA of nothing', map(ram.address, 0x20000n, 0n));
+  see.note('MAP_DMA, vaddr overflows', map(U64_MAX, 0x20000n, PAGE));
+  see.note('MAP_DMA, iova overflows', map(ram.address, U64_MAX, 2n));
+  see.note('MAP_DMA not aligned', map(ram.address + 1n, 0x20001n, 0x801n));
+  see.note('MAP_DMA of no permission', map(ram.address, 0x30000n, PAGE, 0));
+  see.note('which no domain takes', iommufd.mock(ioas).returned);
+  see.note('UNMAP_DMA that cuts', unmap(0x10000n, 0x800n));
+  see.note('UNMAP_DMA of nothing there', unmap(0x90000n, PAGE));
+  see.note('UNMAP_DMA of no length', unmap(0x10000n, 0n));
+  see.note('UNMAP_DMA, overflow', unmap(U64_MAX, 2n));
+  see.note('UNMAP_DMA of the first and a part of the second', unmap(0x10000n, 0x10100n));
+  see.note('UNMAP_DMA of all, with a length', unmap(0n, PAGE, 2));
+  see.note('UNMAP_DMA of all', unmap(0n, 0n, 2));
+  see.note('UNMAP_DMA of all again', unmap(0n, 0n, 2));
+}
+
+/** Version 1 may cut a mapping: large pages are off. */
+function cutting(kernel: Kernel, see: Observer): void {
+  const { iommufd, ask, map, unmap, set, info } = compat(kernel);
+  const memory = kernel.memfd('cut');
+  kernel.ftruncate(memory, 0x20000);
+  const ram = kernel.mmap({ fd: memory, length: 0x20000 });
+  const ioas = iommufd.ioas();
+  const mock = iommufd.mock(ioas);
+  set(u.IOMMU_VFIO_IOAS_SET, ioas);
+  see.note('GET_INFO', info(120));
+  see.note('SET_IOMMU 1', ask(u.VFIO_SET_IOMMU, 1));
+  see.note('huge pages', iommufd.option(1, 1, ioas));
+  see.note('GET_INFO then', info(24));
+  see.note('MAP_DMA', map(ram.address, IOVA, 0x10000n));
+  see.note('half a page out of the middle', unmap(IOVA + 0x2800n, PAGE));
+  see.note('a page out of the middle', unmap(IOVA + 0x2000n, PAGE));
+  see.note('it translates around it', [
+    iommufd.checkMap(mock.hwpt, IOVA, 0x2000n, ram.address),
+    iommufd.checkMap(mock.hwpt, IOVA + 0x2000n, PAGE, ram.address + 0x2000n),
+    iommufd.checkMap(mock.hwpt, IOVA + 0x3000n, 0xd000n, ram.address + 0x3000n),
+  ]);
+  see.note('the end, and more', unmap(IOVA + 0xf000n, 0x10000n));
+  see.note('the beginning, and more', unmap(IOVA - 0x1000n, 0x2000n));
+  see.note('all', unmap(0n, 0n, 2));
+  see.note('SET_IOMMU 3', ask(u.VFIO_SET_IOMMU, 3));
+  see.note('huge pages stay off', iommufd.option(1, 1, ioas));
+}
+
+export const compatCases: Case[] = [
+  define('iommufd/compat/vfio-ioas', 'IOMMU_VFIO_IOAS', vfioIoas, { needs: IOMMUFD }),
+  define('iommufd/compat/without-ioas', 'VFIO on iommufd', withoutIoas, { needs: IOMMUFD }),
+  define('iommufd/compat/with-ioas', 'VFIO on iommufd', withIoas, { needs: MOCK }),
+  define('iommufd/compat/cutting', 'VFIO on iommufd', cutting, { needs: MOCK }),
+];

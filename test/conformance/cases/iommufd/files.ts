@@ -1,0 +1,162 @@
+/** Memory by file: memfds, other files, dma-bufs and what becomes of them. */
+import type { Kernel } from 'kvio';
+import * as u from 'kvio/uapi';
+import { type Case, define, type Observer } from '../../case.ts';
+import { type Answer, FIXED, IOMMUFD, Iommufd, MOCK, op, RW, U64_MAX } from '../../iommufd.ts';
+
+const PAGE = 0x1000n;
+const IOVA = 0x2000000n;
+
+function mapFileOrder(kernel: Kernel, see: Observer): void {
+  const iommufd = new Iommufd(kernel);
+  const ioas_id = iommufd.ioas();
+  const fd = kernel.memfd('map-file');
+  kernel.ftruncate(fd, 0x10000);
+  const ask = (label: string, fields: object): void => {
+    see.note(label, iommufd.mapFile({ ioas_id, fd, start: 0n, length: PAGE, iova: 0x10000n, flags: RW | FIXED, ...fields }));
+  };
+  ask('unknown flag', { flags: 8, length: U64_MAX });
+  ask('length U64_MAX', { length: U64_MAX, flags: 0 });
+  ask('iova U64_MAX', { iova: U64_MAX, flags: 0 });
+  ask('no permission', { flags: FIXED, ioas_id: 99 });
+  ask('no IOAS', { ioas_id: 99, length: 0n });
+  ask('length 0, no file', { length: 0n, fd: 0x3fff_ffff });
+  ask('overflow, no file', { start: U64_MAX, length: 2n, fd: 0x3fff_ffff });
+  ask('no file', { fd: 0x3fff_ffff });
+  ask('fd -1', { fd: -1 });
+  ask('nearly everything', { length: U64_MAX - 1n });
+  ask('over the end of the file', { start: 0xf000n, length: 2n * PAGE });
+  ask('over it', {});
+  ask('an eventfd', { fd: kernel.eventfd(), iova: 0x30000n });
+  ask('/dev/null', { fd: kernel.open('/dev/null'), iova: 0x40000n });
+  ask('inside a page', { start: 0x123n, length: 0x77n, iova: 0x50000n });
+  for (const start of [0n, PAGE, 0x2000n, 0x123n])
+    ask(`placed, from 0x${start.toString(16)}`, { start, length: 0x2000n, flags: RW, iova: 0n });
+}
+
+function mapFileOnDomain(kernel: Kernel, see: Observer): void {
+  const iommufd = new Iommufd(kernel);
+  const ioas_id = iommufd.ioas();
+  const mock = iommufd.mock(ioas_id);
+  const fd = kernel.memfd('map-file', u.MFD_ALLOW_SEALING);
+  kernel.ftruncate(fd, 0x10000);
+  const ram = kernel.mmap({ fd, length: 0x10000 });
+  const ask = (label: string, fields: object): void => {
+    see.note(label, iommufd.mapFile({ ioas_id, fd, start: 0n, length: PAGE, iova: IOVA, flags: RW | FIXED, ...fields }));
+  };
+  ask('not aligned', { start: 1n });
+  ask('half a page from the middle of one', { start: 0x800n, length: 0x800n });
+  ask('over the end', { start: 0xf000n, length: 2n * PAGE, iova: IOVA + 0x100000n });
+  ask('an eventfd', { fd: kernel.eventfd(), iova: IOVA + 0x100000n });
+  ask('/dev/zero', { fd: kernel.open('/dev/zero'), iova: IOVA + 0x100000n });
+  ask('all of it', { length: 0x10000n, iova: IOVA + 0x200000n });
+  see.note('translates', iommufd.checkMap(mock.hwpt, IOVA + 0x200000n, 0x10000n, ram.address));
+  kernel.fcntl(fd, u.F_ADD_SEALS, u.F_SEAL_FUTURE_WRITE);
+  ask('sealed against writing', { start: 0x2000n, iova: IOVA + 0x300000n });
+  kernel.ftruncate(fd, 0x800);
+  ask('half a page of file', { iova: IOVA + 0x400000n });
+  ask('the half', { length: 0x800n, iova: IOVA + 0x500000n });
+  see.note('what was there before it was cut', iommufd.unmap(ioas_id, IOVA + 0x200000n, 0x10000n));
+  const lazy = iommufd.ioas();
+  see.note('too long, without a domain', iommufd.mapFile({ ioas_id: lazy, fd, length: 0x8000n, iova: IOVA, flags: RW | FIXED }));
+  see.note('with one', iommufd.mock(lazy).returned);
+}
+
+/** Memory and the process part company: what a device has stays what it was. */
+function pinned(kernel: Kernel, see: Observer): void {
+  const iommufd = new Iommufd(kernel);
+  const ioas_id = iommufd.ioas();
+  const mock = iommufd.mock(ioas_id);
+  const fd = kernel.memfd('pinned');
+  kernel.ftruncate(fd, 0x4000);
+  const ram = kernel.mmap({ fd, length: 0x4000 });
+  const refs = (count: number, page = 0n) =>
+    iommufd.test(op.MD_CHECK_REFS, 0, [
+      [16, PAGE],
+      [24, ram.address + page * PAGE],
+      [32, count],
+    ]).returned;
+  see.note('nothing pinned', [refs(0), refs(1)]);
+  iommufd.mapAt(ioas_id, ram.address, IOVA, 0x2000n);
+  see.note('by address', [refs(1), refs(1, 1n), refs(0, 2n)]);
+  iommufd.mapFile({ ioas_id, fd, start: 0n, length: PAGE, iova: IOVA + 0x100000n, flags: RW | FIXED });
+  see.note('and by file', [refs(2), refs(1, 1n)]);
+  iommufd.copy({
+    dst_ioas_id: ioas_id,
+    src_ioas_id: ioas_id,
+    length: PAGE,
+    src_iova: IOVA,
+    dst_iova: IOVA + 0x200000n,
+    flags: RW | FIXED,
+  });
+  see.note('a copy pins nothing', refs(2));
+  kernel.fallocate(fd, u.FALLOC_FL_PUNCH_HOLE | u.FALLOC_FL_KEEP_SIZE, 0, 0x1000);
+  see.note('a hole: another page', [refs(0), iommufd.checkMap(mock.hwpt, IOVA, PAGE, ram.address)]);
+  see.note('the other is the same', iommufd.checkMap(mock.hwpt, IOVA + PAGE, PAGE, ram.address + PAGE));
+  see.note('unmapped', iommufd.unmapAll(ioas_id));
+  see.note('nothing pinned then', [refs(0), refs(0, 1n)]);
+}
+
+function dmabufs(kernel: Kernel, see: Observer): void {
+  const iommufd = new Iommufd(kernel);
+  const ioas_id = iommufd.ioas();
+  const mock = iommufd.mock(ioas_id);
+  const get = (length: number): Answer =>
+    iommufd.test(op.DMABUF_GET, 0, [
+      [16, length],
+      [20, u.O_CLOEXEC],
+    ]).returned;
+  see.note('of no length', get(0));
+  see.note('too long', get(0x200001));
+  const fd = kernel.adopt(Number(get(0x1001)));
+  const map = (fields: object) =>
+    iommufd.mapFile({ ioas_id, fd, start: 0n, length: PAGE, iova: IOVA, flags: RW | FIXED, ...fields });
+  const revoke = (to: number, revoked: number) =>
+    iommufd.test(op.DMABUF_REVOKE, 0, [
+      [16, to],
+      [20, revoked],
+    ]).returned;
+  see.note('over its end', map({ length: 0x3000n }));
+  see.note('from behind its end', map({ start: 0x2000n }));
+  see.note('mapped', map({}));
+  see.note('a part', map({ start: 0x1000n, iova: IOVA + 0x10000n }));
+  const access = iommufd.test(op.CREATE_ACCESS, ioas_id, [[20, 1]]);
+  const file = kernel.adopt(access.view.getUint32(16, true));
+  const pin = iommufd.test(op.ACCESS_PAGES, file, [
+    [16, 0],
+    [24, IOVA],
+    [32, PAGE],
+    [40, 0n],
+  ]).returned;
+  see.note('the CPU gets none of it', [access.returned, pin]);
+  kernel.close(file);
+  see.note('CHANGE_PROCESS', iommufd.call(u.IOMMU_IOAS_CHANGE_PROCESS, u.iommu_ioas_change_process, {}).returned);
+  see.note('revoke of no file', revoke(0x3fff_ffff, 1));
+  see.note('revoke of another file', revoke(iommufd.fd, 1));
+  see.note('revoked', revoke(fd, 1));
+  see.note('mapped while revoked', map({ iova: IOVA + 0x20000n }));
+  see.note('a table over it', typeof iommufd.hwpt({ dev_id: mock.idev, pt_id: ioas_id }));
+  see.note(
+    'a copy of it',
+    iommufd.copy({
+      dst_ioas_id: ioas_id,
+      src_ioas_id: ioas_id,
+      length: PAGE,
+      src_iova: IOVA,
+      dst_iova: IOVA + 0x30000n,
+      flags: RW | FIXED,
+    }),
+  );
+  see.note('it keeps its place', map({}));
+  see.note('un-revoked', revoke(fd, 0));
+  see.note('mapped anew', map({ iova: IOVA + 0x40000n }));
+  kernel.close(fd);
+  see.note('unmapped', iommufd.unmapAll(ioas_id));
+}
+
+export const fileCases: Case[] = [
+  define('iommufd/files/map-order', 'IOMMU_IOAS_MAP_FILE', mapFileOrder, { needs: IOMMUFD }),
+  define('iommufd/files/map-on-a-domain', 'IOMMU_IOAS_MAP_FILE', mapFileOnDomain, { needs: MOCK }),
+  define('iommufd/files/pinned', 'Pinning', pinned, { needs: MOCK }),
+  define('iommufd/files/dma-bufs', 'IOMMU_IOAS_MAP_FILE', dmabufs, { needs: MOCK }),
+];

@@ -1,0 +1,23 @@
+import type { Case } from '../../case.ts';
+import { accessCases } from './access.ts';
+import { compatCases } from './compat.ts';
+import { contractCases } from './contract.ts';
+import { deviceCases } from './devices.ts';
+import { eventCases } from './events.ts';
+import { fileCases } from './files.ts';
+import { hwptCases } from './hwpt.ts';
+import { ioasCases } from './ioas.ts';
+import { viommuCases } from './viommu.ts';
+
+/** /dev/iommu, from the contract of its requests to the events of a vIOMMU; most of it with the mock devices of a test kernel. */
+export const iommufdCases: Case[] = [
+  ...contractCases,
+  ...ioasCases,
+  ...fileCases,
+  ...hwptCases,
+  ...deviceCases,
+  ...viommuCases,
+  ...eventCases,
+  ...accessCases,
+  ...compatCases,
+];
