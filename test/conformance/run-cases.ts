@@ -1,25 +1,7 @@
 /** Runs cases on a kernel: what each observed, or why it was not run. */
 import type { Kernel } from 'kvio';
-
-<<<<<<< HEAD
-
-import { KVM_CHECK_EXTENSION } from 'kvio/uapi';
-import { type Case, type Fact, isRecord, NOT_MODELLED, NotHere, type Observation } from './case.ts';
-
-=======
-
 import { EOPNOTSUPP, KVM_CHECK_EXTENSION } from 'kvio/uapi';
-import { type Case, type Fact, isRecord, NOT_MODELLED, type Observation } from './case.ts';
-
->>>>>>> be07b5b (test: cases of /dev/iommu
-with the mock
-devices;
-of;
-a;
-test;
-kernel;
-)
-
+import { type Case, type Fact, isRecord, NOT_MODELLED, NotHere, type Observation } from './case.ts';
 import { identify } from './identity.ts';
 import { exists, link, MTTY, missingPart, parts, pci, removeMdevs, show, unbindFromVfio } from './parts.ts';
 
@@ -138,11 +120,6 @@ function unmet(candidate: Candidate, kernel: Kernel, { needs }: Case): string | 
   return undefined;
 }
 
-<<<<<<< HEAD
-const KVM_CAP_VM_TYPES = 235;
-
-function capability(kernel: Kernel, number: number): number {
-=======
 /** IOMMU_TEST_CMD of no operation: a kernel that has it refuses that. */
 function hasTestCommand(kernel: Kernel): boolean {
   const iommufd = kernel.open('/dev/iommu');
@@ -155,8 +132,9 @@ function hasTestCommand(kernel: Kernel): boolean {
   }
 }
 
-function hasCapability(kernel: Kernel, capability: number): boolean {
->>>>>>> be07b5b (test: cases of /dev/iommu with the mock devices of a test kernel)
+const KVM_CAP_VM_TYPES = 235;
+
+function capability(kernel: Kernel, number: number): number {
   const kvm = kernel.open('/dev/kvm');
   try {
     return kernel.ioctl(kvm, KVM_CHECK_EXTENSION, number);
