@@ -41,6 +41,7 @@ const table: readonly (readonly [number, string, string])[] = [
   [36, 'ENAMETOOLONG', 'name too long'],
   [38, 'ENOSYS', 'function not implemented'],
   [39, 'ENOTEMPTY', 'directory not empty'],
+  [42, 'ENOMSG', 'no message of desired type'],
   [40, 'ELOOP', 'too many symbolic links encountered'],
   [61, 'ENODATA', 'no data available'],
   [62, 'ETIME', 'timer expired'],
