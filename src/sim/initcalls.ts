@@ -1,4 +1,5 @@
 import { isMigratable } from './hardware/migratable.ts';
+import { modelCoverage } from './hardware/models/index.ts';
 import type { IommuGroup, IommuMember } from './iommu/group.ts';
 import { parseIds } from './pci/driver.ts';
 import { registerHostDrivers } from './pci/host-drivers.ts';
@@ -18,6 +19,7 @@ export function registerPci(system: System): void {
   const placed = machine.pci ?? [];
   const registered = system.fs.at('/sys/bus/pci') !== undefined;
   if (registered || (system.pci.devices.length === 0 && machine.mtty !== true)) return;
+  for (const [name, except] of modelCoverage()) system.coverage.add('device', name, except);
   const { bus } = new PciSysfs(system, system.pci);
   const atBoot = placed.flatMap(({ driver }) => driver ?? []);
   registerHostDrivers(bus, [...new Set([...(machine.pciDrivers ?? DEFAULT_DRIVERS), ...atBoot])]);

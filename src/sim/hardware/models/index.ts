@@ -36,6 +36,27 @@ const models: Readonly<Record<string, (options: never) => PciFunction>> = {
   fixture: (options: FunctionSpec) => new Fixture(options),
 };
 
+const ONLY_THERE = 'all but its configuration space: its registers read as all ones';
+
+/** What the models leave out, by name. */
+const except: Readonly<Record<string, string>> = {
+  'pci-testdev': 'the events of its eventfd tests',
+  nvme: 'more than one namespace, scatter gather lists, events, formats, firmware, power states',
+  ...Object.fromEntries(
+    ['e1000e', 'igb', 'nec-usb-xhci', 'host-bridge', 'isa-bridge', 'ahci', 'smbus', 'virtio-pci', 'virtio-iommu'].map((name) => [
+      name,
+      ONLY_THERE,
+    ]),
+  ),
+};
+
+/** Each model there is, and what it leaves out. */
+export function modelCoverage(): (readonly [name: string, except: string | undefined])[] {
+  return Object.keys(models)
+    .filter((name) => name !== 'fixture')
+    .map((name) => [name, except[name]]);
+}
+
 /** The function a machine's description asks for. */
 export function makeModel({ model, at, options = {} }: PciPlacement): PciFunction {
   const make = models[model];
