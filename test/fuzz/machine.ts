@@ -16,13 +16,24 @@ export function profileFor(kernel: Kernel): Machine | string {
   return found ?? `the simulator has no machine like ${identity} (it has: ${Object.keys(profiles).join(', ')})`;
 }
 
-/** CPUID, MSR lists and clock rate of a profile are those of the host it was captured on: here they are replaced by this host's. */
+/** Where the legacy region of XSAVE has the MXCSR bits there are, and the host's XCR0. */
+const MXCSR_MASK = 28;
+const HOST_XCR0 = 464;
+/** The leaves a paravirtual KVM answers by the host's: it adds 0xD. */
+const NATIVE = [
+  { function: 1 },
+  { function: 7, index: 0, flags: k.KVM_CPUID_FLAG_SIGNIFCANT_INDEX },
+  { function: 7, index: 1, flags: k.KVM_CPUID_FLAG_SIGNIFCANT_INDEX },
+];
+
+/** CPUID, MSR lists, FPU and clock rate of a profile are those of the host it was captured on: here they are replaced by this host's. */
 export function likeHost(machine: Machine, kernel: Kernel): Machine {
   const kvm = kernel.open('/dev/kvm');
   const vm = kernel.ioctl(kvm, k.KVM_CREATE_VM, 0);
-  const cpuid = (request: number) => {
+  const vcpu = kernel.ioctl(vm, k.KVM_CREATE_VCPU, 0);
+  const cpuid = (request: number, fd = kvm) => {
     const bytes = cpuidBytes([], 256, 256);
-    kernel.ioctl(kvm, request, bytes);
+    kernel.ioctl(fd, request, bytes);
     return cpuidEntries(bytes).map(({ function: leaf, index, flags, eax, ebx, ecx, edx }) => ({
       function: leaf,
       index,
@@ -48,10 +59,19 @@ export function likeHost(machine: Machine, kernel: Kernel): Machine {
     kernel.ioctl(kvm, k.KVM_GET_MSRS, bytes);
     return [index, view.getBigUint64(16, true)];
   });
+  const mce = new BigUint64Array(1);
+  kernel.ioctl(kvm, k.KVM_X86_GET_MCE_CAP_SUPPORTED, new Uint8Array(mce.buffer));
+  const xsave = new DataView(new ArrayBuffer(4096));
+  kernel.ioctl(vcpu, k.KVM_GET_XSAVE, new Uint8Array(xsave.buffer));
+  kernel.ioctl(vcpu, k.KVM_SET_CPUID2, cpuidBytes(NATIVE));
   const made: Machine = {
     ...machine,
     kvm: {
       ...machine.kvm,
+      ...('nativeCpuid' in machine.kvm ? { nativeCpuid: cpuid(k.KVM_GET_CPUID2, vcpu) } : {}),
+      mceCap: mce[0]!,
+      mxcsrMask: xsave.getUint32(MXCSR_MASK, true),
+      hostXcr0: xsave.getBigUint64(HOST_XCR0, true),
       cpuid: cpuid(k.KVM_GET_SUPPORTED_CPUID),
       emulatedCpuid: cpuid(k.KVM_GET_EMULATED_CPUID),
       msrs: list(k.KVM_GET_MSR_INDEX_LIST),
@@ -59,8 +79,7 @@ export function likeHost(machine: Machine, kernel: Kernel): Machine {
       tscKhz: kernel.ioctl(vm, k.KVM_GET_TSC_KHZ),
     },
   };
-  kernel.close(vm);
-  kernel.close(kvm);
+  for (const fd of [vcpu, vm, kvm]) kernel.close(fd);
   return made;
 }
 

@@ -77,6 +77,8 @@ export interface CpuBus {
    */
   emulatedPage?(gpaPage: number, access: PageAccess): RamPage | null;
   readonly emulatorDiffers?: boolean;
+  /** KVM's emulator does not have the instruction, yet the guest goes on: the paravirtual backend sees to a few such ones itself. */
+  emulationFailed?(insnBytes: Uint8Array): void;
   /** WBINVD, INVD: what a guest's cache hides from DMA has reached memory. */
   wbinvd?(): void;
 }
@@ -163,6 +165,8 @@ export interface CpuOptions {
   cachesPdptrs?: boolean;
   /** SYSENTER, SYSCALL and SYSRET as Intel's processors have them; default: AMD's. */
   intel?: boolean;
+  /** Flags and bits an instruction leaves undefined come out as on Intel's processors; default: AMD's. */
+  intelFlags?: boolean;
   /** False: MOV to CR0 cannot turn on paging outside long mode. */
   legacyPaging?: boolean;
 }

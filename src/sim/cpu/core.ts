@@ -258,6 +258,11 @@ export abstract class Core extends Memory {
     return result;
   }
 
+  /** OF of a shift by more than 1 is undefined: what it was after the first step on Intel's processors, after the last one on AMD's. */
+  shifted(first: number, last: number): number {
+    return this.intelFlags ? first : last;
+  }
+
   // The same for 64 bits: halves as operands, the low half of the result returned, the high one in `hi`.
 
   add64(a: number, ah: number, b: number, bh: number, carry: number): number {

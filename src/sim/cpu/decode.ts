@@ -1,7 +1,7 @@
 /** From instruction bytes to an `Insn`, by the table. */
 import { Insn, K_IMM, K_IMM64, K_M8, K_NONE, K_R8, K_SPECIAL } from './insn.ts';
 import { DS, FS, GS, IP, NONE, RBP, RSP, SS } from './state.ts';
-import { MAPS, type Opcode, UNDEFINED, VEX, variant } from './table.ts';
+import { ABSENT, MAPS, type Opcode, UNDEFINED, VEX, variant } from './table.ts';
 
 /** Why there is no instruction: more bytes are needed than the window has, or more than 15. */
 export type DecodeFailure = 'more' | 'too long' | { readonly notModelled: string };
@@ -127,7 +127,7 @@ export class Decoder {
     // Behind C4, C5 and 62 with a register form lie VEX and EVEX, which real mode does not have.
     if (form === undefined && real && (name.startsWith('c4') || name.startsWith('c5') || name.startsWith('62'))) form = VEX;
     if (form === undefined) return { notModelled: `instruction ${name}` };
-    if (form.protectedOnly && real) form = UNDEFINED;
+    if (form.protectedOnly && real) form = form.absent ? ABSENT : UNDEFINED;
     if (long && form.sized !== '') osize = form.sized === 'near' || !has66 ? 8 : 2;
     const wide = osize === 8 && form.scales;
     const exec = wide ? form.exec64 : form.exec;
@@ -151,7 +151,7 @@ export class Decoder {
     });
     // A row of `ud` may name no operands: its ModRM has no more bytes then, as the fault comes first.
     if (segment >= 0) insn.seg = segment;
-    if (lock && !(form.lock && insn.ak >= K_M8 && insn.ak < K_IMM)) {
+    if (lock && form.name !== 'ud' && !(form.lock && insn.ak >= K_M8 && insn.ak < K_IMM)) {
       insn.form = UNDEFINED;
       insn.exec = UNDEFINED.exec!;
     }

@@ -38,6 +38,8 @@ export interface Form {
   readonly ends: boolean;
   /** #UD outside protected mode. */
   readonly protectedOnly: boolean;
+  /** KVM's emulator does not know it at all. */
+  readonly absent: boolean;
   /** Flags the manual leaves undefined (ARITH bits). For tests. */
   readonly undefinedFlags: number;
   /** What kind of test input it can stand: 'user' (no privilege, no exit, no control transfer), else ''. */

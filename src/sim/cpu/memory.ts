@@ -422,6 +422,11 @@ export abstract class Memory extends Mmu {
     return ABANDON;
   }
 
+  /** The same of an instruction the paravirtual backend sees to after that. */
+  unemulated(): void {
+    if (!this.native) this.bus.emulationFailed?.(this.peekCode());
+  }
+
   /** RIP of the instruction being executed. */
   get rip0(): bigint {
     return (BigInt(this.ip0High >>> 0) << 32n) | BigInt(this.ip0 >>> 0);

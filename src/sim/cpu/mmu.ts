@@ -43,6 +43,7 @@ export abstract class Mmu extends State {
   readonly cachesPdptrs: boolean;
   /** Fast system calls are Intel's. */
   readonly intel: boolean;
+  readonly intelFlags: boolean;
   /** Paging without long mode exists: the paravirtual KVM refuses to turn it on. */
   readonly legacyPaging: boolean;
   readonly pdptrs: bigint[] = [0n, 0n, 0n, 0n];
@@ -70,13 +71,14 @@ export abstract class Mmu extends State {
 
   constructor(
     bus: CpuBus,
-    { emulated = true, cachesPdptrs = false, intel = false, qemu = false, legacyPaging = true }: CpuOptions,
+    { emulated = true, cachesPdptrs = false, intel = false, intelFlags = false, qemu = false, legacyPaging = true }: CpuOptions,
   ) {
     super();
     this.bus = bus;
     this.emulated = emulated;
     this.cachesPdptrs = cachesPdptrs;
     this.intel = intel;
+    this.intelFlags = intelFlags;
     this.qemu = qemu;
     this.legacyPaging = legacyPaging;
     this.refresh();

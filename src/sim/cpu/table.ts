@@ -39,6 +39,8 @@ interface Options {
   lock?: boolean;
   ends?: boolean;
   protectedOnly?: boolean;
+  /** KVM's emulator does not know it at all. */
+  absent?: boolean;
   /** Flags left undefined. */
   undef?: number;
   /** A plain computation on registers and memory: no privilege, exit or transfer. */
@@ -174,13 +176,14 @@ export const ROWS: readonly Row[] = [
   [
     'ud',
     move.ud,
-    '0f.0b | 0f.b9 Ev,Gv | 0f.ff Ev,Gv | fe/2 | fe/3 | fe/4 | fe/5 | fe/6 | fe/7 | ff/7 | 0f.ba/0 | 0f.ba/1 | 0f.ba/2 | 0f.ba/3',
+    'ff/7 | ff/3r | ff/5r | 0f.b2/r | 0f.b4/r | 0f.b5/r | c6/1 | c6/2 | c6/3 | c6/4 | c6/5 | c6/6 | c7/1 | c7/2 | c7/3 | c7/4 | c7/5 | c7/6',
     { ...ENDS, wide: true },
   ],
+  ['ud', move.ud2, '0f.0b', { ...ENDS, wide: true }],
   [
     'ud',
-    move.ud,
-    '8d/r Ev | ff/3r | ff/5r | 0f.b2/r | 0f.b4/r | 0f.b5/r | c6/1 | c6/2 | c6/3 | c6/4 | c6/5 | c6/6 | c7/1 | c7/2 | c7/3 | c7/4 | c7/5 | c7/6',
+    move.absent,
+    '0f.b9 Ev,Gv | 0f.ff Ev,Gv | fe/2 | fe/3 | fe/4 | fe/5 | fe/6 | fe/7 | 0f.ba/0 | 0f.ba/1 | 0f.ba/2 | 0f.ba/3 | 8d/r Ev',
     { ...ENDS, wide: true },
   ],
 
@@ -281,13 +284,13 @@ export const ROWS: readonly Row[] = [
   ['rdgsbase', long.rdgsbase, '@f3:0f.ae/1r Ey', { wide: true }],
   ['wrfsbase', long.wrfsbase, '@f3:0f.ae/2r Ey', { wide: true }],
   ['wrgsbase', long.wrgsbase, '@f3:0f.ae/3r Ey', { wide: true }],
-  ['lar', long.lar, '0f.02 Gv,Ev', { protectedOnly: true, wide: true }],
-  ['lsl', long.lsl, '0f.03 Gv,Ev', { protectedOnly: true, wide: true }],
-  ['verr', long.verr, '0f.00/4 Ew', { protectedOnly: true }],
-  ['verw', long.verw, '0f.00/5 Ew', { protectedOnly: true }],
-  ['lfence', move.nop, 'np:0f.ae/5r'],
-  ['mfence', move.nop, 'np:0f.ae/6r'],
-  ['sfence', move.nop, 'np:0f.ae/7r'],
+  ['lar', long.lar, '0f.02 Gv,Ev', { protectedOnly: true, absent: true, wide: true }],
+  ['lsl', long.lsl, '0f.03 Gv,Ev', { protectedOnly: true, absent: true, wide: true }],
+  ['verr', long.verr, '0f.00/4 Ew', { protectedOnly: true, absent: true }],
+  ['verw', long.verw, '0f.00/5 Ew', { protectedOnly: true, absent: true }],
+  ['lfence', move.fence, 'np:0f.ae/5r'],
+  ['mfence', move.fence, 'np:0f.ae/6r'],
+  ['sfence', move.fence, 'np:0f.ae/7r'],
   ['clflush', long.clflush, 'np:0f.ae/7m Mb'],
   ['clflushopt', long.clflush, '66:0f.ae/7m Mb'],
   ['clwb', long.clflush, '66:0f.ae/6m Mb'],
@@ -356,6 +359,7 @@ function define([name, exec, encodings, options = {}]: Row): void {
       lock: options.lock ?? false,
       ends: options.ends ?? false,
       protectedOnly: options.protectedOnly ?? false,
+      absent: options.absent ?? false,
       undefinedFlags: options.undef ?? 0,
       testable: options.plain ?? false,
     };
@@ -394,6 +398,8 @@ ROWS.forEach(define);
 
 /** What a prefix that does not belong there turns an instruction into. */
 export const UNDEFINED: Form = FORMS.find((form) => form.name === 'ud')!;
+/** The same of what KVM's emulator does not know either. */
+export const ABSENT: Form = { ...UNDEFINED, exec: move.absent };
 /** What lies behind C4, C5 and 62 with a register form in real mode. */
 export const VEX: Form = { ...UNDEFINED, name: 'vex', exec: system.vexInRealMode };
 for (const fill of unlong) fill(UNDEFINED);

@@ -2,6 +2,7 @@ import { KVM_MEM_READONLY, KVM_X86_QUIRK_FIX_HYPERCALL_INSN, KVM_X86_QUIRK_MWAIT
 import type { CpuBus, CpuidResult, Hypercall, MsrExit, PageAccess, RamPage } from '../cpu/bus.ts';
 import { legalXcr0 } from './debugregs.ts';
 import { type DevicePage, devicePage, loadDevice, reachable, storeDevice } from './device-memory.ts';
+import { emulationFailed } from './exits.ts';
 import { guestRdmsr, guestWrmsr } from './guest-msrs.ts';
 import { hypercall } from './hypercalls.ts';
 import { notModelled } from './ioctl-table.ts';
@@ -60,6 +61,10 @@ export class VcpuBus implements CpuBus {
   get #space(): number {
     const { cpu, vm } = this.#vcpu;
     return cpu.smi.active && vm.memslots.spaces > 1 ? 1 : 0;
+  }
+
+  emulationFailed(insnBytes: Uint8Array): void {
+    emulationFailed(this.#vcpu, insnBytes);
   }
 
   written(gpaPage: number): void {

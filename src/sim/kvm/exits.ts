@@ -149,7 +149,7 @@ const writers: {
     return KVM_EXIT_SHUTDOWN;
   },
   internalError(vcpu, { suberror, insnBytes, gpa, isWrite = false }) {
-    const { view, u8 } = vcpu.run;
+    const { view } = vcpu.run;
     const { emulationExitInfo, deliveryExitInfo } = vcpu.backend;
     if (suberror === KVM_INTERNAL_ERROR_DELIVERY_EV && has(vcpu.vm.machine, 'unhandleableVectoring')) {
       if (deliveryExitInfo === undefined) throw new NotModelled(`INTERNAL_ERROR suberror ${suberror}`);
@@ -166,23 +166,13 @@ const writers: {
     // Older kernels emulate the instruction at RIP, which has nothing to do with it.
     const undelivered = suberror === KVM_INTERNAL_ERROR_DELIVERY_EV;
     if (undelivered && vcpu.cpu.peekCode().length > 0) throw new NotModelled('an event delivered to what is no RAM, before 6.14');
-    view.setUint32(FAILURE.suberror, undelivered ? KVM_INTERNAL_ERROR_EMULATION : suberror, true);
-    let words = 1;
-    if (insnBytes.length > 0) {
-      view.setBigUint64(FAILURE.flags, BigInt(KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES), true);
-      view.setUint8(FAILURE.insn_size, insnBytes.length);
-      u8.fill(NOP, FAILURE.insn_bytes, FAILURE.insn_bytes + INSN_BYTES);
-      u8.set(insnBytes, FAILURE.insn_bytes);
-      words += 2;
-    } else view.setBigUint64(FAILURE.flags, 0n, true);
     const fetched = BigInt.asUintN(32, vcpu.cpu.segments[CS]!.base + vcpu.cpu.rip + BigInt(insnBytes.length));
     const { interrupt } = vcpu.cpu.events;
     const info =
       gpa !== undefined && interrupt.injected && deliveryExitInfo !== undefined
         ? [...deliveryExitInfo(BigInt(gpa), isWrite).slice(1), EXITINTINFO_VALID | BigInt(interrupt.nr), 0n]
         : emulationExitInfo(fetched);
-    for (const word of info) view.setBigUint64(FAILURE.flags + words++ * 8, word, true);
-    view.setUint32(FAILURE.ndata, words, true);
+    tellFailure(vcpu, undelivered ? KVM_INTERNAL_ERROR_EMULATION : suberror, insnBytes, info);
     if (vcpu.backend.udAfterFailure) {
       Object.assign(vcpu.cpu.events.exception, {
         pending: true,
@@ -196,6 +186,27 @@ const writers: {
     return KVM_EXIT_INTERNAL_ERROR;
   },
 };
+
+function tellFailure({ run: { view, u8 } }: Vcpu, suberror: number, insnBytes: Uint8Array, info: readonly bigint[]): void {
+  view.setUint32(FAILURE.suberror, suberror, true);
+  let words = 1;
+  if (insnBytes.length > 0) {
+    view.setBigUint64(FAILURE.flags, BigInt(KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES), true);
+    view.setUint8(FAILURE.insn_size, insnBytes.length);
+    u8.fill(NOP, FAILURE.insn_bytes, FAILURE.insn_bytes + INSN_BYTES);
+    u8.set(insnBytes, FAILURE.insn_bytes);
+    words += 2;
+  } else view.setBigUint64(FAILURE.flags, 0n, true);
+  for (const word of info) view.setBigUint64(FAILURE.flags + words++ * 8, word, true);
+  view.setUint32(FAILURE.ndata, words, true);
+}
+
+/** KVM's emulator has failed, but the vendor module sees to the instruction itself: what was written of the failure stays, as no exit. */
+export function emulationFailed(vcpu: Vcpu, insnBytes: Uint8Array): void {
+  const { segments, rip } = vcpu.cpu;
+  const fetched = BigInt.asUintN(32, segments[CS]!.base + rip + BigInt(insnBytes.length));
+  tellFailure(vcpu, KVM_INTERNAL_ERROR_EMULATION, insnBytes, vcpu.backend.emulationExitInfo(fetched));
+}
 
 /** What the statistics count of an exit. The emulator's port accesses are no exits of the processor. */
 function count({ stats, backend }: Vcpu, kind: Outcome['kind']): void {

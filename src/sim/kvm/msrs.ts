@@ -104,8 +104,7 @@ const archCapabilities: Pick<MsrRow, 'get' | 'set'> = {
     const { machine } = vcpu.vm;
     const follows = !host || has(machine, 'archCapabilitiesFollowCpuid');
     if (follows && !vcpu.cpuid.has(7, 0, 'edx', 29)) return undefined;
-    // PVM begins with none of the host's.
-    return vcpu.msrs.get(index) ?? (follows && vcpu.backend.emulated ? 0n : getFeatureMsr(machine, index));
+    return vcpu.msrs.get(index) ?? getFeatureMsr(machine, index);
   },
   set(value, access) {
     const follows = has(access.vcpu.vm.machine, 'archCapabilitiesFollowCpuid');

@@ -13,15 +13,15 @@ const XSAVE = 1 << 26;
 const AVX_1_ECX: number = (1 << 12) | (1 << 28) | (1 << 29);
 /** Leaf 1 EDX bits a guest never has: DS, ACPI, TM, PBE. */
 const NEVER_1_EDX: number = (1 << 21) | (1 << 22) | (1 << 29) | (1 << 31);
-/** Leaf 7.0 EBX, ECX: AVX2, all of AVX-512, VAES, VPCLMULQDQ. */
+/** Leaf 7.0 EBX, ECX, EDX: AVX2, all of AVX-512, VAES, VPCLMULQDQ, AVX512-FP16. Leaf 7.1 EAX: AVX-VNNI, AVX512-BF16. */
 const AVX_7_EBX = 0xd0230020;
 const AVX_7_ECX = 0x5e42;
+const AVX_7_EDX = 0x80_0000;
+const AVX_7_1_EAX = 0x30;
 /** Leaf 0x80000001 ECX: XOP, FMA4. */
 const AVX_8_ECX: number = (1 << 11) | (1 << 16);
 /** XSAVEOPT, XSAVEC, XGETBV1; no XSAVES. */
 const XSAVE_FORMS = 7;
-/** What is appended where a guest has leaf 1 and nothing of leaf 0xD. */
-const XSTATE_INDEXES: readonly number[] = [0, 1, 2, 5, 6, 7];
 const NOTHING = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
 
 /**
@@ -37,9 +37,9 @@ export function overlayHostCpuid(machine: Machine, given: readonly CpuidEntry[])
   const find = (leaf: number, index: number): CpuidEntry | undefined =>
     entries.find((e) => e.function === leaf && (!(e.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e.index === index));
 
-  if (find(1, 0) !== undefined && find(0xd, 0) === undefined && entries.length + XSTATE_INDEXES.length <= 256) {
-    for (const index of XSTATE_INDEXES) {
-      const { eax, ebx, ecx, edx } = host(0xd, index);
+  const xstates = native.filter((entry) => entry.function === 0xd);
+  if (find(1, 0) !== undefined && find(0xd, 0) === undefined && entries.length + xstates.length <= 256) {
+    for (const { index, eax, ebx, ecx, edx } of xstates) {
       entries.push({ function: 0xd, index, flags: KVM_CPUID_FLAG_SIGNIFCANT_INDEX, eax, ebx, ecx, edx, padding: [0, 0, 0] });
     }
   }
@@ -60,8 +60,14 @@ export function overlayHostCpuid(machine: Machine, given: readonly CpuidEntry[])
     if (entry === undefined) continue;
     const { eax, ebx, ecx, edx } = host(7, index);
     if (avx) Object.assign(entry, { eax, ebx, ecx, edx });
-    else if (index === 0) Object.assign(entry, { eax, ebx: (ebx & ~AVX_7_EBX) >>> 0, ecx: (ecx & ~AVX_7_ECX) >>> 0, edx });
-    else Object.assign(entry, NOTHING);
+    else if (index === 0)
+      Object.assign(entry, {
+        eax,
+        ebx: (ebx & ~AVX_7_EBX) >>> 0,
+        ecx: (ecx & ~AVX_7_ECX) >>> 0,
+        edx: (edx & ~AVX_7_EDX) >>> 0,
+      });
+    else Object.assign(entry, { eax: (eax & ~AVX_7_1_EAX) >>> 0, ebx, ecx, edx });
   }
   const features = find(1, 0);
   if (features !== undefined) {

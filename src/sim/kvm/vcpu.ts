@@ -19,6 +19,8 @@ import { askedKhz, rateWorks } from './tsc.ts';
 import type { Vm } from './vm.ts';
 import { FpuState } from './xsave.ts';
 
+/** EBX of leaf 0: the first letters of the vendor. */
+const GENUINE_INTEL = 0x756e_6547;
 const CR4_OSXSAVE = 1n << 18n;
 const CR4_PKE = 1n << 22n;
 
@@ -99,7 +101,9 @@ export class Vcpu {
     this.bus = new VcpuBus(this);
     const { emulated, vmcall, intel, qemu, dropsLegacyPaging } = this.backend;
     const legacyPaging = !dropsLegacyPaging;
-    this.cpu = new Cpu(this.bus, { emulated, vmcall, intel, cachesPdptrs: intel, qemu, legacyPaging });
+    // Where KVM emulates, its emulator has the host's processor compute.
+    const intelFlags = vm.machine.kvm.cpuid.some(({ function: leaf, ebx }) => leaf === 0 && ebx === GENUINE_INTEL);
+    this.cpu = new Cpu(this.bus, { emulated, vmcall, intel, intelFlags, cachesPdptrs: intel, qemu, legacyPaging });
     this.apicBase = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE | (id === vm.bootId ? MSR_IA32_APICBASE_BSP : 0n);
     this.fpu = new FpuState(vm.machine.kvm.mxcsrMask);
     this.tscKhz = vm.tscKhz;

@@ -109,8 +109,23 @@ export const cmpxchg8b: Exec = (c, i) => {
 const signed = (value: number, width: number): number => (value << (32 - width * 8)) >> (32 - width * 8);
 const unsigned = (value: number, width: number): number => (value << (32 - width * 8)) >>> (32 - width * 8);
 
-/** CF = OF = the product does not fit. The undefined SF, ZF, AF and PF stay as they are, as on AMD's processors. */
-export const productFlags = (c: Core, overflow: boolean): void => c.setCarryOverflow(overflow ? 1 : 0, overflow ? 1 : 0);
+/**
+ * CF = OF = the product does not fit. The undefined SF, ZF, AF and PF stay as they are on AMD's processors; on Intel's SF and PF are those of the
+ * low half, whose highest word is `top` with the sign in bit 31, ZF and AF 0.
+ */
+export const productFlags = (c: Core, overflow: boolean, low: number, top: number): void => {
+  if (c.intelFlags) {
+    c.logic(low, 0);
+    c.fs = top;
+    c.fz = 1;
+  }
+  c.setCarryOverflow(overflow ? 1 : 0, overflow ? 1 : 0);
+};
+
+/** All flags are undefined: AMD's processors leave these, Intel's all as they are. */
+export const quotientFlags = (c: Core): void => {
+  if (!c.intelFlags) c.setArith((c.arith() & (CF | OF)) | AF);
+};
 
 /** Writes a double-width product to AX, DX:AX or EDX:EAX. */
 const putProduct = (c: Core, width: number, lo: number, hi: number): void => {
@@ -134,7 +149,7 @@ const widen = (c: Core, a: number, b: number, width: number, isSigned: boolean):
   putProduct(c, width, lo, hi);
   const shift = 32 - width * 8;
   const fits = isSigned ? signed(hi, width) === (lo << shift) >> 31 : unsigned(hi, width) === 0;
-  productFlags(c, !fits);
+  productFlags(c, !fits, lo, lo << shift);
 };
 
 export const mul: Exec = (c, i) => widen(c, c.accumulator(i.width), c.readA(i), i.width, false);
@@ -146,7 +161,7 @@ const imulInto = (c: Core, i: Parameters<Exec>[1], a: number, b: number): void =
   const lo = Math.imul(x, y);
   const fits = i.width === 4 ? high32(x, y, true) === lo >> 31 : signed(lo, i.width) === lo;
   c.writeA(i, lo);
-  productFlags(c, !fits);
+  productFlags(c, !fits, lo, lo << (32 - i.width * 8));
 };
 
 export const imul2: Exec = (c, i) => {
@@ -171,8 +186,7 @@ const divide = (c: Core, width: number, divisor: number, isSigned: boolean): voi
   if (asFits !== quotient) throw new Fault(DE);
   const remainder = dividend % by;
   putProduct(c, width, Number(BigInt.asIntN(32, quotient)), Number(BigInt.asIntN(32, remainder)));
-  // All undefined; this is what AMD's processors leave.
-  c.setArith((c.arith() & (CF | OF)) | AF);
+  quotientFlags(c);
 };
 
 export const div: Exec = (c, i) => divide(c, i.width, c.readA(i), false);
@@ -210,6 +224,8 @@ const adjustDecimal =
     // DAS also reports the borrow of its first step, DAA only that of the second.
     const cf = high || (sign === -1 && low && al < 6);
     c.r8[0] = adjust(c, sign, 1, (low ? 6 : 0) + (high ? 0x60 : 0), cf, low);
+    // KVM's emulator takes ZF, SF and PF from an OR.
+    if (!c.native) c.setCarryOverflow(cf ? 1 : 0, 0);
   };
 
 /** KVM's emulator does not have it in any mode, processors do outside 64-bit mode. */
@@ -234,14 +250,21 @@ const adjustAscii =
 export const aaa: Exec = notEmulated(adjustAscii(1));
 export const aas: Exec = notEmulated(adjustAscii(-1));
 
+/** Flags of AAM: of AL; where KVM emulates it, of AX. */
+const adjusted = (c: Core): void => {
+  if (c.native) c.logic(c.r8[0]!, 24);
+  else c.logic(c.r16[0]!, 16);
+};
+
 export const aam: Exec = (c, i) => {
   if (i.imm === 0) throw new Fault(DE);
   const al = c.r8[0]!;
   c.r8[1] = Math.trunc(al / i.imm);
   c.r8[0] = al % i.imm;
-  c.logic(c.r8[0]!, 24);
+  adjusted(c);
 };
 
 export const aad: Exec = (c, i) => {
   c.r16[0] = c.add(c.r8[0]!, c.r8[1]! * i.imm, 0, 24) & 0xff;
+  if (!c.native) adjusted(c);
 };

@@ -2,8 +2,8 @@
 import type { Core } from '../core.ts';
 import { DE, Fault, GP } from '../fault.ts';
 import { type Exec, type Insn, K_M8 } from '../insn.ts';
-import { AF, CF, OF, RAX, RBX, RCX, RDX, ZF } from '../state.ts';
-import { keepCarry, productFlags } from './arith.ts';
+import { RAX, RBX, RCX, RDX, ZF } from '../state.ts';
+import { keepCarry, productFlags, quotientFlags } from './arith.ts';
 
 type Wide = (c: Core, a: number, ah: number, b: number, bh: number) => number;
 
@@ -157,7 +157,7 @@ const widen =
     [RAX, RAX + 16, RDX, RDX + 16].forEach((slot, k) => {
       c.r32[slot] = product[k]!;
     });
-    productFlags(c, signed ? !signFits() : (product[2]! | product[3]!) !== 0);
+    productFlags(c, signed ? !signFits() : (product[2]! | product[3]!) !== 0, product[0]!, product[1]!);
   };
 
 export const mul: Exec = widen(false);
@@ -167,7 +167,7 @@ const imulInto = (c: Core, i: Insn, a: number, ah: number, b: number, bh: number
   multiply(a, ah, b, bh, true);
   c.hi = product[1]!;
   c.writeA(i, product[0]!);
-  productFlags(c, !signFits());
+  productFlags(c, !signFits(), product[0]!, product[1]!);
 };
 
 export const imul2: Exec = (c, i) => {
@@ -204,8 +204,7 @@ const divide = (c: Core, i: Insn, signed: boolean): void => {
     c.setReg(RAX, BigInt.asUintN(64, quotient));
     c.setReg(RDX, BigInt.asUintN(64, remainder));
   }
-  // As with narrower operands.
-  c.setArith((c.arith() & (CF | OF)) | AF);
+  quotientFlags(c);
 };
 
 export const div: Exec = (c, i) => divide(c, i, false);

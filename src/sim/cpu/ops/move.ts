@@ -230,6 +230,17 @@ export const nop: Exec = () => {};
 export const ud: Exec = () => {
   throw new Fault(UD);
 };
+/** UD2: #UD comes after KVM's emulator has failed. */
+export const ud2: Exec = (c) => {
+  c.unemulated();
+  throw new Fault(UD);
+};
+/** What processors reject, and KVM's emulator does not know at all. */
+export const absent: Exec = (c) => {
+  throw c.native ? new Fault(UD) : c.emulationFailure();
+};
+/** KVM's emulator has no fences. */
+export const fence: Exec = (c) => c.unemulated();
 
 // String instructions.
 

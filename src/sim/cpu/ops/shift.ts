@@ -19,18 +19,19 @@ const rotate =
   };
 
 const msb = (value: number, bits: number): number => (value >>> (bits - 1)) & 1;
+const topsDiffer = (value: number, bits: number): number => msb(value, bits) ^ msb(value << 1, bits);
 
 export const rol: Exec = rotate((c, value, count, bits) => {
   const n = count & (bits - 1);
   const result = n === 0 ? value : (value << n) | (value >>> (bits - n));
-  c.setCarryOverflow(result & 1, msb(result, bits) ^ (result & 1));
+  c.setCarryOverflow(result & 1, c.shifted(topsDiffer(value, bits), msb(result, bits) ^ (result & 1)));
   return result;
 });
 
 export const ror: Exec = rotate((c, value, count, bits) => {
   const n = count & (bits - 1);
   const result = n === 0 ? value : (value >>> n) | (value << (bits - n));
-  c.setCarryOverflow(msb(result, bits), msb(result, bits) ^ msb(result << 1, bits));
+  c.setCarryOverflow(msb(result, bits), c.shifted(msb(value, bits) ^ (value & 1), topsDiffer(result, bits)));
   return result;
 });
 
@@ -38,12 +39,13 @@ export const rcl: Exec = rotate((c, value, count, bits) => {
   let cf = c.cf();
   let result = value;
   const steps = count % (bits + 1);
+  const first = steps === 0 ? c.of() : topsDiffer(value, bits);
   for (let k = 0; k < steps; k++) {
     const out = msb(result, bits);
     result = (result << 1) | cf;
     cf = out;
   }
-  c.setCarryOverflow(cf, msb(result, bits) ^ cf);
+  c.setCarryOverflow(cf, c.shifted(first, msb(result, bits) ^ cf));
   return result;
 });
 
@@ -51,16 +53,17 @@ export const rcr: Exec = rotate((c, value, count, bits) => {
   let cf = c.cf();
   let result = value;
   const steps = count % (bits + 1);
+  const first = steps === 0 ? c.of() : cf ^ msb(value, bits);
   for (let k = 0; k < steps; k++) {
     const out = result & 1;
     result = (result >>> 1) | (cf ? 1 << (bits - 1) : 0);
     cf = out;
   }
-  c.setCarryOverflow(cf, msb(result, bits) ^ msb(result << 1, bits));
+  c.setCarryOverflow(cf, c.shifted(first, topsDiffer(result, bits)));
   return result;
 });
 
-/** Shifts set all flags; AF, undefined, comes out 1, as on AMD's processors. Nothing changes when the masked count is 0. */
+/** Shifts set all flags; AF, undefined, comes out 1 on AMD's processors, 0 on Intel's. Nothing changes when the masked count is 0. */
 const shift =
   (f: Rotate): Exec =>
   (c, i) => {
@@ -75,7 +78,7 @@ const shift =
 
 const shiftFlags = (c: Core, result: number, bits: number, cf: number, of: number): number => {
   c.logic(result, 32 - bits);
-  c.fa = AF;
+  c.fa = c.intelFlags ? 0 : AF;
   c.setCarryOverflow(cf, of);
   return result;
 };
@@ -83,13 +86,13 @@ const shiftFlags = (c: Core, result: number, bits: number, cf: number, of: numbe
 export const shl: Exec = shift((c, value, count, bits) => {
   const cf = count > bits ? 0 : (value >>> (bits - count)) & 1;
   const result = value << count;
-  return shiftFlags(c, result, bits, cf, msb(result, bits) ^ cf);
+  return shiftFlags(c, result, bits, cf, c.shifted(topsDiffer(value, bits), msb(result, bits) ^ cf));
 });
 
 export const shr: Exec = shift((c, value, count, bits) => {
   const cf = count > bits ? 0 : (value >>> (count - 1)) & 1;
   const result = value >>> count;
-  return shiftFlags(c, result, bits, cf, msb(result << 1, bits) ^ msb(result, bits));
+  return shiftFlags(c, result, bits, cf, c.shifted(msb(value, bits), topsDiffer(result, bits)));
 });
 
 export const sar: Exec = shift((c, value, count, bits) => {
@@ -117,7 +120,7 @@ export const shld: Exec = (c, i) => {
         ? b
         : (b << (count - bits)) | (a >>> (2 * bits - count));
   const cf = count <= bits ? (a >>> (bits - count)) & 1 : (b >>> (2 * bits - count)) & 1;
-  c.writeA(i, shiftFlags(c, result, bits, cf, msb(result, bits) ^ cf));
+  c.writeA(i, shiftFlags(c, result, bits, cf, c.shifted(topsDiffer(a, bits), msb(result, bits) ^ cf)));
 };
 
 export const shrd: Exec = (c, i) => {
@@ -136,7 +139,7 @@ export const shrd: Exec = (c, i) => {
         ? b
         : (b >>> (count - bits)) | (a << (2 * bits - count));
   const cf = count <= bits ? (a >>> (count - 1)) & 1 : (b >>> (count - bits - 1)) & 1;
-  c.writeA(i, shiftFlags(c, result, bits, cf, msb(result, bits) ^ msb(result << 1, bits)));
+  c.writeA(i, shiftFlags(c, result, bits, cf, c.shifted((b & 1) ^ msb(a, bits), topsDiffer(result, bits))));
 };
 
 // Bit test. With a register index and a memory operand, the index reaches beyond the operand.

@@ -6,6 +6,8 @@ import { AF, OF, ZF } from '../state.ts';
 /** The count of a shift: CL, an immediate, or 1, modulo 64. */
 const countOf = (c: Core, i: Insn): number => (i.bk === K_NONE ? 1 : c.readB(i)) & 63;
 
+/** Do the two highest bits of a value, whose high half this is, differ? */
+const topsDiffer = (hi: number): number => (hi >>> 31) ^ ((hi >>> 30) & 1);
 const bitOf = (lo: number, hi: number, n: number): number => (n < 32 ? lo >>> n : hi >>> (n - 32)) & 1;
 
 /** Shifted left and right by 0 … 63; the high half in `high`. */
@@ -38,10 +40,10 @@ const shift =
     c.writeA(i, count === 0 ? lo : f(c, lo, c.hi, count));
   };
 
-/** All flags of a shift; AF, undefined, comes out 1. The result's high half is in `high`. */
+/** All flags of a shift; AF, undefined, as with narrower operands. The result's high half is in `high`. */
 const shiftFlags = (c: Core, lo: number, cf: number, of: number): number => {
   c.logic64(lo, high);
-  c.fa = AF;
+  c.fa = c.intelFlags ? 0 : AF;
   c.setCarryOverflow(cf, of);
   return lo;
 };
@@ -49,13 +51,13 @@ const shiftFlags = (c: Core, lo: number, cf: number, of: number): number => {
 export const shl: Exec = shift((c, lo, hi, n) => {
   const cf = bitOf(lo, hi, 64 - n);
   const result = left(lo, hi, n);
-  return shiftFlags(c, result, cf, (high >>> 31) ^ cf);
+  return shiftFlags(c, result, cf, c.shifted(topsDiffer(hi), (high >>> 31) ^ cf));
 });
 
 export const shr: Exec = shift((c, lo, hi, n) => {
   const cf = bitOf(lo, hi, n - 1);
   const result = right(lo, hi, n);
-  return shiftFlags(c, result, cf, ((high >>> 30) & 1) ^ (high >>> 31));
+  return shiftFlags(c, result, cf, c.shifted(hi >>> 31, topsDiffer(high)));
 });
 
 export const sar: Exec = shift((c, lo, hi, n) => {
@@ -76,13 +78,13 @@ const rotated = (c: Core, lo: number, hi: number, n: number): number => {
 
 export const rol: Exec = shift((c, lo, hi, n) => {
   const result = rotated(c, lo, hi, n);
-  c.setCarryOverflow(result & 1, (c.hi >>> 31) ^ (result & 1));
+  c.setCarryOverflow(result & 1, c.shifted(topsDiffer(hi), (c.hi >>> 31) ^ (result & 1)));
   return result;
 });
 
 export const ror: Exec = shift((c, lo, hi, n) => {
   const result = rotated(c, lo, hi, 64 - n);
-  c.setCarryOverflow(c.hi >>> 31, (c.hi >>> 31) ^ ((c.hi >>> 30) & 1));
+  c.setCarryOverflow(c.hi >>> 31, c.shifted((hi >>> 31) ^ (lo & 1), topsDiffer(c.hi)));
   return result;
 });
 
@@ -94,20 +96,21 @@ export const rcl: Exec = shift((c, lo, hi, n) => {
     a = (a << 1) | cf;
     cf = out;
   }
-  c.setCarryOverflow(cf, (ah >>> 31) ^ cf);
+  c.setCarryOverflow(cf, c.shifted(topsDiffer(hi), (ah >>> 31) ^ cf));
   c.hi = ah;
   return a;
 });
 
 export const rcr: Exec = shift((c, lo, hi, n) => {
   let [a, ah, cf] = [lo, hi, c.cf()];
+  const first = cf ^ (hi >>> 31);
   for (let k = 0; k < n; k++) {
     const out = a & 1;
     a = (a >>> 1) | (ah << 31);
     ah = (ah >>> 1) | (cf << 31);
     cf = out;
   }
-  c.setCarryOverflow(cf, (ah >>> 31) ^ ((ah >>> 30) & 1));
+  c.setCarryOverflow(cf, c.shifted(first, topsDiffer(ah)));
   c.hi = ah;
   return a;
 });
@@ -128,7 +131,8 @@ const doubleShift =
     const two = toLeft ? right(b, bh, 64 - n) : left(b, bh, 64 - n);
     high |= oneHigh;
     const cf = bitOf(a, ah, toLeft ? 64 - n : n - 1);
-    const of = toLeft ? (high >>> 31) ^ cf : (high >>> 31) ^ ((high >>> 30) & 1);
+    const first = toLeft ? topsDiffer(ah) : (b & 1) ^ (ah >>> 31);
+    const of = c.shifted(first, toLeft ? (high >>> 31) ^ cf : topsDiffer(high));
     c.writeA(i, shiftFlags(c, one | two, cf, of));
   };
 
