@@ -27,10 +27,7 @@ export const excluded: ReadonlyMap<string, string> = new Map([
     'LOCK',
     'and XCHG with memory, of operands that are not aligned: QEMU, under the lab, executes them apart, and a page fault then loses DF',
   ],
-  [
-    'segment bases',
-    'beyond 32 bits, as a guest runs: no processor has them in real mode, and 6.18 injects nothing over such a stack',
-  ],
+  ['segment bases', 'beyond 32 bits, as a guest runs on hardware: no processor has them in real mode'],
   ['IN from a PIT', 'ports 0x40 to 0x43 and 0x61, where the PIT is in the kernel: its counters run by a clock'],
   ['0x5421', 'FIONBIO: an eventfd made blocking would wait for ever'],
   ['0x5452', 'FIOASYNC: SIGIO would end the process'],

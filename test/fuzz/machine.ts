@@ -19,8 +19,9 @@ export function profileFor(kernel: Kernel): Machine | string {
 /** Where the legacy region of XSAVE has the MXCSR bits there are, and the host's XCR0. */
 const MXCSR_MASK = 28;
 const HOST_XCR0 = 464;
-/** The leaves a paravirtual KVM answers by the host's: it adds 0xD. */
+/** The leaves a paravirtual KVM answers by the host's: it adds 0xD, where a second 0xD.1 stays as the host has it. */
 const NATIVE = [
+  { function: 0xd, index: 1, flags: k.KVM_CPUID_FLAG_SIGNIFCANT_INDEX },
   { function: 1 },
   { function: 7, index: 0, flags: k.KVM_CPUID_FLAG_SIGNIFCANT_INDEX },
   { function: 7, index: 1, flags: k.KVM_CPUID_FLAG_SIGNIFCANT_INDEX },
@@ -68,7 +69,7 @@ export function likeHost(machine: Machine, kernel: Kernel): Machine {
     ...machine,
     kvm: {
       ...machine.kvm,
-      ...('nativeCpuid' in machine.kvm ? { nativeCpuid: cpuid(k.KVM_GET_CPUID2, vcpu) } : {}),
+      ...('nativeCpuid' in machine.kvm ? { nativeCpuid: cpuid(k.KVM_GET_CPUID2, vcpu).slice(1) } : {}),
       mceCap: mce[0]!,
       mxcsrMask: xsave.getUint32(MXCSR_MASK, true),
       hostXcr0: xsave.getBigUint64(HOST_XCR0, true),

@@ -20,7 +20,7 @@ export function play(area: Area, pair: Pair, tapes: Tapes, tally: Tally, known: 
   const { steps } = area;
   const weights = steps.map(({ weight, step }) => [weight, step] as const);
   return withLockstep(pair, tally, known, (lockstep) => {
-    const world = new World();
+    const world = new World(pair.hardware);
     const take = (step: Step, c: Choices): void => {
       const calls = step(c, world);
       for (let next = calls.next(); !next.done; ) next = calls.next(lockstep.perform(next.value));

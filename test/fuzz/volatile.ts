@@ -114,33 +114,35 @@ const UNION_END: number = kvm_run.offsetOf('kvm_valid_regs');
 const MMIO_DATA: number = kvm_run.offsetOf('mmio.data');
 
 /** Which bytes of the exit union an exit fills: [from, to). The others are whatever earlier exits, or attempts at one, have left. */
-const members: Readonly<Record<number, (view: DataView, hardware: boolean) => readonly (readonly [from: number, to: number])[]>> =
-  {
-    [KVM_EXIT_IO]: () => [[UNION, UNION + 16]],
-    [KVM_EXIT_MMIO]: (view) => {
-      const length = Math.min(8, view.getUint32(MMIO_DATA + 8, true));
-      const data = view.getUint8(MMIO_DATA + 12) === 0 ? 0 : length;
-      return [
-        [UNION, MMIO_DATA + data],
-        [MMIO_DATA + 8, MMIO_DATA + 13],
-      ];
-    },
-    [KVM_EXIT_INTERNAL_ERROR]: (view, hardware) => {
-      const suberror = view.getUint32(UNION, true);
-      const words = view.getUint32(UNION + 4, true);
-      const told = view.getUint32(UNION + 8, true) & Number(KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) ? 3 : 1;
-      // What follows on hardware says whether any vCPU has found the page to be MMIO before; DELIVERY_EV ends in the number of the host's CPU.
-      const same = suberror === KVM_INTERNAL_ERROR_DELIVERY_EV ? 2 : hardware ? told : words;
-      return [[UNION, UNION + 8 + 8 * Math.min(16, words, same)]];
-    },
-  };
+const members: Readonly<Record<number, (view: DataView) => readonly (readonly [from: number, to: number])[]>> = {
+  [KVM_EXIT_IO]: () => [[UNION, UNION + 16]],
+  [KVM_EXIT_MMIO]: (view) => {
+    const length = Math.min(8, view.getUint32(MMIO_DATA + 8, true));
+    const data = view.getUint8(MMIO_DATA + 12) === 0 ? 0 : length;
+    return [
+      [UNION, MMIO_DATA + data],
+      [MMIO_DATA + 8, MMIO_DATA + 13],
+    ];
+  },
+  [KVM_EXIT_INTERNAL_ERROR]: (view) => {
+    const suberror = view.getUint32(UNION, true);
+    const words = view.getUint32(UNION + 4, true);
+    const told = view.getUint32(UNION + 8, true) & Number(KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) ? 3 : 1;
+    // What follows says whether any vCPU has found the page to be MMIO before; DELIVERY_EV ends in the number of the host's CPU.
+    const same = suberror === KVM_INTERNAL_ERROR_DELIVERY_EV ? 2 : told;
+    return [[UNION, UNION + 8 + 8 * Math.min(16, words, same)]];
+  },
+};
 
-/** Zeroes in place what a mapping of kvm_run shows of the union but the exit at hand; all of it where KVM_RUN failed. */
-export function hideStale(bytes: Uint8Array, failed: boolean, hardware: boolean): void {
+/**
+ * Zeroes in place what a mapping of kvm_run shows of the union but the exit at hand; all of it where KVM_RUN failed. Where guests run on hardware:
+ * what was attempted before depends on which pages were mapped by then.
+ */
+export function hideStale(bytes: Uint8Array, failed: boolean): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let at = UNION;
   if (!failed) {
-    for (const [from, to] of members[view.getUint32(EXIT_REASON, true)]?.(view, hardware) ?? []) {
+    for (const [from, to] of members[view.getUint32(EXIT_REASON, true)]?.(view) ?? []) {
       bytes.fill(0, at, from);
       at = to;
     }

@@ -52,9 +52,15 @@ export interface MemoryState {
 const LIMITS: Readonly<Record<string, number>> = { kvm: 3, vm: 4, vcpu: 6, eventfd: 3, memfd: 3, memory: 8, descriptors: 24 };
 
 export class World {
+  /** Guests run on the processor itself, not in KVM's emulator. */
+  readonly hardware: boolean;
   readonly descriptors: Descriptor[] = [];
   readonly memories: MemoryState[] = [];
   readonly #counts = new Map<string, number>();
+
+  constructor(hardware: boolean) {
+    this.hardware = hardware;
+  }
 
   /** A name nobody has: vm0, vm1 … */
   fresh(kind: string): Ref {

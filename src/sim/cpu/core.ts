@@ -19,6 +19,10 @@ export abstract class Core extends Memory {
   turnBegan = 0;
   /** An OUT that has exited with IP still on it: skipped by the next `run`. */
   skip: { linear: number; length: number } | null = null;
+  /** What KVM's emulator has read from ports, and still has of what it read before. */
+  readonly readAhead: Uint8Array = new Uint8Array(1024);
+  /** Where an INS whose data has come stores the first of it, if not at RDI. */
+  decodedAt: number | null = null;
   /** IP of the REP instruction that was left between two elements; −1 when the last one has retired. */
   suspended = -1;
   /** RF outlives the instruction that has just been executed. */

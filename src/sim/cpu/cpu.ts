@@ -28,7 +28,8 @@ import { processorWatchesData, setTrace, stepping } from './debug.ts';
 import { ABANDON, DB, Fault, REDO, STOP_BLOCK, STOP_EXIT } from './fault.ts';
 import type { Insn } from './insn.ts';
 import { TRIPLE_FAULT } from './interrupts.ts';
-import { CS, IP, IP_HI, RDX, RF, TF, VM } from './state.ts';
+import { offsetOf } from './ops/move.ts';
+import { CS, IP, IP_HI, RCX, RDI, RDX, RF, TF, VM } from './state.ts';
 import { Stepping } from './stepping.ts';
 
 /** The most one call of `run` executes. */
@@ -49,9 +50,19 @@ export class Cpu extends Stepping {
     return this.wanted !== null || this.replay.length > 0 || this.stores.length > 0 || this.skip !== null;
   }
 
-  /** How many low bits of RCX, RSI and RDI the instruction that waits for data counts in: its address size. */
-  get countedBits(): number {
-    return (this.current?.asize ?? 8) * 8;
+  /**
+   * SET_REGS has come between an IN or INS and its data, `rcx` and `rdi` with it; the other registers are those of the exit. False: nothing is left to
+   * be read, and it waits for ever.
+   */
+  resumeInput(rcx: bigint, rdi: bigint): boolean {
+    const { current } = this;
+    if (current?.form.name === 'ins') {
+      if (current.rep !== 0 && BigInt.asUintN(current.asize * 8, rcx) === 0n) return false;
+      this.decodedAt = offsetOf(this, current, RDI);
+    }
+    this.setReg(RCX, rcx);
+    this.setReg(RDI, rdi);
+    return true;
   }
 
   /** Hands over the data of an 'io' in outcome: size × count bytes. */

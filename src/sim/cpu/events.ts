@@ -52,6 +52,11 @@ export abstract class Events extends Code {
     return this.events.exception.injected || this.events.exception.pending;
   }
 
+  /** An interrupt or NMI that was injected waits for the next turn. */
+  get reinjects(): boolean {
+    return this.events.interrupt.injected || this.events.nmi.injected;
+  }
+
   private get eventInjected(): boolean {
     return this.excepted || this.events.interrupt.injected || this.events.nmi.injected;
   }

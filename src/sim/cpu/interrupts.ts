@@ -53,16 +53,20 @@ function deliverReal(c: Core, event: Event): void {
   enterReal(c, pointer);
 }
 
+/** No guest-physical address is as high as this. */
+const NO_RAM = 1n << 52n;
+
 /**
- * What KVM injects where it emulates real mode: the vector is read first, the words go to SS.base + SP (16 bits), and neither the limits nor
- * the types of IDT and SS matter. What is not RAM is a triple fault; bytes before it are written.
+ * What KVM injects where it emulates real mode: the vector is read first, the words go to SS.base + SP (16 bits), all 64 bits of the sum, and neither
+ * the limits nor the types of IDT and SS matter. What is not RAM is a triple fault; bytes before it are written.
  */
 function injectReal(c: Core, event: Event): void {
   const pointer = realVector(c, event);
   let sp = c.r32[RSP]! & 0xffff;
   for (const word of [c.flags(), c.segments[CS]!.selector, Number(event.ip & 0xffffn)]) {
     sp = (sp - 2) & 0xffff;
-    if (c.linearStore16((sp + c.segBase[SS]!) | 0, word)) continue;
+    const gpa = BigInt.asUintN(64, c.segments[SS]!.base + BigInt(sp));
+    if (gpa < NO_RAM && c.physicalStore16(Number(gpa), word)) continue;
     c.stores.length = 0;
     throw TRIPLE_FAULT;
   }

@@ -286,9 +286,12 @@ export abstract class Memory extends Mmu {
     this.storeSlow(this.system(linear), 1, value, 0, WRITE | SYSTEM);
   }
 
-  /** False where the store would reach MMIO: it then waits in `stores`. */
-  linearStore16(linear: number, value: number): boolean {
-    this.storeSlow(this.system(linear), 2, value, 0, WRITE | SYSTEM);
+  /** At a guest-physical address, without paging. False where that is MMIO: it then waits in `stores`. */
+  physicalStore16(gpa: number, value: number): boolean {
+    const first = Math.min(2, 0x1000 - (gpa % 0x1000));
+    this.scratch.setInt16(0, value, true);
+    this.writePiece(gpa, gpa, first, 0, WRITE | SYSTEM);
+    if (first < 2) this.writePiece(gpa + first, gpa + first, 1, 1, WRITE | SYSTEM);
     return this.stores.length === 0;
   }
 

@@ -241,10 +241,10 @@ function notModelledInstruction({ cpu }: Vcpu, { description, bytes }: OutcomeOf
  * Hands the data userspace has left in the run pages to the CPU and finishes the instruction; what it then comes out with.
  *
  * After a SET_REGS since the exit, the emulator finishes the instruction as it had decoded it, memory, RIP and RFLAGS included, but the other
- * registers stay as they were set: the result of an IN into RAX is lost, RDI and RCX of an INS move on from what they are now. A hardware
- * backend does so for MMIO; its IN goes to whatever RAX is now, or nowhere if RIP has changed.
+ * registers stay as they were set: the result of an IN into RAX is lost, RDI and RCX of an INS move on from what they are now. With RCX 0 there is the
+ * same exit again: undefined. A hardware backend does so for MMIO; its IN goes to whatever RAX is now, or nowhere if RIP has changed.
  */
-export function complete(vcpu: Vcpu): Outcome {
+export function complete(vcpu: Vcpu): Outcome | undefined {
   const { cpu, completion, run } = vcpu;
   if (completion?.kind === 'mmio') {
     const shown = new DataView(new ArrayBuffer(kvm_regs.size));
@@ -278,16 +278,17 @@ export function complete(vcpu: Vcpu): Outcome {
   const [set, after] = [before, before].map(() => new DataView(new ArrayBuffer(kvm_regs.size))) as [DataView, DataView];
   cpu.storeRegs(set, 0);
   cpu.loadRegs(before, 0);
-  const bits = cpu.countedBits;
+  if (kind === 'io' && !cpu.resumeInput(set.getBigUint64(REG.rcx, true), set.getBigUint64(REG.rdi, true))) {
+    vcpu.completion = completion;
+    cpu.loadRegs(set, 0);
+    return undefined;
+  }
   supply();
   const outcome = cpu.run(0);
+  cpu.decodedAt = null;
   cpu.storeRegs(after, 0);
-  for (const at of [REG.rip, REG.rflags]) set.setBigUint64(at, after.getBigUint64(at, true), true);
-  for (const at of kind === 'io' ? [REG.rdi, REG.rcx] : []) {
-    const moved = after.getBigUint64(at, true) - before.getBigUint64(at, true);
-    const from = set.getBigUint64(at, true);
-    set.setBigUint64(at, from - BigInt.asUintN(bits, from) + BigInt.asUintN(bits, from + moved), true);
-  }
+  const moved = kind === 'io' ? [REG.rip, REG.rflags, REG.rdi, REG.rcx] : [REG.rip, REG.rflags];
+  for (const at of moved) set.setBigUint64(at, after.getBigUint64(at, true), true);
   cpu.loadRegs(set, 0);
   vcpu.rflagsHigh = before.getUint32(REG.rflags + 4, true);
   return outcome;

@@ -97,7 +97,8 @@ function enter(vcpu: Vcpu, pending: Pending): Slice | undefined {
   }
   vcpu.resumed = undefined;
   if (vcpu.completion !== undefined || vcpu.cpu.pending) {
-    const exit = exitOf(vcpu, complete(vcpu));
+    const outcome = complete(vcpu);
+    const exit = outcome === undefined ? 0 : exitOf(vcpu, outcome);
     if (exit !== 'fuel') return exit;
   }
   if (immediateExit) return -EINTR;
@@ -220,7 +221,7 @@ function run(vcpu: Vcpu, fuel: number): Outcome {
   if (outcome.kind !== 'hlt') return outcome;
   // The processor halts by itself, until the host's next interrupt: SVM does not remember that it did.
   if (!vcpu.backend.emulated && vcpu.vm.caps.disabledExits & KVM_X86_DISABLE_EXITS_HLT) return FUEL;
-  if (vcpu.lapic === undefined) return outcome;
+  if (vcpu.lapic === undefined || vcpu.cpu.reinjects) return outcome;
   vcpu.mpState = KVM_MP_STATE_HALTED;
   if (vcpu.backend.turn !== undefined) vcpu.cpu.beginTurn();
   return FUEL;
@@ -228,15 +229,16 @@ function run(vcpu: Vcpu, fuel: number): Outcome {
 
 /**
  * A backend that emulates in turns of so many instructions takes NMIs, interrupts and requests only as a turn begins, and looks for an interrupt
- * window only between two of them. A fault of the guest begins another turn.
+ * window only between two of them. A fault of the guest begins another turn; HLT only does that while something injected waits for one.
  */
 function turns(vcpu: Vcpu, fuel: number, turn: number, windowRequested: boolean): Outcome {
   const { cpu } = vcpu;
   const end = cpu.executed + fuel;
   while (cpu.executed < end && vcpu.ticksToTimer > 0) {
     const outcome = run(vcpu, Math.min(end, cpu.turnBegan + turn) - cpu.executed);
-    if (outcome.kind !== 'fuel' || vcpu.mpState === KVM_MP_STATE_HALTED) return outcome;
-    if (cpu.executed < cpu.turnBegan + turn) continue;
+    const awake = outcome.kind === 'hlt' && cpu.reinjects;
+    if (!awake && (outcome.kind !== 'fuel' || vcpu.mpState === KVM_MP_STATE_HALTED)) return outcome;
+    if (!awake && cpu.executed < cpu.turnBegan + turn) continue;
     cpu.beginTurn();
     if (vcpu.ring?.full === true || hasRequest(vcpu)) return FUEL;
     if (windowRequested && injectable(vcpu)) return { kind: 'irqWindow' };

@@ -14,6 +14,7 @@ import { eventfdMemfdCases } from './eventfd-memfd.ts';
 import { exceptionCases } from './exceptions.ts';
 import { fileCases } from './files.ts';
 import { fuzzedCases } from './fuzzed.ts';
+import { fuzzedEmulatorCases } from './fuzzed-emulator.ts';
 import { fuzzedHardwareCases } from './fuzzed-hardware.ts';
 import { gmemCases } from './gmem.ts';
 import { guestDebugIoctlCases } from './guest-debug-ioctl.ts';
@@ -117,6 +118,7 @@ export const kernelCases: readonly Case[] = [
   ...x86(dirtyRingCases),
   ...x86(coalescedCases),
   ...x86(fuzzedCases),
+  ...x86(fuzzedEmulatorCases),
   ...x86(fuzzedHardwareCases),
   ...x86(clockCases),
   ...x86(deviceAttrCases),

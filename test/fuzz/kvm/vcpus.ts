@@ -79,7 +79,7 @@ const roundTrip: Step = function* (c, w) {
   const answer = yield { do: 'edit', fd: vcpu.name, get, set, size: struct.size, edits };
   if (answer === undefined) return;
   const state = vcpu.file.vcpu!;
-  if (!edits.every((edit) => usual(struct, edit)) || (struct === regs.struct && state.pending)) state.odd = true;
+  if (!edits.every((edit) => usual(struct, edit, w.hardware)) || (struct === regs.struct && state.pending)) state.odd = true;
 };
 
 /** Members of segments and control registers that real mode gets along with, whatever they are. */
@@ -89,13 +89,14 @@ const USUAL = [
 ];
 
 /** Does this change leave the vCPU in a state in which a guest can run? Segments and control registers decide. */
-function usual(struct: k.Struct<unknown>, { at: offset, bytes }: Edit): boolean {
+function usual(struct: k.Struct<unknown>, { at: offset, bytes }: Edit, hardware: boolean): boolean {
   // The emulator's own rules for RIP beyond 32 bits are not modelled.
   if (struct.field('rip') !== undefined)
     return offset !== struct.offsetOf('rip') || bytes.subarray(4).every((byte) => byte === 0);
   if (struct.field('cs') === undefined) return true;
-  // A segment's base has 32 bits in real mode: what KVM's emulator makes of more, as it injects, is not modelled.
-  if (offset % 24 === 0 && offset < struct.offsetOf('gdt') && bytes.subarray(4).some((byte) => byte !== 0)) return false;
+  // A segment's base has 32 bits in a processor's real mode.
+  if (hardware && offset % 24 === 0 && offset < struct.offsetOf('gdt') && bytes.subarray(4).some((byte) => byte !== 0))
+    return false;
   return USUAL.some((path) => {
     if (struct.field(path.split('.')[0]!) === undefined) return false;
     const from = struct.offsetOf(path);

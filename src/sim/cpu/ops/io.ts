@@ -36,10 +36,14 @@ const bytesOf = (value: number, size: number): Uint8Array =>
 const input = (c: Core, port: number, size: number, count: number): Uint8Array => {
   const key = `in ${port} ${size} ${count}`;
   const data = c.answer(key);
-  if (data !== null) return data;
+  if (data !== null) {
+    c.readAhead.set(data);
+    return data;
+  }
   const given = c.bus.pioRead?.(port, size, count) ?? null;
   if (given !== null) {
     c.answered(key, given);
+    c.readAhead.set(given);
     return given;
   }
   const length = size * count;
@@ -76,30 +80,36 @@ export const outPort: Exec = (c, i) => {
   if (output(c, port, i.width, c.accumulator(i.width))) c.outExits(port);
 };
 
+/** How many elements INS asks for at once. */
+const batch = (c: Core, i: Insn): number => {
+  if (i.rep === 0) return 1;
+  const inPage = c.r32[RDI]! & 0xfff;
+  return Math.min(countOf(c, i), c.readAhead.length / i.width, c.fl & DF ? inPage : 4096 - inPage) || 1;
+};
+
 /**
  * INS. Under REP one exit asks for min(RCX, 1024 / size, B) elements, B being the *bytes* to the end of the page RDI is in (its start,
- * when going down), at least one; RCX and RDI move when they are there.
+ * when going down), at least one; RCX and RDI move when they are there. After a SET_REGS in between, RCX and RDI as they are now say how many of
+ * them are taken (what was read ahead earlier follows them), but the first goes to where RDI was.
  */
 export const ins: Exec = (c, i) => {
   allowed(c, c.r16[RDX * 2]!, i.width);
   c.emulate();
-  let count = 1;
-  let left = 1;
-  if (i.rep !== 0) {
-    left = countOf(c, i);
-    if (left === 0) return;
-    const inPage = c.r32[RDI]! & 0xfff;
-    count = Math.min(left, 1024 / i.width, c.fl & DF ? inPage : 4096 - inPage) || 1;
-  }
-  const at = offsetOf(c, i, RDI);
+  if (i.rep !== 0 && countOf(c, i) === 0) return;
+  const count = batch(c, i);
+  const from = offsetOf(c, i, RDI);
+  const at = c.decodedAt ?? from;
   c.probeWrite(ES, at, i.width);
-  const data = input(c, c.r16[RDX * 2]!, i.width, count);
+  if (c.decodedAt === null) input(c, c.r16[RDX * 2]!, i.width, count);
+  else c.readAhead.set(c.replay[c.replayed++]!.data);
+  const data = c.readAhead.slice(0, count * i.width);
   let done = count;
   if (c.fl & DF) {
     for (done = 0; done < count; done++) {
       // KVM's emulator goes down element by element, and forgets what it has read ahead when one is MMIO.
       if (c.emulated && c.stores.length > 0) break;
-      c.storeBytes(ES, c.moved(i, at, -done * i.width), data.subarray(done * i.width, (done + 1) * i.width));
+      const to = done === 0 ? at : c.moved(i, from, -done * i.width);
+      c.storeBytes(ES, to, data.subarray(done * i.width, (done + 1) * i.width));
     }
   } else c.storeBytes(ES, at, data);
   advance(c, i, RDI, done);
