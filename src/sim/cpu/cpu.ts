@@ -50,13 +50,18 @@ export class Cpu extends Stepping {
     return this.wanted !== null || this.replay.length > 0 || this.stores.length > 0 || this.skip !== null;
   }
 
+  /** What waits for its data is an INS: KVM's emulator has it, wherever the guest runs. */
+  get waitsInString(): boolean {
+    return this.current?.form.name === 'ins';
+  }
+
   /**
    * SET_REGS has come between an IN or INS and its data, `rcx` and `rdi` with it; the other registers are those of the exit. False: nothing is left to
    * be read, and it waits for ever.
    */
   resumeInput(rcx: bigint, rdi: bigint): boolean {
     const { current } = this;
-    if (current?.form.name === 'ins') {
+    if (current !== null && this.waitsInString) {
       if (current.rep !== 0 && BigInt.asUintN(current.asize * 8, rcx) === 0n) return false;
       this.decodedAt = offsetOf(this, current, RDI);
     }

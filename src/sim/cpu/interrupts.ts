@@ -45,6 +45,13 @@ function deliverReal(c: Core, event: Event): void {
   if (!c.emulated && at + 3 > c.idt.limit) throw new Fault(GP, at * 2 + 2);
   const before = c.emulated ? 0 : realVector(c, event);
   const sp = c.sp;
+  if (c.qemu) {
+    // QEMU's processor has 64-bit addresses here too.
+    pushPhysical(c, event, (k) => c.below(sp, 2 * k));
+    c.setSp(sp - 6);
+    enterReal(c, before);
+    return;
+  }
   pushAll(c, [c.flags(), c.segments[CS]!.selector, Number(event.ip & 0xffffn)], 2);
   // SP moves with the whole delivery.
   c.setSp(sp);
@@ -62,16 +69,22 @@ const NO_RAM = 1n << 52n;
  */
 function injectReal(c: Core, event: Event): void {
   const pointer = realVector(c, event);
-  let sp = c.r32[RSP]! & 0xffff;
-  for (const word of [c.flags(), c.segments[CS]!.selector, Number(event.ip & 0xffffn)]) {
-    sp = (sp - 2) & 0xffff;
+  const sp = c.r32[RSP]! & 0xffff;
+  pushPhysical(c, event, (k) => (sp - 2 * k) & 0xffff);
+  c.r32[RSP] = (sp - 6) & 0xffff;
+  enterReal(c, pointer);
+}
+
+/** FLAGS, CS and IP at SS.base + `below(k)`, k from 1 to 3. */
+function pushPhysical(c: Core, event: Event, below: (k: number) => number): void {
+  const frame = [c.flags(), c.segments[CS]!.selector, Number(event.ip & 0xffffn)];
+  for (const [at, word] of frame.entries()) {
+    const sp = below(at + 1);
     const gpa = BigInt.asUintN(64, c.segments[SS]!.base + BigInt(sp));
     if (gpa < NO_RAM && c.physicalStore16(Number(gpa), word)) continue;
     c.stores.length = 0;
     throw TRIPLE_FAULT;
   }
-  c.r32[RSP] = sp;
-  enterReal(c, pointer);
 }
 
 const realVector = (c: Core, { vector }: Event): number => c.linear32((Number(c.idt.base & 0xffffffffn) + vector * 4) | 0);

@@ -270,7 +270,7 @@ export function complete(vcpu: Vcpu): Outcome | undefined {
     supply();
     return cpu.run(0);
   }
-  if (kind === 'io' && vcpu.backend.turn === undefined) {
+  if (kind === 'io' && vcpu.backend.turn === undefined && !cpu.waitsInString) {
     if (before.getBigUint64(REG.rip, true) === cpu.rip) supply();
     else cpu.abandonPending();
     return cpu.run(0);

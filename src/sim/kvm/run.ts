@@ -32,7 +32,7 @@ import { RUN } from './run-page.ts';
 import { loadSregs, storeSregs } from './sregs.ts';
 import { canonicaliseBases } from './svm-segments.ts';
 import type { Vcpu } from './vcpu.ts';
-import { enterFpu } from './xsave.ts';
+import { enterEmulatedFpu, enterFpu } from './xsave.ts';
 
 const FUEL: Outcome = { kind: 'fuel' };
 const SYNC_FLAGS = BigInt(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS);
@@ -83,7 +83,8 @@ function enter(vcpu: Vcpu, pending: Pending): Slice | undefined {
   view.setUint16(RUN.flags, 0, true);
   // vcpu_load
   vcpu.pvRequests.steal = true;
-  if (!vcpu.backend.emulated) enterFpu(vcpu);
+  if (vcpu.backend.emulated) enterEmulatedFpu(vcpu);
+  else enterFpu(vcpu);
   if (vcpu.mpState === KVM_MP_STATE_UNINITIALIZED) return immediateExit ? -EINTR : undefined;
   const illegal = ~SYNC_FLAGS & syncFieldsMask(vcpu.vm.machine);
   if (view.getBigUint64(RUN.kvm_valid_regs, true) & illegal) return -EINVAL;

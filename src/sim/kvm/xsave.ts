@@ -91,6 +91,16 @@ export function enterFpu({ fpu, vm: { machine } }: Vcpu): void {
   fpu.xfeatures |= all;
 }
 
+/**
+ * The same where KVM emulates. PKRU is not loaded with the rest: the register stays the host's, whose value is not the initial one, so that it is
+ * saved as in use.
+ */
+export function enterEmulatedFpu({ fpu, vm: { machine } }: Vcpu): void {
+  if (fpu.xfeatures & PKRU || !(supportedXcr0(machine) & PKRU)) return;
+  fpu.xfeatures |= PKRU;
+  if (!fpu.extended.has(PKRU)) fpu.extended.set(PKRU, new Uint8Array(8));
+}
+
 /** KVM_GET_XSAVE, and KVM_GET_XSAVE2, whose size is the same here. What the guest's CPUID does not have is told as not in use. */
 export function getXsave(vcpu: Vcpu, p: Process, arg: bigint): number {
   const { fpu, vm } = vcpu;
