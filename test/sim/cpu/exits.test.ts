@@ -232,10 +232,12 @@ test('what is not modelled is said, never guessed; #UD is for what no processor 
     [0xc4, 0xc0],
     [0x0f, 0x00, 0xd8],
   ]) {
-    // C4 as VEX is what KVM's emulator cannot, and the processor has no form of in real mode.
-    const undefined6 = guest(code, { options: { emulated: code[0] !== 0xc4 } });
+    // C4 as VEX, and LEA of a register, are what KVM's emulator cannot, and the processor has no form of in real mode.
+    const unknown = code[0] === 0xc4 || code[0] === 0x8d;
+    const undefined6 = guest(code, { options: { emulated: !unknown } });
     expect(undefined6.cpu.run(10)).toEqual({ kind: 'hlt' });
     expect(undefined6.cpu.rip).toBe(0x607n);
+    if (unknown) expect(guest(code).cpu.run(10)).toMatchObject({ kind: 'internalError', suberror: 1 });
   }
   const paging = guest([0x90]);
   Object.assign(paging.cpu, { cr0: 0x80000011, cr4: 0x1020n, efer: 0x500n });
