@@ -37,7 +37,7 @@ function registers(length: number, values: Readonly<Record<number, number>>): Ui
 }
 
 /** All of it is sticky: the cause of an error outlives the reset it led to. */
-function errorReporting({ at, version = 2, root = false, uncorrectableMask = 0 }: AerSpec): Piece {
+function errorReporting({ at, version = 2, root = false, uncorrectableMask = 0, maskable = true }: AerSpec): Piece {
   const length = root ? 0x44 : 0x34;
   const rootBits = (bits: number, register: number): Record<number, number> => (root ? { [register]: bits } : {});
   return {
@@ -51,8 +51,8 @@ function errorReporting({ at, version = 2, root = false, uncorrectableMask = 0 }
       [r.PCI_ERR_CAP]: 0xa0,
     }),
     writable: registers(length, {
-      [r.PCI_ERR_UNCOR_MASK]: AER_UNCORRECTABLE,
-      [r.PCI_ERR_UNCOR_SEVER]: AER_UNCORRECTABLE,
+      [r.PCI_ERR_UNCOR_MASK]: maskable ? AER_UNCORRECTABLE : 0,
+      [r.PCI_ERR_UNCOR_SEVER]: AER_UNCORRECTABLE & ~1,
       [r.PCI_ERR_COR_MASK]: AER_CORRECTABLE,
       [r.PCI_ERR_CAP]: AER_CONTROL,
       ...rootBits(0x7, r.PCI_ERR_ROOT_COMMAND),

@@ -62,6 +62,8 @@ export interface AerSpec {
   readonly root?: boolean;
   /** Reset value of the mask of uncorrectable errors; default 0. */
   readonly uncorrectableMask?: number;
+  /** False: that mask cannot be written. */
+  readonly maskable?: boolean;
 }
 
 export interface SriovSpec {

@@ -22,6 +22,8 @@ export interface Positions {
 export function layOut(spec: FunctionSpec): { config: ConfigSpace; positions: Positions } {
   const config = new ConfigSpace(spec.express !== undefined && spec.express !== false ? 4096 : 256);
   if (spec.gaps === 'writable') config.define(0x40, filled(config.size - 0x40));
+  // There is a header at 0x100, also of no capability.
+  if (config.size > 0x100) config.define(0x100, { bytes: new Uint8Array(4) });
   header(config, spec);
   for (const { at, bytes, writable } of spec.registers ?? []) config.define(at, { bytes, writable });
   const places = chain(config, spec, standard(spec));

@@ -81,7 +81,7 @@ export const vfioDeviceChecks: Checks = {
     ['EINVAL', 'more groups than devices', hot, 'count of more than there are devices'],
     ['EBADF', 'a number nobody has', hot, 'a number nobody has'],
     ['EINVAL', 'it is no group', hot, 'the container'],
-    ['EINVAL', 'a device that is not bound'],
+    ['EINVAL', 'a device that is not bound', 'vfio/reset/hot-reset of half', 'HOT_RESET: the other is not bound'],
     ['0', 'one group of both devices', 'vfio/reset/hot-reset of two', 'the group'],
   ],
   'VFIO_DEVICE_IOEVENTFD (vfio-device)': [

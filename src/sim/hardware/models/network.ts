@@ -1,3 +1,4 @@
+import type { Width } from '../../../kernel/memory.ts';
 import type { FunctionSpec } from '../function-spec.ts';
 import { PciFunction } from '../pci-function.ts';
 import * as r from '../pci-regs.ts';
@@ -40,10 +41,18 @@ export class E1000e extends PciFunction {
       msix: { at: 0xa0, vectors: 5, tableBar: 3, table: 0, pbaBar: 3, pba: 0x2000 },
       express: { at: 0xe0, version: 1, deviceCapabilities: deviceCapabilities(options), deviceControl: 0, linkControl: 0 },
       chain: [0xc8, 0xd0, 0xe0, 0xa0],
-      aer: { uncorrectableMask: uncorrectableMask(options) },
+      aer: { uncorrectableMask: uncorrectableMask(options), maskable: options.extendedTag ?? true },
+      // Of AER, whose last registers are a root port's.
+      registers: [{ at: 0x138, bytes: new Uint8Array(16) }],
       extended: [{ id: r.PCI_EXT_CAP_ID_DSN, at: 0x140, bytes: Uint8Array.of(0x56, 0x34, 0x12, 0xff, 0xff, 0x00, 0x54, 0x52) }],
       gaps: 'writable',
     });
+  }
+
+  /** BAR 3 has the MSI-X table and nothing else. */
+  override read(bar: number, offset: number, width: Width): number | bigint {
+    if (bar !== 3) return super.read(bar, offset, width);
+    return width === 8 ? 0n : 0;
   }
 }
 

@@ -20,7 +20,7 @@ const CSTS_CFS = 2;
 const CSTS_SHST_COMPLETE = 8;
 
 /** 2048 entries a queue, contiguous; 7.5 s to become ready at most; NVM commands; pages of 4 KiB to 64 KiB. */
-const CAPABILITIES = 0x0040_0020_0f01_07ffn;
+const CAPABILITIES = 0x0040_1820_0f01_07ffn;
 const VERSION = 0x0001_0400;
 const SUBMISSION_ENTRY = 64;
 const COMPLETION_ENTRY = 16;
@@ -96,7 +96,7 @@ export class Nvme extends PciFunction {
         deviceControl: 0,
         linkControl: 0,
         deviceCapabilities2: 0x30_0000,
-        deviceControl2: 0,
+        deviceControl2: 0x8000,
       },
       flr: true,
       chain: [0x40, 0x80, 0x60],

@@ -42,7 +42,6 @@ function order(kernel: Kernel, see: Observer, [address]: string[]): void {
   ask('behind the end', { offset: 0x100000 });
   ask('over the end', { offset: 0xffffe });
   ask('its last word', { offset: 0xffffc });
-  ask('a negative offset', { offset: -4n });
   ask('width 8', { flags: 8, offset: 8 });
   ask('width 8, over the end', { flags: 8, offset: 0xffffc });
   ask('remove what is not there', { fd: -1 });
