@@ -1,4 +1,5 @@
-import { PROT_READ, PROT_WRITE } from '../uapi/sys.ts';
+import type { Width } from '../kernel/memory.ts';
+import { EFAULT, PROT_READ, PROT_WRITE } from '../uapi/sys.ts';
 import { eachPage, PAGE_SIZE, type PageRef } from './pages.ts';
 import type { Vma } from './vma.ts';
 
@@ -47,26 +48,26 @@ export abstract class UserMemory {
 
   /** get_user of 4 or 8 bytes; null: EFAULT. */
   read32(address: bigint): number | null {
-    const bytes = this.copyFrom(address, 4);
-    return bytes === null ? null : new DataView(bytes.buffer).getUint32(0, true);
+    const bytes = new Uint8Array(4);
+    return this.#user(address, bytes, false) ? new DataView(bytes.buffer).getUint32(0, true) : null;
   }
 
   read64(address: bigint): bigint | null {
-    const bytes = this.copyFrom(address, 8);
-    return bytes === null ? null : new DataView(bytes.buffer).getBigUint64(0, true);
+    const bytes = new Uint8Array(8);
+    return this.#user(address, bytes, false) ? new DataView(bytes.buffer).getBigUint64(0, true) : null;
   }
 
   /** put_user; false: EFAULT. */
   write32(address: bigint, value: number): boolean {
     const bytes = new Uint8Array(4);
     new DataView(bytes.buffer).setUint32(0, value, true);
-    return this.copyTo(address, bytes);
+    return this.#user(address, bytes, true);
   }
 
   write64(address: bigint, value: bigint): boolean {
     const bytes = new Uint8Array(8);
     new DataView(bytes.buffer).setBigUint64(0, value, true);
-    return this.copyTo(address, bytes);
+    return this.#user(address, bytes, true);
   }
 
   /** Runs `body` with `bytes` readable and writable at a user address, exactly as long as they are. */
@@ -104,27 +105,40 @@ export abstract class UserMemory {
     return whole;
   }
 
-  /** The same where a device is mapped: by eight bytes while there are so many, then by single ones. */
+  /** get_user and put_user: one access, to a device too. */
+  #user(address: bigint, bytes: Uint8Array, write: boolean): boolean {
+    const vma = this.vmaAt(address);
+    if (vma?.backing.load === undefined) return write ? this.copyTo(address, bytes) : this.readInto(address, bytes);
+    return this.#access(vma, Number(address), bytes, write);
+  }
+
+  /** A copy where a device is mapped: by eight bytes while there are so many, then by single ones. */
   #deviceCopy(address: number, bytes: Uint8Array, write: boolean): boolean {
     const vma = this.vmaAt(address);
-    if (vma === undefined || (vma.prot & (write ? PROT_WRITE : PROT_READ)) === 0) return false;
-    const { load, store } = vma.backing;
-    if (load === undefined || store === undefined) return false;
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    const base = vma.page * PAGE_SIZE + (address - vma.start);
+    if (vma?.backing.load === undefined) return false;
     for (let at = 0; at < bytes.length; ) {
       const width = bytes.length - at >= 8 ? 8 : 1;
-      if (write) {
-        const value = width === 8 ? view.getBigUint64(at, true) : bytes[at]!;
-        if (store.call(vma.backing, base + at, width, value) < 0) return false;
-      } else {
-        const value = load.call(vma.backing, base + at, width);
-        if (value < 0) return false;
-        if (width === 8) view.setBigUint64(at, BigInt(value), true);
-        else bytes[at] = Number(value);
-      }
+      if (!this.#access(vma, address + at, bytes.subarray(at, at + width), write)) return false;
       at += width;
     }
     return true;
   }
+
+  #access({ prot, page, start, backing }: Readonly<Vma>, address: number, bytes: Uint8Array, write: boolean): boolean {
+    if ((prot & (write ? PROT_WRITE : PROT_READ)) === 0) return false;
+    const offset = page * PAGE_SIZE + (address - start);
+    const width = bytes.length as Width;
+    if (write) return (backing.store?.(offset, width, littleEndian(bytes)) ?? -EFAULT) >= 0;
+    const value = backing.load?.(offset, width) ?? -EFAULT;
+    if (value < 0) return false;
+    for (let i = 0, left = BigInt(value); i < width; i++, left >>= 8n) bytes[i] = Number(left & 0xffn);
+    return true;
+  }
+}
+
+/** Little-endian; of eight bytes a bigint. */
+function littleEndian(bytes: Uint8Array): number | bigint {
+  let value = 0n;
+  for (const byte of [...bytes].reverse()) value = (value << 8n) | BigInt(byte);
+  return bytes.length === 8 ? value : Number(value);
 }

@@ -19,7 +19,7 @@ export interface VfioFile extends File {
   readonly vfio: VfioOperations;
 }
 
-/** vfio_file_is_valid: a group, or a device opened through its character device. Containers and iommufds are not. */
+/** vfio_file_is_valid: a group, or a device, however it was opened. Containers and iommufds are not. */
 export function isVfioFile(file: File): file is VfioFile {
   return 'vfio' in file;
 }

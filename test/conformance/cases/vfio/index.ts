@@ -10,6 +10,7 @@ import { featureCases } from './features.ts';
 import { groupCases } from './group.ts';
 import { ioeventfdCases } from './ioeventfds.ts';
 import { irqCases } from './irqs.ts';
+import { kvmBarCases } from './kvm-bar.ts';
 import { kvmVfioCases } from './kvm-vfio.ts';
 import { lifetimeCases } from './lifetimes.ts';
 import { mttyCases } from './mtty.ts';
@@ -42,4 +43,5 @@ export const vfioCases: readonly Case[] = [
   ...mttyCases,
   ...assignedCases,
   ...kvmVfioCases,
+  ...kvmBarCases,
 ];

@@ -12,7 +12,7 @@ import {
 } from 'kvio/uapi';
 import type { Case, Observer } from '../../case.ts';
 import { newVcpu } from '../../machine.ts';
-import { cdevOf, groupPath, withDevices } from '../../vfio.ts';
+import { cdevOf, groupPath, openDevice, withDevices } from '../../vfio.ts';
 
 /** A VM with its KVM-VFIO device, and calls on it. */
 function kvmVfio(kernel: Kernel) {
@@ -80,8 +80,17 @@ function withCdev(kernel: Kernel, see: Observer, [edu]: string[]): void {
   see.call('DEL again', () => del(device));
 }
 
+function deviceOfGroup(kernel: Kernel, see: Observer, [edu]: string[]): void {
+  const { device } = openDevice(kernel, edu!);
+  const { add, del } = kvmVfio(kernel);
+  see.call('ADD of a device that a group gave', () => add(device));
+  see.call('ADD of it again', () => add(device));
+  see.call('DEL', () => del(device));
+}
+
 export const kvmVfioCases: readonly Case[] = [
   withDevices('vfio/kvm/group', 'KVM-VFIO', ['edu'], withGroup),
   withDevices('vfio/kvm/group-and-back', 'KVM-VFIO', ['edu'], andBack),
+  withDevices('vfio/kvm/device-of-a-group', 'KVM-VFIO', ['edu'], deviceOfGroup),
   withDevices('vfio/kvm/cdev', 'KVM-VFIO', ['edu'], withCdev, { needs: { devices: ['/dev/iommu'], iommu: true } }),
 ];

@@ -1,0 +1,111 @@
+/** A guest that reaches a BAR through a memslot over its mapping, a device's MSI that reaches the guest, and the kernel's own accesses to a mapped BAR. */
+import type { Kernel } from 'kvio';
+import {
+  EFD_NONBLOCK,
+  KVM_CREATE_IRQCHIP,
+  KVM_GET_IRQCHIP,
+  KVM_IRQCHIP_PIC_MASTER,
+  KVM_IRQFD,
+  KVM_MEM_READONLY,
+  kvm_irqchip,
+  kvm_irqfd,
+  VFIO_GROUP_SET_CONTAINER,
+  VFIO_PCI_MSI_IRQ_INDEX,
+} from 'kvio/uapi';
+import { type Case, type Observer, result } from '../../case.ts';
+import { startGuest } from '../../guest.ts';
+import { getRegs, newVm, setRegion, setRegs, UNSAFE } from '../../machine.ts';
+import { ConfigSpace, groupPath, mapRegion, openDevice, setTrigger, taken, withDevices } from '../../vfio.ts';
+
+const COMMAND = 4;
+const MEMORY = 2;
+const ID = 0x00;
+const LIVENESS = 0x04;
+const RAISE = 0x60;
+const ACKNOWLEDGE = 0x64;
+const DMA_SOURCE = 0x80;
+
+/** Beyond the guest's RAM. */
+const WINDOW = 0x1_0000n;
+
+/** With DS at 0x10000: EAX from the id, EAX to the liveness check, whose complement is ECX. */
+const code = [0x66, 0xa1, ID, 0x00, 0x66, 0xa3, LIVENESS, 0x00, 0x66, 0x8b, 0x0e, LIVENESS, 0x00, 0xf4];
+
+function inMemslot(kernel: Kernel, see: Observer, [edu]: string[]): void {
+  const { device } = openDevice(kernel, edu!);
+  const bar = mapRegion(kernel, device, 0);
+  const config = new ConfigSpace(kernel, device);
+  const guest = startGuest(kernel, code, {
+    sregs: (sregs) => Object.assign(sregs.ds, { base: WINDOW, selector: 0x1000 }),
+  });
+  const slot = (flags: number, size = 0x1000n): number =>
+    setRegion(kernel, guest.vm, { slot: 1, flags, guest_phys_addr: WINDOW, memory_size: size, userspace_addr: bar.address });
+  const go = (label: string): void => {
+    setRegs(kernel, guest.vcpu, { rip: guest.entry, rax: 0n, rcx: 0n });
+    const returned = result(kernel.run(guest.vcpu, { budget: 20_000 }));
+    const { rax, rcx, rip } = getRegs(kernel, guest.vcpu);
+    see.note(label, { returned, reason: guest.run.get('exit_reason'), rax, rcx, rip });
+  };
+  see.call('the slot', () => slot(0));
+  go('the guest reads and writes');
+  see.note('liveness', bar.read32(LIVENESS));
+  config.write16(COMMAND, config.read16(COMMAND) & ~MEMORY);
+  go('decode off');
+  config.write16(COMMAND, config.read16(COMMAND) | MEMORY);
+  go('decode on again');
+  see.call('the slot goes', () => slot(0, 0n));
+  see.call('a slot to read', () => slot(KVM_MEM_READONLY));
+  go('read-only');
+  see.note('the store is an exit to', { gpa: guest.run.get('mmio.phys_addr'), write: guest.run.get('mmio.is_write') });
+}
+
+function msiAsIrqfd(kernel: Kernel, see: Observer, [edu]: string[]): void {
+  const { device } = openDevice(kernel, edu!);
+  const bar = mapRegion(kernel, device, 0);
+  const vm = newVm(kernel);
+  kernel.ioctl(vm, KVM_CREATE_IRQCHIP);
+  const fd = kernel.eventfd(0, EFD_NONBLOCK);
+  see.call('KVM_IRQFD', () => kernel.ioctl(vm, KVM_IRQFD, kvm_irqfd.encode({ fd, gsi: 5, flags: 0, resamplefd: 0 })));
+  see.call('SET_IRQS', () => setTrigger(kernel, device, VFIO_PCI_MSI_IRQ_INDEX, fd));
+  const pending = (): number => {
+    const bytes = kvm_irqchip.alloc();
+    kvm_irqchip.view(bytes).chip_id = KVM_IRQCHIP_PIC_MASTER;
+    kernel.ioctl(vm, KVM_GET_IRQCHIP, bytes);
+    return bytes[9]!;
+  };
+  bar.write32(RAISE, 1);
+  see.note('the device does not master the bus', pending() & 0x20);
+  bar.write32(ACKNOWLEDGE, 1);
+  new ConfigSpace(kernel, device).enable();
+  bar.write32(RAISE, 1);
+  const end = Date.now() + 20_000;
+  while ((pending() & 0x20) === 0 && Date.now() < end);
+  see.note('it does', pending() & 0x20);
+  see.note('left in the eventfd', taken(kernel, fd));
+}
+
+/** get_user and put_user of a register: a pointer in the argument leads to the BAR. */
+function kernelAccess(kernel: Kernel, see: Observer, [edu, other]: string[]): void {
+  const { device } = openDevice(kernel, edu!);
+  const bar = mapRegion(kernel, device, 0);
+  const group = kernel.open(groupPath(kernel, other!));
+  const container = kernel.open('/dev/vfio/vfio');
+  bar.write32(LIVENESS, ~container >>> 0);
+  const set = (): number => kernel.ioctl(group, VFIO_GROUP_SET_CONTAINER, bar.address + BigInt(LIVENESS), UNSAFE);
+  see.note('the register is a descriptor', bar.read32(LIVENESS) === container);
+  see.call('SET_CONTAINER by a register', set);
+  see.call('and again', set);
+  const config = new ConfigSpace(kernel, device);
+  config.write16(COMMAND, config.read16(COMMAND) & ~MEMORY);
+  see.call('decode off', set);
+  config.write16(COMMAND, config.read16(COMMAND) | MEMORY);
+  see.note('a 64-bit register', bar.read64(DMA_SOURCE));
+}
+
+export const kvmBarCases: readonly Case[] = [
+  withDevices('vfio/kvm/bar-in-a-memslot', 'KVM-VFIO', ['edu'], inMemslot, {
+    needs: { devices: ['/dev/kvm', '/dev/vfio/vfio'] },
+  }),
+  withDevices('vfio/kvm/msi-as-irqfd', 'KVM-VFIO', ['edu'], msiAsIrqfd, { needs: { devices: ['/dev/kvm', '/dev/vfio/vfio'] } }),
+  withDevices('vfio/kvm/user-access', 'KVM-VFIO', ['edu', 'second edu'], kernelAccess),
+];
