@@ -46,6 +46,8 @@ const releases = {
   countsShadowPages: '7.0',
   /** guest_memfds live on a file system of their own; before, on that of the other anonymous inodes. */
   gmemFilesystem: '6.19',
+  /** serial_number of PCI devices in /sys (*read*). */
+  pciSerialNumber: '6.18',
   /** A memslot over a part of a guest_memfd that another one has is EEXIST; before, EINVAL. */
   gmemOverlapExists: '6.19',
 } as const;

@@ -11,9 +11,10 @@ function folderOf(goldens: string, identity: string): string {
   return join(goldens, identity.includes('@') ? 'vfio' : 'kvm', identity);
 }
 
-/** `kvm/sregs/…` belongs to sregs, `vfio/irqs/…` to irqs, `refusals/…` to refusals. */
+/** `kvm/sregs/…` belongs to sregs, `vfio/irqs/…` to irqs, `pci/sysfs/…` to pci-sysfs, `refusals/…` to refusals. */
 export function areaOf(name: string): string {
   const [first = '', second] = name.split('/');
+  if (first === 'pci') return `${first}-${second}`;
   return (first === 'kvm' || first === 'vfio') && second !== undefined ? second : first;
 }
 

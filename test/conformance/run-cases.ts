@@ -52,7 +52,7 @@ export function casesFor({ machine, only = '' }: Candidate, cases: readonly Case
 
 /** Whether a case's answers depend on the machine around the processor: its golden is one of `vfio/`. */
 export function isOfDevices({ name }: Pick<Case, 'name'>): boolean {
-  return name.startsWith('vfio/');
+  return /^(vfio|pci)\//.test(name);
 }
 
 export async function runCase(candidate: Candidate, one: Case): Promise<Result> {

@@ -1,4 +1,5 @@
 import { EBUSY, EINVAL, EIO, ENOTTY, EPERM, ERANGE } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import type { Pending } from '../completion.ts';
 import { cString, kstrtobool, kstrtoull, line } from '../fs/text.ts';
 import type { Process } from '../process.ts';
@@ -9,6 +10,8 @@ import type { PciSubsystem } from './pci-subsystem.ts';
 const PAGE_SIZE = 4096;
 const EXPRESS = 0x10;
 const POWER_MANAGEMENT = 1;
+const SUBSYSTEM_IDS = 0x0d;
+const SERIAL_NUMBER = 3;
 const BRIDGE = 0x0604;
 /** Lines of `resource`. */
 const REPORTED = 13;
@@ -78,15 +81,24 @@ const number =
     return typeof value === 'bigint' ? then(context, p, value, text) : -EINVAL;
   };
 
-function modalias({ fn: { spec } }: PciDev): string {
-  const { vendor, device, subsystemVendor = 0, subsystemDevice = 0 } = spec;
-  const [sv, sd] = [upper(subsystemVendor, 8), upper(subsystemDevice, 8)];
+/** Bridges tell theirs in a capability. */
+function subsystem(dev: PciDev): readonly [vendor: number, device: number] {
+  const { subsystemVendor = 0, subsystemDevice = 0 } = dev.fn.spec;
+  const at = isBridge(dev) ? dev.findCapability(SUBSYSTEM_IDS) : 0;
+  return at === 0 ? [subsystemVendor, subsystemDevice] : [dev.readConfig(at + 4, 2), dev.readConfig(at + 6, 2)];
+}
+
+function modalias(dev: PciDev): string {
+  const { spec } = dev.fn;
+  const { vendor, device } = spec;
+  const [sv, sd] = subsystem(dev).map((id) => upper(id, 8));
   const code = `bc${upper(spec.class >> 16, 2)}sc${upper((spec.class >> 8) & 0xff, 2)}i${upper(spec.class & 0xff, 2)}`;
   return `pci:v${upper(vendor, 8)}d${upper(device, 8)}sv${sv}sd${sd}${code}`;
 }
 
 export function uevent(dev: PciDev): string {
-  const { vendor, device, subsystemVendor = 0, subsystemDevice = 0 } = dev.fn.spec;
+  const { vendor, device } = dev.fn.spec;
+  const [subsystemVendor, subsystemDevice] = subsystem(dev);
   const lines = [
     ...(dev.driver === undefined ? [] : [`DRIVER=${dev.driver.name}`]),
     `PCI_CLASS=${upper(dev.fn.spec.class, 4)}`,
@@ -107,13 +119,21 @@ function resources(dev: PciDev): string {
 
 function linkSpeed(dev: PciDev, register: number): string {
   const at = dev.findCapability(EXPRESS);
-  const vector = register === LNKCAP ? (dev.readConfig(at + LNKCAP2, 4) >> 1) & 0x7f : 0;
+  // The vector of speeds came with the second version of the capability.
+  const second = (dev.readConfig(at + 2, 2) & 0xf) >= 2;
+  const vector = register === LNKCAP && second ? (dev.readConfig(at + LNKCAP2, 4) >> 1) & 0x7f : 0;
   const code = vector === 0 ? dev.readConfig(at + register, 2) & 0xf : 32 - Math.clz32(vector);
   return SPEEDS[code] ?? SPEEDS[0]!;
 }
 
 const linkWidth = (dev: PciDev, register: number): number =>
   (dev.readConfig(dev.findCapability(EXPRESS) + register, 2) >> 4) & 0x3f;
+
+/** The most significant byte first. */
+function serialNumber(dev: PciDev): string {
+  const at = dev.findExtCapability(SERIAL_NUMBER) + 4;
+  return [7, 6, 5, 4, 3, 2, 1, 0].map((byte) => hex(dev.readConfig(at + byte, 1), 2)).join('-');
+}
 
 /** A mask of the machine's processors, as %*pb and %*pbl print it. */
 const cpuMask = ({ system }: PciDev): string => (2n ** BigInt(system.machine.cpus) - 1n).toString(16);
@@ -229,6 +249,12 @@ export const textFiles: readonly Row[] = [
   { name: 'revision', mode: 0o444, show: ({ dev }) => `0x${hex(dev.fn.spec.revision ?? 0, 2)}` },
   { name: 'secondary_bus_number', mode: 0o444, show: ({ dev }) => dev.readConfig(0x19, 1), when: isBridge },
   {
+    name: 'serial_number',
+    mode: 0o400,
+    when: (dev) => dev.findExtCapability(SERIAL_NUMBER) !== 0 && has(dev.system.machine, 'pciSerialNumber'),
+    show: ({ dev }) => serialNumber(dev),
+  },
+  {
     name: 'sriov_drivers_autoprobe',
     mode: 0o644,
     when: isPhysical,
@@ -241,8 +267,8 @@ export const textFiles: readonly Row[] = [
   { name: 'sriov_totalvfs', mode: 0o444, when: isPhysical, show: ({ dev }) => dev.sriov!.totalVfs },
   { name: 'sriov_vf_device', mode: 0o444, when: isPhysical, show: ({ dev }) => hex(dev.sriov!.vfDevice, 1) },
   { name: 'subordinate_bus_number', mode: 0o444, show: ({ dev }) => dev.readConfig(0x1a, 1), when: isBridge },
-  { name: 'subsystem_device', mode: 0o444, show: ({ dev }) => `0x${hex(dev.fn.spec.subsystemDevice ?? 0, 4)}` },
-  { name: 'subsystem_vendor', mode: 0o444, show: ({ dev }) => `0x${hex(dev.fn.spec.subsystemVendor ?? 0, 4)}` },
+  { name: 'subsystem_device', mode: 0o444, show: ({ dev }) => `0x${hex(subsystem(dev)[1], 4)}` },
+  { name: 'subsystem_vendor', mode: 0o444, show: ({ dev }) => `0x${hex(subsystem(dev)[0], 4)}` },
   { name: 'vendor', mode: 0o444, show: ({ dev }) => `0x${hex(dev.fn.spec.vendor, 4)}` },
 ];
 

@@ -1,3 +1,4 @@
+import { EINVAL } from '../../uapi/sys.ts';
 import { Completion, Pending } from '../completion.ts';
 import { Attribute } from '../fs/attribute.ts';
 import { powerDirectory, ueventAttribute } from '../fs/class-device.ts';
@@ -9,6 +10,7 @@ import type { Process } from '../process.ts';
 import type { System } from '../system.ts';
 import { type Context, hex, resettable, storeRescan, storeResetMethod, textFiles, uevent } from './attributes.ts';
 import { PciBus } from './bus.ts';
+import { addIomem } from './iomem.ts';
 import type { PciDev } from './pci-dev.ts';
 import type { PciSubsystem } from './pci-subsystem.ts';
 import { runtimePm } from './runtime-pm.ts';
@@ -59,8 +61,12 @@ export class PciSysfs {
     this.#pci = pci;
     this.bus = new PciBus(system);
     this.#iommu = addIommu(system);
+    addIomem(system, () => pci.devices);
     system.fs.mkdirp('/sys/bus/pci/slots');
     this.bus.directory.add('rescan', new Attribute(0o200, { store: (_p, text) => storeRescan(pci, text) }));
+    const alignment = 'resource_alignment of PCI devices';
+    const store = (): number => system.notModelled(alignment, -EINVAL);
+    this.bus.directory.add('resource_alignment', new Attribute(0o644, { show: () => '', store }));
     pci.listen({ added: (dev) => this.#added(dev), removed: (dev) => this.#removed(dev) });
   }
 

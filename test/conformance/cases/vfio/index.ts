@@ -1,5 +1,7 @@
-/** Cases of VFIO, in the order in which the interface is explained. */
+/** Cases of PCI devices and VFIO, in the order in which the interface is explained. */
 import type { Case } from '../../case.ts';
+import { bindCases } from '../pci/bind.ts';
+import { sysfsCases } from '../pci/sysfs.ts';
 import { assignedCases } from './assigned.ts';
 import { bindingCases } from './binding.ts';
 import { cdevCases } from './cdev.ts';
@@ -23,6 +25,8 @@ import { mapCases } from './type1-map.ts';
 import { unmapCases } from './type1-unmap.ts';
 
 export const vfioCases: readonly Case[] = [
+  ...sysfsCases,
+  ...bindCases,
   ...nodeCases,
   ...bindingCases,
   ...containerCases,
