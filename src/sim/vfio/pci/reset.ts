@@ -19,6 +19,7 @@ export function tryResetFunction(pdev: PciDev): number {
   pdev.writeConfig(PCI_COMMAND, 2, INTX_DISABLE);
   const result = pdev.resetFunction();
   pdev.restoreState(saved);
+  VfioPciCoreDevice.of(pdev)?.resetDone();
   return result;
 }
 
@@ -31,7 +32,10 @@ function resetBus(pdev: PciDev): number {
     return { each, state };
   });
   const result = pdev.resetSlotOrBus();
-  for (const { each, state } of saved) each.restoreState(state);
+  for (const { each, state } of saved) {
+    each.restoreState(state);
+    VfioPciCoreDevice.of(each)?.resetDone();
+  }
   return result;
 }
 
@@ -40,9 +44,7 @@ export function deviceReset(device: VfioPciCoreDevice): number {
   if (!device.resetWorks) return -EINVAL;
   return device.withoutMemory(() => {
     device.setPowerState(0);
-    const result = tryResetFunction(device.pdev);
-    if (result === 0) device.resetDone();
-    return result;
+    return device.tryReset();
   });
 }
 
