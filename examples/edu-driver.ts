@@ -101,7 +101,8 @@ const before = pciDevice(kernel, bdf);
   }
 }
 const after = pciDevice(kernel, bdf);
-console.log(`driver before: ${before.driver}, and after: ${after.driver}`);
+const same = before.driver === after.driver && before.driver_override === after.driver_override;
+console.log(`the host is ${same ? 'as it was' : 'not as it was'}`);
 kernel.close();
 
 async function demonstrate(edu: Edu, { map, unmap }: OpenedDevice): Promise<void> {

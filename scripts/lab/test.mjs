@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
+import { compileExamples } from '../ensure/examples.mjs';
 import { boot, missingTools } from './boot.mjs';
 import { whyNoKernel } from './kernel.mjs';
 import { variants } from './machines.mjs';
@@ -26,7 +27,7 @@ const usage = `npm run test:lab -- [options]
   --if-possible      where the lab cannot be booted, or only after minutes of building a kernel: say why, and skip
   --timeout SECONDS  for one machine; default 600`;
 
-function prepare() {
+async function prepare() {
   const steps = [
     ['build', process.execPath, [join(root, 'scripts/ensure.mjs')]],
     [
@@ -39,6 +40,7 @@ function prepare() {
     const { status } = spawnSync(command, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
     if (status !== 0) throw new Error(`lab: could not ${what}`);
   }
+  await compileExamples();
 }
 
 /** Boots one machine and runs the cases, or those named, from the one numbered `first`; the answers, and what went wrong with the machine itself. */
@@ -165,7 +167,7 @@ async function main() {
     tally.add({ skipped: 1 });
     return tally.end();
   }
-  prepare();
+  await prepare();
   const load = (name) => import(pathToFileURL(join(compiled, name)).href);
   const judges = { ...(await load('judge.js')), ...(await load('rounds.js')) };
   const machines = values.machine === 'all' ? Object.keys(variants) : (values.machine ?? 'vtd').split(',');

@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { findKernels } from 'kvio';
 import { describe, expect, it } from 'vitest';
+import { assigned } from './assigned.ts';
 
 const root = `${resolve(import.meta.dirname, '../..')}/`;
 
@@ -69,33 +70,6 @@ const outputs: Readonly<Record<string, readonly string[]>> = {
     'memory fault: private 0x50000, 4096 bytes',
     'host: memory there, shared',
     'guest reads 0x0 where memory is now',
-  ],
-};
-
-/** Those of an assigned device: by its group, and where the kernel has device nodes and iommufd by that. */
-const assigned: Readonly<Record<string, readonly string[]>> = {
-  'edu-driver': [
-    'identification 0x10000ed, alive: true',
-    '10! is 3628800',
-    'interrupt, its bits 0x5a',
-    '2048 bytes to the device and back: the same',
-    'unmapped, the device reaches nothing',
-    'driver before: undefined, and after: undefined',
-  ],
-  nvme: [
-    "disk 'kvio-lab': 32768 blocks of 512 bytes",
-    '512 bytes at block 7: read back as written',
-    '8192 bytes at block 100: read back as written',
-    '65536 bytes at block 1000: read back as written',
-    'block 8 is zeros, as it was',
-    'beyond the end: the command failed with status 0x80',
-  ],
-  bind: [
-    'viable: true',
-    '0000:04:01.0 1234:11e8 (vfio-pci): 2 regions, command 259',
-    '0000:04:01.1 1b36:0005 (vfio-pci): 3 regions, command 259',
-    '0000:04:01.0: as it was',
-    '0000:04:01.1: as it was',
   ],
 };
 
