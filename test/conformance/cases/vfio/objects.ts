@@ -47,12 +47,18 @@ function describes(see: Observer, { container, group, device }: Opened): void {
   see.note('group', group.getStatus());
   see.note('container', container.getInfo());
   see.note('device', device.getInfo());
-  for (const i of index) see.call(`region ${i}`, () => ({ ...device.getRegionInfo(i), offset: undefined }));
+  for (const i of index) see.call(`region ${i}`, () => device.getRegionInfo(i));
   for (const i of index.slice(0, 6)) see.call(`interrupt ${i}`, () => device.getIrqInfo(i));
   see.note('configuration', device.config.ids());
   see.note('capabilities', device.config.capabilities());
   see.note('the MSI-X capability', device.config.findCapability(PCI_CAP_ID_MSIX));
-  see.note('hot reset', device.getPciHotResetInfo());
+  const { flags, devices } = device.getPciHotResetInfo();
+  const { iommu_group } = pciDevice(device.kernel, NIC);
+  see.note('hot reset', { flags, devices: devices.map(({ segment, bus, devfn }) => ({ segment, bus, devfn })) });
+  see.note(
+    'it hits this group',
+    devices.map((one) => 'group_id' in one && one.group_id === iommu_group),
+  );
 }
 
 function features(see: Observer, { device }: Opened): void {
@@ -133,12 +139,11 @@ async function interrupts(see: Observer, { group, device }: Opened): Promise<voi
   }
   await events.return(undefined);
   see.note('iterated', heard);
-  const called = new Promise<bigint>((resolve) => {
-    using _off = first.on(resolve);
-    msix.trigger();
-    setTimeout(resolve, 20_000);
-  });
-  see.note('a callback that is taken away at once is not called', await Promise.race([called, pause(200)]));
+  let calls = 0;
+  first.on(() => calls++)[Symbol.dispose]();
+  msix.trigger();
+  await pause(200);
+  see.note('calls of a callback that was taken away at once', calls);
   first.take();
   const later = new Promise<bigint>((resolve) => first.on(resolve));
   msix.trigger();
@@ -172,7 +177,7 @@ async function interrupts(see: Observer, { group, device }: Opened): Promise<voi
   see.call('hot reset of nothing', () => device.pciHotReset());
 }
 
-const pause = (milliseconds: number): Promise<string> => new Promise((resolve) => setTimeout(resolve, milliseconds, 'nothing'));
+const pause = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 function mappings(see: Observer, { container, device }: Opened): void {
   const { kernel } = device;
@@ -245,10 +250,10 @@ function drivers(kernel: Kernel, see: Observer): void {
     [pciDevice(kernel, NIC), pciDevice(kernel, PORT)].map((one) => one.driver_override ?? 'none'),
   );
   see.note('the port', pciDevice(kernel, PORT).driver);
-  using bound = bindDriver(kernel, NIC, 'pci-stub');
-  see.note('pci-stub', bound.devices()[0]!.driver);
-  see.note('is no VFIO driver', bound.devices()[0]!.vfio_group ?? 'none');
+  see.call('a driver it is not for', () => bindDriver(kernel, NIC, 'virtio-pci'));
+  using bound = bindDriver(kernel, NIC, 'vfio-pci');
   see.note('the group', iommuGroup(kernel, before.iommu_group!).reason);
+  see.note('has a node', bound.devices()[0]!.vfio_group === `/dev/vfio/${before.iommu_group}`);
 }
 
 const needs = { devices: [`${pci(NIC)}/iommu_group/type`] };
