@@ -3,7 +3,7 @@ import { bindDriver, listIommuGroups, listPciDevices, openKernel, pciDevice, Vfi
 import { VFIO_GROUP_FLAGS_VIABLE, VFIO_PCI_NUM_REGIONS, VFIO_TYPE1v2_IOMMU } from 'kvio/uapi';
 
 const [bdf] = process.argv.slice(2);
-const kernel = openKernel({ devices: ['/dev/vfio/vfio'] });
+const kernel = openKernel({ devices: ['/dev/vfio/vfio'], machine: 'lab-vtd-7.2' }); // the machine, should it be a simulated one
 
 const ids = (bdf: string): string => {
   const { vendor, device, driver = 'no driver' } = pciDevice(kernel, bdf);

@@ -190,7 +190,7 @@ class Nvme {
   }
 }
 
-const kernel = openKernel({ devices: [way === 'cdev' ? '/dev/iommu' : '/dev/vfio/vfio'] });
+const kernel = openKernel({ devices: [way === 'cdev' ? '/dev/iommu' : '/dev/vfio/vfio'], machine: 'lab-vtd-7.2' }); // the machine, should it be a simulated one
 if (!kernel.features.async) {
   console.log(`the ${kernel.kind} kernel has synchronous calls only`);
   process.exit(0);

@@ -5,7 +5,7 @@ import { EBUSY } from '../uapi/sys.ts';
 import { openBy } from './holders.ts';
 import { setModuleParameter } from './module-parameter.ts';
 import { driverOf, driverOverride, type PciDevice, pciDevice, pciPath } from './pci.ts';
-import { linkName, writeAttribute } from './sysfs.ts';
+import { findAttribute, linkName, writeAttribute } from './sysfs.ts';
 
 export interface BindOptions {
   /**
@@ -134,13 +134,19 @@ function unbind(kernel: Kernel, bdf: string, driver: string): void {
 
 /** Out of the driver it was given to, and the override as it was. */
 function leave(kernel: Kernel, { bdf, driver: old, override }: Before, driver: string): void {
+  if (isGone(kernel, bdf)) return;
   const now = driverOf(kernel, bdf);
   if (now === driver && now !== old) unbind(kernel, bdf, driver);
   writeAttribute(kernel, `${pciPath(bdf)}/driver_override`, `${override ?? ''}\n`);
 }
 
 function rebind(kernel: Kernel, bdf: string, driver: string): void {
-  if (driverOf(kernel, bdf) === undefined) writeAttribute(kernel, `${driverPath(driver)}/bind`, bdf);
+  if (!isGone(kernel, bdf) && driverOf(kernel, bdf) === undefined) writeAttribute(kernel, `${driverPath(driver)}/bind`, bdf);
+}
+
+/** A device that was pulled out meanwhile cannot be put back. */
+function isGone(kernel: Kernel, bdf: string): boolean {
+  return findAttribute(kernel, `${pciPath(bdf)}/vendor`) === undefined;
 }
 
 function refuseWhileOpen(kernel: Kernel, bdf: string): void {

@@ -73,6 +73,18 @@ const outputs: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
+/** What simulates a machine whatever kernel was asked for. */
+const simulated: Readonly<Record<string, readonly string[]>> = {
+  'device-model': [
+    'the sum of 1000 bytes: 124716',
+    'with a device that miscounts: 124717',
+    'beyond what is mapped: the device could not read its buffer',
+    'with a device that forgets its interrupt: the device did not answer, and was reset',
+    'after the reset: 124716',
+    'without the device: the device is gone',
+  ],
+};
+
 const withoutAsync: Readonly<Record<string, readonly string[]>> = {
   'async-run': ['the ffi kernel has synchronous calls only'],
   irq: ['the ffi kernel has synchronous calls only'],
@@ -87,7 +99,7 @@ const withoutFeature: Readonly<Record<string, readonly string[]>> = {
 
 it('every example has its output here', () => {
   const names = readdirSync(`${root}examples`).filter((name) => name.endsWith('.ts'));
-  expect(names.map((name) => name.slice(0, -3)).sort()).toEqual([...Object.keys(outputs), ...Object.keys(assigned)].sort());
+  expect(names.map((name) => name.slice(0, -3)).sort()).toEqual([outputs, assigned, simulated].flatMap(Object.keys).sort());
 });
 
 for (const { kind, available, reason } of findKernels()) {
@@ -105,6 +117,26 @@ for (const { kind, available, reason } of findKernels()) {
   });
 }
 
+describe('examples of an assigned device on a simulated machine', () => {
+  it.each([
+    ...[
+      ['edu-driver', 'group'],
+      ['edu-driver', 'cdev'],
+      ['nvme', 'group'],
+      ['nvme', 'cdev'],
+    ],
+    ['bind', '0000:04:01.0'],
+    ['device-model'],
+  ] as const)('%s %s', (name, ...args) => {
+    const { stdout, stderr, status } = spawnSync(process.execPath, [`${root}scripts/example.mjs`, name, ...args], {
+      env: { ...process.env, KVIO_KERNEL: 'sim' },
+      encoding: 'utf8',
+    });
+    expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
+    expect(stdout.trimEnd().split('\n')).toEqual({ ...assigned, ...simulated }[name]);
+  });
+});
+
 describe('README.md', () => {
   const readme = readFileSync(`${root}README.md`, 'utf8');
   it('shows examples/hello.ts, which is run above', () => {
@@ -121,6 +153,6 @@ describe('README.md', () => {
       .exec(readme)![1]!
       .split(', ')
       .map((name) => name.slice(1, -1));
-    expect([...listed, 'hello'].sort()).toEqual([...Object.keys(outputs), ...Object.keys(assigned)].sort());
+    expect([...listed, 'hello'].sort()).toEqual([outputs, assigned, simulated].flatMap(Object.keys).sort());
   });
 });

@@ -149,6 +149,14 @@ describe('bindDriver', () => {
     expect(state(fake)).toEqual(before);
   });
 
+  it('has nothing to put back of a device that was pulled out', () => {
+    const fake = host();
+    const bound = bindDriver(fake.kernel, [NIC, SIBLING], 'vfio-pci');
+    fake.devices.delete(NIC);
+    bound.restore();
+    expect([...fake.devices.values()].map(({ driver }) => driver)).toEqual(['e1000e', 'pcieport']);
+  });
+
   it('turns no-IOMMU mode on for a device without a group, if told, and off again', () => {
     const fake = new FakeHost({ [NIC]: { id: '8086:10d3' } });
     expect(thrown(() => bindDriver(fake.kernel, NIC, 'vfio-pci')).message).toMatch(/EINVAL.*enable_unsafe_noiommu_mode/);
