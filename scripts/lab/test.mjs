@@ -123,6 +123,25 @@ async function testMachine(machine, values, tally, judges) {
   }
 }
 
+/** Machines whose devices the examples of an assigned device want, as simulated machines have them too. */
+const withExamples = ['vtd', 'amd'];
+
+/** The examples of an assigned device, on the real one. */
+async function testExamples(machine, { kernel, only = '' }, tally) {
+  if (!withExamples.includes(machine) || kernel !== undefined || !'examples/'.startsWith(only)) return;
+  let output = '';
+  try {
+    const command = [process.execPath, join(compiled, 'examples.js')];
+    await boot({ command, machine, onOutput: (_, chunk) => (output += chunk) });
+  } catch (error) {
+    output += `FAILED ${error.message}`;
+  }
+  for (const line of output.trimEnd().split('\n')) {
+    console.log(`machine ${machine}: ${line}`);
+    tally.add({ passed: Number(line.startsWith('passed ')), failed: Number(line.startsWith('FAILED ')) });
+  }
+}
+
 async function testRunner(tally) {
   const { checks } = await import(pathToFileURL(join(root, 'test/lab/runner.mjs')).href);
   for (const [name, check] of Object.entries(checks)) {
@@ -171,7 +190,10 @@ async function main() {
   const load = (name) => import(pathToFileURL(join(compiled, name)).href);
   const judges = { ...(await load('judge.js')), ...(await load('rounds.js')) };
   const machines = values.machine === 'all' ? Object.keys(variants) : (values.machine ?? 'vtd').split(',');
-  for (const machine of machines) await testMachine(machine, values, tally, judges);
+  for (const machine of machines) {
+    if (values.only !== 'examples/') await testMachine(machine, values, tally, judges);
+    if (!values.record) await testExamples(machine, values, tally);
+  }
   const casesOnly = values['no-runner'] || values.only !== undefined || values.record || values.kernel !== undefined;
   if (!casesOnly) await testRunner(tally);
   tally.end();

@@ -17,6 +17,7 @@ import { kvmVfioCases } from './kvm-vfio.ts';
 import { lifetimeCases } from './lifetimes.ts';
 import { mttyCases } from './mtty.ts';
 import { nodeCases } from './nodes.ts';
+import { objectCases } from './objects.ts';
 import { regionCases } from './regions.ts';
 import { removalCases } from './removal.ts';
 import { resetCases } from './reset.ts';
@@ -48,4 +49,5 @@ export const vfioCases: readonly Case[] = [
   ...assignedCases,
   ...kvmVfioCases,
   ...kvmBarCases,
+  ...objectCases,
 ];

@@ -1,4 +1,4 @@
-/** The objects of VFIO on a real e1000e, which has all of INTx, MSI, MSI-X, resets and a BAR with an MSI-X table; and the host's drivers under bindDriver. */
+/** The objects of VFIO on an e1000e, which has all of INTx, MSI, MSI-X, resets and a BAR with an MSI-X table; and the host's drivers under bindDriver. */
 import {
   bindDriver,
   type Eventfd,
@@ -12,11 +12,11 @@ import {
   VfioGroup,
 } from 'kvio';
 import * as u from 'kvio/uapi';
-import { type Case, define, type Observer } from '../../conformance/case.ts';
-import { pci } from './vfio.ts';
+import { type Case, define, type Observer } from '../../case.ts';
+import { parts } from '../../parts.ts';
 
-const NIC = '0000:02:00.0';
-const PORT = '0000:00:05.0';
+const NIC = parts.e1000e.at;
+const PORT = parts['root port'].at;
 const IOVA = 0x10_0000n;
 
 interface Opened {
@@ -256,20 +256,20 @@ function drivers(kernel: Kernel, see: Observer): void {
   see.note('has a node', bound.devices()[0]!.vfio_group === `/dev/vfio/${before.iommu_group}`);
 }
 
-const needs = { devices: [`${pci(NIC)}/iommu_group/type`] };
+const needs = { devices: ['/dev/vfio/vfio'], pci: ['e1000e'], iommu: true } as const;
 
 const ofDevice = (name: string, body: (see: Observer, opened: Opened, kernel: Kernel) => void | Promise<void>): Case =>
-  define(`objects/${name}`, 'objects', (kernel, see) => withDevice(kernel, see, (opened) => body(see, opened, kernel)), {
-    needs,
+  define(`vfio/objects/${name}`, 'Objects', (kernel, see) => withDevice(kernel, see, (opened) => body(see, opened, kernel)), {
+    needs: name === 'interrupts' ? { ...needs, features: ['async'] } : needs,
   });
 
-export const objects: readonly Case[] = [
-  ofDevice('what a device is', describes),
+export const objectCases: readonly Case[] = [
+  ofDevice('info', describes),
   ofDevice('features', features),
   ofDevice('registers', registers),
   ofDevice('interrupts', interrupts),
   ofDevice('mappings', mappings),
   ofDevice('ends', (see, opened, kernel) => ends(kernel, see, opened)),
-  define('objects/by its own node', 'objects', byNode, { needs: { devices: [...needs.devices, '/dev/iommu'] } }),
-  define('objects/drivers', 'objects', drivers, { needs }),
+  define('vfio/objects/cdev', 'Objects', byNode, { needs: { ...needs, devices: [...needs.devices, '/dev/iommu'] } }),
+  define('vfio/objects/drivers', 'Objects', drivers, { needs: { ...needs, pci: ['e1000e', 'root port'] } }),
 ];
