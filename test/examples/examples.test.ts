@@ -127,7 +127,7 @@ describe('examples of an assigned device on a simulated machine', () => {
     ],
     ['bind', '0000:04:01.0'],
     ['device-model'],
-  ] as const)('%s %s', (name, ...args) => {
+  ])('%s %s', (name = '', ...args: string[]) => {
     const { stdout, stderr, status } = spawnSync(process.execPath, [`${root}scripts/example.mjs`, name, ...args], {
       env: { ...process.env, KVIO_KERNEL: 'sim' },
       encoding: 'utf8',

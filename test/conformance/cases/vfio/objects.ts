@@ -1,4 +1,4 @@
-/** The objects of VFIO on an e1000e, which has all of INTx, MSI, MSI-X, resets and a BAR with an MSI-X table; and the host's drivers under bindDriver. */
+/** The objects of VFIO, on an e1000e, which has all of INTx, MSI, MSI-X and resets, and the registers of an nvme; the host's drivers under bindDriver. */
 import {
   bindDriver,
   type Eventfd,
@@ -12,7 +12,7 @@ import {
   VfioGroup,
 } from 'kvio';
 import * as u from 'kvio/uapi';
-import { type Case, define, type Observer } from '../../case.ts';
+import { type Case, define, type Needs, type Observer } from '../../case.ts';
 import { parts } from '../../parts.ts';
 
 const NIC = parts.e1000e.at;
@@ -26,18 +26,23 @@ interface Opened {
 }
 
 /** The device bound, opened by its group, and given back whatever happens. */
-async function withDevice(kernel: Kernel, see: Observer, use: (opened: Opened) => void | Promise<void>): Promise<void> {
-  const before = pciDevice(kernel, NIC);
+async function withDevice(
+  kernel: Kernel,
+  see: Observer,
+  at: string,
+  use: (opened: Opened) => void | Promise<void>,
+): Promise<void> {
+  const before = pciDevice(kernel, at);
   {
-    using bound = bindDriver(kernel, NIC, 'vfio-pci');
+    using bound = bindDriver(kernel, at, 'vfio-pci');
     using container = VfioContainer.open(kernel);
     using group = VfioGroup.open(kernel, bound.devices()[0]!.vfio_group!);
     group.setContainer(container);
     container.setIommu(u.VFIO_TYPE1v2_IOMMU);
-    using device = group.getDeviceFd(NIC);
+    using device = group.getDeviceFd(at);
     await use({ container, group, device });
   }
-  const { driver, driver_override } = pciDevice(kernel, NIC);
+  const { driver, driver_override } = pciDevice(kernel, at);
   see.note('the host is as it was', driver === before.driver && driver_override === before.driver_override);
 }
 
@@ -96,26 +101,26 @@ function features(see: Observer, { device }: Opened): void {
   see.call('DMA_BUF_IOCTL_SYNC', () => named.sync(BigInt(u.DMA_BUF_SYNC_START | u.DMA_BUF_SYNC_READ)));
 }
 
-/** The interrupt throttling rate register: any value, read back. */
-const ITR = 0xc4;
+/** NVMe's Admin Queue Attributes: sizes of two queues, read back as written while the controller is off. */
+const AQA = 0x24;
 
 function registers(see: Observer, { device }: Opened): void {
   const bar = device.region(u.VFIO_PCI_BAR0_REGION_INDEX);
-  bar.write32(ITR, 0x1234);
-  see.note('a register, by pread', bar.read32(ITR));
+  bar.write32(AQA, 0x0003_0007);
+  see.note('a register, by pread', bar.read32(AQA));
   const mapped = bar.mmap({ length: 0x1000 });
-  mapped.write32(ITR, 0x4321);
-  see.note('a register, mapped and by pread', [mapped.read32(ITR), bar.read32(ITR)]);
+  mapped.write32(AQA, 0x0007_0003);
+  see.note('a register, mapped and by pread', [mapped.read32(AQA), bar.read32(AQA)]);
   see.call('a register at its end', () => bar.read32(bar.size));
   see.note('memory decoding off, command', device.config.setCommand(0, PCI_COMMAND_MEMORY));
-  see.call('pread without memory decoding', () => bar.read32(ITR));
-  see.call('mapped, without memory decoding', () => mapped.read32(ITR));
+  see.call('pread without memory decoding', () => bar.read32(AQA));
+  see.call('mapped, without memory decoding', () => mapped.read32(AQA));
   device.config.setCommand(PCI_COMMAND_MEMORY);
-  see.note('on again', mapped.read32(ITR));
+  see.note('on again', mapped.read32(AQA));
   mapped.close();
   see.call('reset', () => device.reset());
   const eventfd = device.kernel.eventfd();
-  const write = { region: bar, at: ITR, width: 4, data: 0x55n } as const;
+  const write = { region: bar, at: AQA, width: 4, data: 0x0001_0001n } as const;
   see.call('IOEVENTFD', () => device.ioeventfd({ ...write, fd: eventfd }));
   see.call('IOEVENTFD again', () => device.ioeventfd({ ...write, fd: eventfd }));
   see.call('IOEVENTFD taken away', () => device.ioeventfd({ ...write, fd: null }));
@@ -243,14 +248,14 @@ function byNode(kernel: Kernel, see: Observer): void {
 
 function drivers(kernel: Kernel, see: Observer): void {
   const before = pciDevice(kernel, NIC);
-  see.call('no such driver', () => bindDriver(kernel, NIC, 'nosuch'));
-  see.call('a bridge', () => bindDriver(kernel, [NIC, PORT], 'vfio-pci'));
+  see.call('no such driver', () => bindDriver(kernel, NIC, 'nosuch').restore());
+  see.call('a bridge', () => bindDriver(kernel, [NIC, PORT], 'vfio-pci').restore());
   see.note(
     'nothing was left behind',
     [pciDevice(kernel, NIC), pciDevice(kernel, PORT)].map((one) => one.driver_override ?? 'none'),
   );
   see.note('the port', pciDevice(kernel, PORT).driver);
-  see.call('a driver it is not for', () => bindDriver(kernel, NIC, 'virtio-pci'));
+  see.call('a driver it is not for', () => bindDriver(kernel, NIC, 'pcieport').restore());
   using bound = bindDriver(kernel, NIC, 'vfio-pci');
   see.note('the group', iommuGroup(kernel, before.iommu_group!).reason);
   see.note('has a node', bound.devices()[0]!.vfio_group === `/dev/vfio/${before.iommu_group}`);
@@ -258,16 +263,23 @@ function drivers(kernel: Kernel, see: Observer): void {
 
 const needs = { devices: ['/dev/vfio/vfio'], pci: ['e1000e'], iommu: true } as const;
 
-const ofDevice = (name: string, body: (see: Observer, opened: Opened, kernel: Kernel) => void | Promise<void>): Case =>
-  define(`vfio/objects/${name}`, 'Objects', (kernel, see) => withDevice(kernel, see, (opened) => body(see, opened, kernel)), {
-    needs: name === 'interrupts' ? { ...needs, features: ['async'] } : needs,
-  });
+const ofDevice = (
+  name: string,
+  body: (see: Observer, opened: Opened, kernel: Kernel) => void | Promise<void>,
+  more: Needs & { readonly pci?: readonly ['nvme'] } = {},
+): Case =>
+  define(
+    `vfio/objects/${name}`,
+    'Objects',
+    (kernel, see) => withDevice(kernel, see, parts[more.pci?.[0] ?? 'e1000e'].at, (opened) => body(see, opened, kernel)),
+    { needs: { ...needs, ...more } },
+  );
 
 export const objectCases: readonly Case[] = [
   ofDevice('info', describes),
   ofDevice('features', features),
-  ofDevice('registers', registers),
-  ofDevice('interrupts', interrupts),
+  ofDevice('registers', registers, { pci: ['nvme'] }),
+  ofDevice('interrupts', interrupts, { features: ['async'] }),
   ofDevice('mappings', mappings),
   ofDevice('ends', (see, opened, kernel) => ends(kernel, see, opened)),
   define('vfio/objects/cdev', 'Objects', byNode, { needs: { ...needs, devices: [...needs.devices, '/dev/iommu'] } }),
