@@ -12,6 +12,12 @@ const releases = {
   anonInodesNoexec: '6.16',
   /** open(2) with O_CREAT and O_DIRECTORY is EINVAL; before, an existing directory was opened (*read*). */
   creatDirectoryInvalid: '6.4',
+  /** VFIO_IOMMU_GET_INFO writes `pad` too, and no more than the caller has; before, up to cap_offset where that fitted (*read*). */
+  type1InfoPadded: '6.6',
+  /** VFIO_TYPE1_NESTING_IOMMU is no extension and no type any more (*read*). */
+  noType1Nesting: '6.13',
+  /** Ranges of type1 that wrap are EOVERFLOW, and one may end with the last address; before, EINVAL (*read*). */
+  type1WrapOverflows: '6.19',
   /** KVM_GET_VCPU_EVENTS counts pending NMIs; before, it told whether there are any. */
   nmisCounted: '6.4',
   /** KVM_GET_CPUID2 writes the number of entries back; before, the header stayed as it was. */

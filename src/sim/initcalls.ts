@@ -13,8 +13,9 @@ import { type IommuGroupSource, registerVfio } from './vfio/vfio-main.ts';
 /** Drivers of the host that bind to nothing anybody wants, where a machine does not list its own. */
 const DEFAULT_DRIVERS: readonly string[] = ['pcieport', 'pci-stub'];
 
-/** PCI with its drivers, the machine's own at boot, and VFIO on top of it. A machine without PCI devices has none of it until one is plugged in; then again. */
+/** VFIO where the machine's kernel has it; PCI with its drivers, the machine's own at boot. A machine without PCI devices has no PCI until one is plugged in; then again. */
 export function registerPci(system: System): void {
+  const core = registerVfio(system, groupSource(system));
   const { machine, parameters } = system;
   const placed = machine.pci ?? [];
   const registered = system.fs.at('/sys/bus/pci') !== undefined;
@@ -23,7 +24,6 @@ export function registerPci(system: System): void {
   const { bus } = new PciSysfs(system, system.pci);
   const atBoot = placed.flatMap(({ driver }) => driver ?? []);
   registerHostDrivers(bus, [...new Set([...(machine.pciDrivers ?? DEFAULT_DRIVERS), ...atBoot])]);
-  const core = registerVfio(system, groupSource(system));
   if (core === undefined) return;
   bus.register(new VfioPciDriver(core, bus), parseIds(parameters.vfio_pci.ids));
   if (system.pci.devices.some(({ fn }) => isMigratable(fn))) bus.register(new MigratableVfioDriver(core, bus));
@@ -31,10 +31,9 @@ export function registerPci(system: System): void {
 }
 
 function groupSource(system: System): IommuGroupSource {
-  const { iommuGroups: groups } = system.pci;
   type Made = ReturnType<IommuGroupSource['create']>;
   return {
-    create: (name) => groups.create(name) as unknown as Made,
-    remove: (group, dev) => groups.remove(group as IommuGroup<never>, dev as IommuMember as never),
+    create: (name) => system.pci.iommuGroups.create(name) as unknown as Made,
+    remove: (group, dev) => system.pci.iommuGroups.remove(group as IommuGroup<never>, dev as IommuMember as never),
   };
 }

@@ -1,4 +1,4 @@
-import { EACCES, EFAULT, EINVAL, EOVERFLOW } from '../../uapi/sys.ts';
+import { EACCES, EFAULT, EINVAL } from '../../uapi/sys.ts';
 import * as v from '../../uapi/vfio.ts';
 import type { Process } from '../process.ts';
 import { TASK_SIZE } from '../user-memory.ts';
@@ -50,7 +50,7 @@ function getBitmap(type1: Type1, p: Process, arg: bigint, argsz: number): number
   const { iova, size, bitmap } = layout.decode(bytes);
   if (size === 0n) return -EINVAL;
   const last = iova + size - 1n;
-  if (last > MAX) return -EOVERFLOW;
+  if (last > MAX) return type1.wraps;
   if (!userRange(bitmap)) return -EINVAL;
   if (!bitmapFits(bitmap, size)) return -EINVAL;
   if (bitmap.pgsize !== type1.pageSize) return -EINVAL;

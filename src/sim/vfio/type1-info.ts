@@ -1,11 +1,14 @@
 import { EFAULT, EINVAL } from '../../uapi/sys.ts';
 import * as v from '../../uapi/vfio.ts';
+import { has } from '../changes.ts';
 import type { Process } from '../process.ts';
 import type { Type1 } from './type1.ts';
 import { MAX_BITMAP_SIZE } from './type1-dirty.ts';
 
 /** Through iova_pgsizes: shorter is EINVAL. */
 const MIN = 16;
+/** Through cap_offset. */
+const THROUGH_CAPS = 20;
 const HEADER = 8;
 
 /** VFIO_IOMMU_GET_INFO: page sizes, and the capabilities in the kernel's order. At most as many bytes of the fixed part as the user has are written. */
@@ -26,7 +29,12 @@ export function getInfo(type1: Type1, p: Process, arg: bigint): number {
     if (!p.mm.copyTo(arg + BigInt(layout.size), chain)) return -EFAULT;
     info.cap_offset = layout.size;
   }
-  return p.mm.copyTo(arg, bytes.subarray(0, Math.min(argsz, layout.size))) ? 0 : -EFAULT;
+  const written = has(p.system.machine, 'type1InfoPadded')
+    ? Math.min(argsz, layout.size)
+    : argsz < THROUGH_CAPS
+      ? MIN
+      : THROUGH_CAPS;
+  return p.mm.copyTo(arg, bytes.subarray(0, written)) ? 0 : -EFAULT;
 }
 
 /** The capability chain as it lies behind the fixed part. */

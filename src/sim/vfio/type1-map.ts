@@ -1,4 +1,4 @@
-import { EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, ENOSPC, EOVERFLOW } from '../../uapi/sys.ts';
+import { EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, ENOSPC } from '../../uapi/sys.ts';
 import * as v from '../../uapi/vfio.ts';
 import type { Process } from '../process.ts';
 import { allows } from './iova-list.ts';
@@ -19,7 +19,7 @@ export function mapDma(type1: Type1, p: Process, arg: bigint): number {
   const { argsz, flags, vaddr, iova, size } = v.vfio_iommu_type1_dma_map.decode(bytes);
   if (argsz < v.vfio_iommu_type1_dma_map.size || (flags & ~MAP_FLAGS) !== 0) return -EINVAL;
   if (size === 0n) return -EINVAL;
-  if (iova + size - 1n > MAX || vaddr + size - 1n > MAX) return -EOVERFLOW;
+  if (iova + size - 1n > MAX || vaddr + size - 1n > MAX) return type1.wraps;
   const setVaddr = (flags & v.VFIO_DMA_MAP_FLAG_VADDR) !== 0;
   if (setVaddr === ((flags & MAP_READ_WRITE) !== 0)) return -EINVAL;
   if (((size | iova | vaddr) & (type1.pageSize - 1n)) !== 0n) return -EINVAL;
@@ -110,7 +110,7 @@ function checkUnmap(
   if ((flags & v.VFIO_DMA_UNMAP_FLAG_ALL) !== 0) return iova !== 0n || size !== 0n ? -EINVAL : { last: MAX };
   if (size === 0n || (size & mask) !== 0n) return -EINVAL;
   const last = iova + size - 1n;
-  if (last > MAX) return -EOVERFLOW;
+  if (last > MAX) return type1.wraps;
   if (bitmap !== undefined && (!type1.dirtyTracking || bitmap.pgsize !== type1.pageSize)) return -EINVAL;
   return type1.v2 && cutsMapping(type1, iova, last) ? -EINVAL : { last };
 }

@@ -1,5 +1,6 @@
-import { EBUSY, EINVAL, ENOTTY, EPERM } from '../../uapi/sys.ts';
+import { EBUSY, EINVAL, ENODEV, ENOTTY, EOVERFLOW, EPERM } from '../../uapi/sys.ts';
 import * as v from '../../uapi/vfio.ts';
+import { has } from '../changes.ts';
 import type { DmaTarget, IommuDomain } from '../hardware/dma-target.ts';
 import type { IommuHardware } from '../hardware/iommu.ts';
 import { IntervalTree } from '../interval-tree.ts';
@@ -63,6 +64,11 @@ export class Type1 implements IommuBackend {
     this.system = system;
     this.v2 = v2;
     this.dmaAvail = system.parameters.vfio_iommu_type1.dma_entry_limit;
+  }
+
+  /** What a range is that ends behind the last address. */
+  get wraps(): number {
+    return has(this.system.machine, 'type1WrapOverflows') ? -EOVERFLOW : -EINVAL;
   }
 
   get hasEmulated(): boolean {
@@ -219,11 +225,14 @@ export const type1Ioctls: RequestTable<Type1> = new RequestTable<Type1>('vfio-co
 /** Extensions of type1 whether or not a container has it set. */
 const extensions: ReadonlySet<bigint> = new Set([v.VFIO_TYPE1_IOMMU, v.VFIO_TYPE1v2_IOMMU, v.VFIO_UNMAP_ALL].map(BigInt));
 
+const NESTING = BigInt(v.__VFIO_RESERVED_TYPE1_NESTING_IOMMU);
+
 export const type1Driver: IommuDriver = {
   noiommu: false,
-  checkExtension: (_system, arg) => (extensions.has(arg) ? 1 : 0),
+  checkExtension: ({ machine }, arg) => (extensions.has(arg) || (arg === NESTING && !has(machine, 'noType1Nesting')) ? 1 : 0),
   /** VFIO_UNMAP_ALL is an extension, and no type. */
   open(p, arg) {
+    if (arg === NESTING) return p.system.notModelled('VFIO_TYPE1_NESTING_IOMMU', -ENODEV);
     if (arg === BigInt(v.VFIO_TYPE1v2_IOMMU)) return new Type1(p.system, true);
     return arg === BigInt(v.VFIO_TYPE1_IOMMU) ? new Type1(p.system, false) : -EINVAL;
   },

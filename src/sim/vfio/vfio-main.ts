@@ -210,9 +210,12 @@ function lowestFree(taken: ReadonlySet<number>): number {
 
 const CONTAINER = '/dev/vfio/vfio';
 
-/** Gives the system VFIO, where its machine has it, and tells its coverage what is modelled. */
+const cores = new WeakMap<System, VfioCore>();
+
+/** Gives the system VFIO, where its machine has it, once, and tells its coverage what is modelled. */
 export function registerVfio(system: System, source: IommuGroupSource): VfioCore | undefined {
-  if (system.machine.devices[CONTAINER] !== true) return undefined;
+  const there = cores.get(system);
+  if (there !== undefined || system.machine.devices[CONTAINER] !== true) return there;
   const node: CharDevice = {
     path: CONTAINER,
     major: 10,
@@ -224,5 +227,7 @@ export function registerVfio(system: System, source: IommuGroupSource): VfioCore
   for (const table of [containerIoctls, type1Ioctls, groupIoctls]) table.cover(system.coverage);
   for (const name of ['VFIO_DEVICE_BIND_IOMMUFD', 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', 'VFIO_DEVICE_DETACH_IOMMUFD_PT'])
     system.coverage.add('ioctl', `${name} (vfio-device)`);
-  return new VfioCore(system, source);
+  const core = new VfioCore(system, source);
+  cores.set(system, core);
+  return core;
 }
