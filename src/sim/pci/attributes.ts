@@ -4,15 +4,14 @@ import type { Pending } from '../completion.ts';
 import { cString, kstrtobool, kstrtoull, line } from '../fs/text.ts';
 import type { Process } from '../process.ts';
 import { type PciBus, sriovConfigure } from './bus.ts';
+import { idsOf, isBridge } from './ids.ts';
 import type { PciDev, Resource } from './pci-dev.ts';
 import type { PciSubsystem } from './pci-subsystem.ts';
 
 const PAGE_SIZE = 4096;
 const EXPRESS = 0x10;
 const POWER_MANAGEMENT = 1;
-const SUBSYSTEM_IDS = 0x0d;
 const SERIAL_NUMBER = 3;
-const BRIDGE = 0x0604;
 /** Lines of `resource`. */
 const REPORTED = 13;
 const NONE: Resource = { start: 0n, end: 0n, flags: 0n };
@@ -50,7 +49,6 @@ export interface Row {
 export const hex = (value: number, digits: number): string => value.toString(16).padStart(digits, '0');
 const upper = (value: number, digits: number): string => hex(value, digits).toUpperCase();
 const isExpress = (dev: PciDev): boolean => dev.findCapability(EXPRESS) !== 0;
-const isBridge = (dev: PciDev): boolean => dev.fn.spec.class >> 8 === BRIDGE;
 const isPhysical = (dev: PciDev): boolean => dev.sriov !== undefined;
 export const resettable = (dev: PciDev): boolean => dev.supportedResets.length > 0;
 
@@ -81,29 +79,19 @@ const number =
     return typeof value === 'bigint' ? then(context, p, value, text) : -EINVAL;
   };
 
-/** Bridges tell theirs in a capability. */
-function subsystem(dev: PciDev): readonly [vendor: number, device: number] {
-  const { subsystemVendor = 0, subsystemDevice = 0 } = dev.fn.spec;
-  const at = isBridge(dev) ? dev.findCapability(SUBSYSTEM_IDS) : 0;
-  return at === 0 ? [subsystemVendor, subsystemDevice] : [dev.readConfig(at + 4, 2), dev.readConfig(at + 6, 2)];
-}
-
 function modalias(dev: PciDev): string {
-  const { spec } = dev.fn;
-  const { vendor, device } = spec;
-  const [sv, sd] = subsystem(dev).map((id) => upper(id, 8));
-  const code = `bc${upper(spec.class >> 16, 2)}sc${upper((spec.class >> 8) & 0xff, 2)}i${upper(spec.class & 0xff, 2)}`;
-  return `pci:v${upper(vendor, 8)}d${upper(device, 8)}sv${sv}sd${sd}${code}`;
+  const { vendor, device, subvendor, subdevice, class: code } = idsOf(dev);
+  const [v, d, sv, sd] = [vendor, device, subvendor, subdevice].map((id) => upper(id, 8));
+  return `pci:v${v}d${d}sv${sv}sd${sd}bc${upper(code >> 16, 2)}sc${upper((code >> 8) & 0xff, 2)}i${upper(code & 0xff, 2)}`;
 }
 
 export function uevent(dev: PciDev): string {
-  const { vendor, device } = dev.fn.spec;
-  const [subsystemVendor, subsystemDevice] = subsystem(dev);
+  const { vendor, device, subvendor, subdevice, class: code } = idsOf(dev);
   const lines = [
     ...(dev.driver === undefined ? [] : [`DRIVER=${dev.driver.name}`]),
-    `PCI_CLASS=${upper(dev.fn.spec.class, 4)}`,
+    `PCI_CLASS=${upper(code, 4)}`,
     `PCI_ID=${upper(vendor, 4)}:${upper(device, 4)}`,
-    `PCI_SUBSYS_ID=${upper(subsystemVendor, 4)}:${upper(subsystemDevice, 4)}`,
+    `PCI_SUBSYS_ID=${upper(subvendor, 4)}:${upper(subdevice, 4)}`,
     `PCI_SLOT_NAME=${dev.bdf}`,
     `MODALIAS=${modalias(dev)}`,
   ];
@@ -196,7 +184,7 @@ export const textFiles: readonly Row[] = [
   { name: 'current_link_speed', mode: 0o444, show: ({ dev }) => linkSpeed(dev, LNKSTA), when: isExpress },
   { name: 'current_link_width', mode: 0o444, show: ({ dev }) => linkWidth(dev, LNKSTA), when: isExpress },
   flag('d3cold_allowed', (dev) => dev.findCapability(POWER_MANAGEMENT) !== 0),
-  { name: 'device', mode: 0o444, show: ({ dev }) => `0x${hex(dev.fn.spec.device, 4)}` },
+  { name: 'device', mode: 0o444, show: ({ dev }) => `0x${hex(idsOf(dev).device, 4)}` },
   { name: 'dma_mask_bits', mode: 0o444, show: () => 32 },
   {
     name: 'driver_override',
@@ -267,9 +255,9 @@ export const textFiles: readonly Row[] = [
   { name: 'sriov_totalvfs', mode: 0o444, when: isPhysical, show: ({ dev }) => dev.sriov!.totalVfs },
   { name: 'sriov_vf_device', mode: 0o444, when: isPhysical, show: ({ dev }) => hex(dev.sriov!.vfDevice, 1) },
   { name: 'subordinate_bus_number', mode: 0o444, show: ({ dev }) => dev.readConfig(0x1a, 1), when: isBridge },
-  { name: 'subsystem_device', mode: 0o444, show: ({ dev }) => `0x${hex(subsystem(dev)[1], 4)}` },
-  { name: 'subsystem_vendor', mode: 0o444, show: ({ dev }) => `0x${hex(subsystem(dev)[0], 4)}` },
-  { name: 'vendor', mode: 0o444, show: ({ dev }) => `0x${hex(dev.fn.spec.vendor, 4)}` },
+  { name: 'subsystem_device', mode: 0o444, show: ({ dev }) => `0x${hex(idsOf(dev).subdevice, 4)}` },
+  { name: 'subsystem_vendor', mode: 0o444, show: ({ dev }) => `0x${hex(idsOf(dev).subvendor, 4)}` },
+  { name: 'vendor', mode: 0o444, show: ({ dev }) => `0x${hex(idsOf(dev).vendor, 4)}` },
 ];
 
 function autoprobe({ dev }: Context, _p: Process, text: string): number {

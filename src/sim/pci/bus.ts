@@ -7,7 +7,7 @@ import { NodeLink } from '../fs/link.ts';
 import { line } from '../fs/text.ts';
 import { Process } from '../process.ts';
 import type { System } from '../system.ts';
-import { matches, PCI_ANY_ID, type PciDeviceId, type PciDriver } from './driver.ts';
+import { matches, matchesIds, PCI_ANY_ID, type PciDeviceId, type PciDriver } from './driver.ts';
 import type { PciDev } from './pci-dev.ts';
 import { runtimePm } from './runtime-pm.ts';
 
@@ -255,15 +255,8 @@ export class PciBus {
 
   /** Whether a device with these very ids would match by now. */
   #knows({ driver, dynamic }: Entry, id: PciDeviceId): boolean {
-    const spec = {
-      vendor: id.vendor,
-      device: id.device,
-      subsystemVendor: id.subvendor & 0xffff,
-      subsystemDevice: id.subdevice & 0xffff,
-      class: id.class,
-    };
-    const dev = { fn: { spec } } as PciDev;
-    return dynamic.some((other) => matches(other, dev)) || driver.match(dev);
+    const ids = { ...id, subvendor: id.subvendor & 0xffff, subdevice: id.subdevice & 0xffff };
+    return [...dynamic, ...(driver.ids ?? [])].some((other) => matchesIds(other, ids));
   }
 }
 

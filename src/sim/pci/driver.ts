@@ -1,10 +1,13 @@
 import type { Completion } from '../completion.ts';
 import type { Process } from '../process.ts';
+import { idsOf, type PciIds } from './ids.ts';
 import type { PciDev } from './pci-dev.ts';
 
 /** `struct pci_driver`. */
 export interface PciDriver {
   readonly name: string;
+  /** Its id table, where it has one. */
+  readonly ids?: readonly PciDeviceId[];
   /** By its id table; driver_override and dynamic ids are the bus's. */
   match(dev: PciDev): boolean;
   /** 0 or −errno. `dev.driver` is this one already. */
@@ -33,14 +36,19 @@ export interface PciDeviceId {
 export const PCI_ANY_ID = 0xffff_ffff;
 
 /** pci_match_one_device. */
-export function matches(id: PciDeviceId, { fn: { spec } }: PciDev): boolean {
-  const is = (wanted: number, value = 0): boolean => wanted === PCI_ANY_ID || wanted === value;
+export function matches(id: PciDeviceId, dev: PciDev): boolean {
+  return matchesIds(id, idsOf(dev));
+}
+
+/** The same for a device that need not exist. */
+export function matchesIds(id: PciDeviceId, has: PciIds): boolean {
+  const is = (wanted: number, value: number): boolean => wanted === PCI_ANY_ID || wanted === value;
   return (
-    is(id.vendor, spec.vendor) &&
-    is(id.device, spec.device) &&
-    is(id.subvendor, spec.subsystemVendor) &&
-    is(id.subdevice, spec.subsystemDevice) &&
-    ((id.class ^ spec.class) & id.classMask) === 0
+    is(id.vendor, has.vendor) &&
+    is(id.device, has.device) &&
+    is(id.subvendor, has.subvendor) &&
+    is(id.subdevice, has.subdevice) &&
+    ((id.class ^ has.class) & id.classMask) === 0
   );
 }
 

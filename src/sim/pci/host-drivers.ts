@@ -9,17 +9,17 @@ class HostDriver implements PciDriver {
   readonly managesDma: boolean;
   /** It turns the device on for as long as it has it. */
   readonly #enables: boolean;
-  readonly #ids: readonly PciDeviceId[];
+  readonly ids: readonly PciDeviceId[];
 
   constructor(name: string, ids: readonly PciDeviceId[], { managesDma = false, enables = true } = {}) {
     this.name = name;
-    this.#ids = ids;
+    this.ids = ids;
     this.managesDma = managesDma;
     this.#enables = enables;
   }
 
   match(dev: PciDev): boolean {
-    return this.#ids.some((id) => matches(id, dev));
+    return this.ids.some((id) => matches(id, dev));
   }
 
   probe(_p: unknown, dev: PciDev): number {
