@@ -117,7 +117,7 @@ describe('controller', () => {
   test('says what it can before it is enabled', () => {
     const { dev } = driver;
     expect(dev.barRead(0, 0, 8)).toBe(0x0040_1820_0f01_07ffn);
-    expect([dev.barRead(0, 4, 4), dev.barRead(0, 8, 4), dev.barRead(0, 0x1c, 4)]).toEqual([0x0040_0020, 0x0001_0400, 0]);
+    expect([dev.barRead(0, 4, 4), dev.barRead(0, 8, 4), dev.barRead(0, 0x1c, 4)]).toEqual([0x0040_1820, 0x0001_0400, 0]);
   });
 
   test('identify: the controller and its namespace', () => {
