@@ -72,12 +72,17 @@ export async function runCase(candidate: Candidate, one: Case): Promise<Result> 
   }
 }
 
+function isOverridden(kernel: Kernel, address: string): boolean {
+  const path = `${pci(address)}/driver_override`;
+  return exists(kernel, path) && show(kernel, path) !== '(null)';
+}
+
 /** A real machine lasts longer than a case: its devices go back to no driver. A simulated one is new each time. */
 function restore(candidate: Candidate, { needs }: Case): void {
   const kernel = candidate.open();
   try {
     for (const { at } of (needs?.pci ?? []).map((part) => parts[part]))
-      if (kernel.kind !== 'sim' && show(kernel, `${pci(at)}/driver_override`) !== '(null)') unbindFromVfio(kernel, at);
+      if (kernel.kind !== 'sim' && isOverridden(kernel, at)) unbindFromVfio(kernel, at);
     if (needs?.mtty === true) removeMdevs(kernel);
   } finally {
     kernel.close();
