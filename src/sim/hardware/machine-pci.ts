@@ -41,8 +41,13 @@ export interface IommuMachine {
   readonly defaultType: 'DMA' | 'DMA-FQ' | 'identity';
   /** Functions it does not translate: its own. */
   readonly unmanaged?: readonly string[];
-  /** /sys/class/iommu/NAME, and the files of its folder for the kind. */
-  readonly sysfs?: { readonly name: string; readonly group: string; readonly files: Readonly<Record<string, string>> };
+  /** /sys/class/iommu/NAME, and the files of its folder for the kind; below the PCI function it is, where it is one. */
+  readonly sysfs?: {
+    readonly name: string;
+    readonly group: string;
+    readonly files: Readonly<Record<string, string>>;
+    readonly below?: string;
+  };
   /** IOMMU_GET_HW_INFO: its type and bytes. */
   readonly hwInfo?: { readonly type: number; readonly bytes: Uint8Array };
 }

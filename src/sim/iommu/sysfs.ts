@@ -4,6 +4,7 @@ import { ClassDevice, shows } from '../fs/class-device.ts';
 import { Directory } from '../fs/directory.ts';
 import { NodeLink } from '../fs/link.ts';
 import { line } from '../fs/text.ts';
+import type { IommuMachine } from '../hardware/machine-pci.ts';
 import type { Process } from '../process.ts';
 import type { System } from '../system.ts';
 import type { IommuGroup } from './group.ts';
@@ -64,11 +65,9 @@ function storeType(group: GroupEntry, p: Process, text: string): number {
   return error < 0 ? error : text.length;
 }
 
-/** iommu_device_sysfs_add: /sys/class/iommu/NAME with what this kind tells of itself. Undefined: the machine has none, or none that shows. */
-export function addIommu(system: System): Directory | undefined {
-  const described = system.machine.iommu?.sysfs;
-  if (described === undefined) return undefined;
-  const { directory } = new ClassDevice(system, { class: 'iommu', name: described.name });
+/** iommu_device_sysfs_add: /sys/class/iommu/NAME with what this kind tells of itself. */
+function addIommu(system: System, described: NonNullable<IommuMachine['sysfs']>, parent?: Directory): Directory {
+  const { directory } = new ClassDevice(system, { class: 'iommu', name: described.name, ...(parent && { parent }) });
   directory.add('devices', new Directory());
   const files = directory.add(described.group, new Directory());
   for (const [name, text] of Object.entries(described.files)) {
@@ -80,12 +79,39 @@ export function addIommu(system: System): Directory | undefined {
   return directory;
 }
 
-/** iommu_device_link. */
-export function linkToIommu(iommu: Directory, name: string, device: Directory): void {
-  (iommu.get('devices') as Directory).add(name, new NodeLink(device));
-  device.add('iommu', new NodeLink(iommu));
-}
+/** The machine's IOMMU in sysfs, where it shows there, and the devices it has. One that is a PCI function comes with it: devices before it wait. */
+export class IommuSysfs {
+  readonly #system: System;
+  readonly #described: IommuMachine['sysfs'];
+  readonly #waiting: (() => void)[] = [];
+  #directory: Directory | undefined;
 
-export function unlinkFromIommu(iommu: Directory, name: string): void {
-  (iommu.get('devices') as Directory).remove(name);
+  constructor(system: System) {
+    this.#system = system;
+    this.#described = system.machine.iommu?.sysfs;
+    if (this.#described !== undefined && this.#described.below === undefined) this.#directory = addIommu(system, this.#described);
+  }
+
+  /** A PCI function is in sysfs: the IOMMU perhaps. */
+  found(name: string, directory: Directory): void {
+    if (this.#described?.below !== name) return;
+    this.#directory = addIommu(this.#system, this.#described, directory);
+    for (const link of this.#waiting.splice(0)) link();
+  }
+
+  /** iommu_device_link. */
+  link(name: string, device: Directory): void {
+    if (this.#described === undefined) return;
+    const iommu = this.#directory;
+    if (iommu === undefined) {
+      this.#waiting.push(() => this.link(name, device));
+      return;
+    }
+    (iommu.get('devices') as Directory).add(name, new NodeLink(device));
+    device.add('iommu', new NodeLink(iommu));
+  }
+
+  unlink(name: string): void {
+    (this.#directory?.get('devices') as Directory | undefined)?.remove(name);
+  }
 }

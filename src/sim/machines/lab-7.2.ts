@@ -112,7 +112,7 @@ const amd: IommuMachine = {
   dirtyTracking: false,
   pasidBits: 0,
   defaultType: 'DMA',
-  sysfs: { name: 'ivhd0', group: 'amd-iommu', files: {} },
+  sysfs: { name: 'ivhd0', group: 'amd-iommu', files: {}, below: root(1) },
 };
 
 const virtio: IommuMachine = {

@@ -5,7 +5,7 @@ import { powerDirectory, ueventAttribute } from '../fs/class-device.ts';
 import { Directory } from '../fs/directory.ts';
 import { NodeLink } from '../fs/link.ts';
 import type { FsNode } from '../fs/node.ts';
-import { addIommu, addToGroup, linkToIommu, removeFromGroup, unlinkFromIommu } from '../iommu/sysfs.ts';
+import { addToGroup, IommuSysfs, removeFromGroup } from '../iommu/sysfs.ts';
 import type { Process } from '../process.ts';
 import type { System } from '../system.ts';
 import { type Context, hex, resettable, storeRescan, storeResetMethod, textFiles, uevent } from './attributes.ts';
@@ -54,13 +54,13 @@ export class PciSysfs {
   readonly bus: PciBus;
   readonly #pci: PciSubsystem;
   readonly #system: System;
-  readonly #iommu: Directory | undefined;
+  readonly #iommu: IommuSysfs;
 
   constructor(system: System, pci: PciSubsystem) {
     this.#system = system;
     this.#pci = pci;
     this.bus = new PciBus(system);
-    this.#iommu = addIommu(system);
+    this.#iommu = new IommuSysfs(system);
     addIomem(system, () => pci.devices);
     system.fs.mkdirp('/sys/bus/pci/slots');
     this.bus.directory.add('rescan', new Attribute(0o200, { store: (_p, text) => storeRescan(pci, text) }));
@@ -119,8 +119,9 @@ export class PciSysfs {
     if (dev.physfn !== undefined) this.#linkVirtual(dev, dev.physfn, directory);
     if (dev.iommuGroup !== undefined) {
       addToGroup(this.#system, dev.iommuGroup, dev.bdf, directory);
-      if (this.#iommu !== undefined) linkToIommu(this.#iommu, dev.bdf, directory);
+      this.#iommu.link(dev.bdf, directory);
     }
+    this.#iommu.found(dev.bdf, directory);
     this.bus.add(dev, directory);
   }
 
@@ -144,7 +145,7 @@ export class PciSysfs {
       const { physfn, iommuGroup } = dev;
       if (physfn !== undefined) this.bus.directoryOf(physfn)?.remove(`virtfn${virtualIndex(dev, physfn)}`);
       if (iommuGroup !== undefined) removeFromGroup(this.#system, iommuGroup, dev.bdf, directory);
-      if (this.#iommu !== undefined) unlinkFromIommu(this.#iommu, dev.bdf);
+      this.#iommu.unlink(dev.bdf);
       directory.parent!.remove(dev.bdf);
       gone.complete();
     });
