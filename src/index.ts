@@ -5,6 +5,13 @@ export { type BindOptions, type BoundDevices, bindDriver } from './host/bind.ts'
 export { type Blocker, type IommuGroup, iommuGroup, listIommuGroups, type ReservedRegion } from './host/iommu-groups.ts';
 export { type ChangedParameter, moduleParameter, setModuleParameter } from './host/module-parameter.ts';
 export { listPciDevices, type PciDevice, type PciResource, pciDevice } from './host/pci.ts';
+// iommufd: one class per kind of object
+export { FaultQueue, type PageFaultGroup, type Vevent, VeventQueue } from './iommufd/events.ts';
+export { type DirtyBitmapRequest, Hwpt, type InvalidateRequest, InvalidationIncomplete } from './iommufd/hwpt.ts';
+export { type CopyOptions, type FileRange, Ioas, type MapOptions } from './iommufd/ioas.ts';
+export { type HwInfo, type HwptRequest, Iommufd, type ObjectId } from './iommufd/iommufd.ts';
+export { IommufdObject } from './iommufd/object.ts';
+export { HwQueue, Vdevice, Viommu } from './iommufd/viommu.ts';
 export { Handle } from './kernel/handle.ts';
 // The kernel: system calls on descriptors, memory it can see, errors
 export {
