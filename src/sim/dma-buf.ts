@@ -1,18 +1,10 @@
 import type { Stat } from '../kernel/backend.ts';
-import {
-  DMA_BUF_IOCTL_EXPORT_SYNC_FILE,
-  DMA_BUF_IOCTL_IMPORT_SYNC_FILE,
-  DMA_BUF_IOCTL_SYNC,
-  DMA_BUF_NAME_LEN,
-  DMA_BUF_SET_NAME_A,
-  DMA_BUF_SET_NAME_B,
-  DMA_BUF_SYNC_RW,
-  DMA_BUF_SYNC_VALID_FLAGS_MASK,
-  dma_buf_sync,
-} from '../uapi/dma-buf.ts';
+import { DMA_BUF_NAME_LEN, DMA_BUF_SYNC_RW, DMA_BUF_SYNC_VALID_FLAGS_MASK, dma_buf_sync } from '../uapi/dma-buf.ts';
 import { EFAULT, EINVAL, ENOTTY, O_ACCMODE, O_NONBLOCK, POLLIN, POLLOUT } from '../uapi/sys.ts';
+import type { Coverage } from './coverage.ts';
 import { type Backing, File } from './file.ts';
 import type { DeviceMemory } from './hardware/dma-target.ts';
+import { NOT_MODELLED, RequestTable } from './ioctl-table.ts';
 import type { Process } from './process.ts';
 
 /** Memory of a device that lies in one piece on the bus. */
@@ -99,22 +91,15 @@ export class DmaBufFile extends File {
   }
 
   override ioctl(p: Process, request: number, arg: bigint): number {
-    switch (request) {
-      case DMA_BUF_IOCTL_SYNC:
-        return this.#sync(p, arg);
-      case DMA_BUF_SET_NAME_A:
-      case DMA_BUF_SET_NAME_B:
-        return this.#setName(p, arg);
-      case DMA_BUF_IOCTL_EXPORT_SYNC_FILE:
-      case DMA_BUF_IOCTL_IMPORT_SYNC_FILE:
-        return p.system.notModelled('sync files of a dma-buf', -ENOTTY);
-      default:
-        return -ENOTTY;
-    }
+    return dmaBufIoctls.dispatch(this, p, request, arg);
+  }
+
+  static cover(coverage: Coverage): void {
+    dmaBufIoctls.cover(coverage);
   }
 
   /** DMA_BUF_IOCTL_SYNC: without operations for the CPU's access there is nothing to do. */
-  #sync(p: Process, arg: bigint): number {
+  sync(p: Process, arg: bigint): number {
     const bytes = p.mm.copyFrom(arg, dma_buf_sync.size);
     if (bytes === null) return -EFAULT;
     const { flags } = dma_buf_sync.decode(bytes);
@@ -122,7 +107,8 @@ export class DmaBufFile extends File {
     return (flags & BigInt(DMA_BUF_SYNC_RW)) === 0n ? -EINVAL : 0;
   }
 
-  #setName(p: Process, arg: bigint): number {
+  /** DMA_BUF_SET_NAME. */
+  setName(p: Process, arg: bigint): number {
     let name = '';
     for (let at = arg; ; at++) {
       const byte = p.mm.copyFrom(at, 1)?.[0];
@@ -133,6 +119,12 @@ export class DmaBufFile extends File {
     }
     this.link = `/dmabuf:${name}`;
     return 0;
+  }
+
+  override fdinfo(): string {
+    const name = this.link.slice('/dmabuf:'.length);
+    const named = name === '' ? '' : `name:\t${name}\n`;
+    return `size:\t${this.size}\ncount:\t${this.references}\nexp_name:\t${this.exporter.name}\n${named}`;
   }
 
   override mmap(): Backing | number {
@@ -149,3 +141,12 @@ export class DmaBufFile extends File {
     return { dev: 11n, ino: this.#inode, mode: 0o600, nlink: 1, uid: 0, gid: 0, rdev: 0n, size, blksize: 4096, blocks: 0n };
   }
 }
+
+/** Every request a dma-buf knows. */
+const dmaBufIoctls: RequestTable<DmaBufFile> = new RequestTable<DmaBufFile>('dma-buf', ENOTTY, {
+  DMA_BUF_IOCTL_SYNC: (file, p, arg) => file.sync(p, arg),
+  DMA_BUF_SET_NAME_A: (file, p, arg) => file.setName(p, arg),
+  DMA_BUF_SET_NAME_B: (file, p, arg) => file.setName(p, arg),
+  DMA_BUF_IOCTL_EXPORT_SYNC_FILE: NOT_MODELLED,
+  DMA_BUF_IOCTL_IMPORT_SYNC_FILE: NOT_MODELLED,
+});

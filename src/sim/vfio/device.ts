@@ -3,6 +3,7 @@ import { EINVAL, ENODEV } from '../../uapi/sys.ts';
 import { VFIO_DEVICE_BIND_IOMMUFD } from '../../uapi/vfio.ts';
 import { Completion } from '../completion.ts';
 import { type Backing, File, type FileMap } from '../file.ts';
+import type { Directory } from '../fs/directory.ts';
 import type { IommuGroup, IommuMember } from '../iommu/group.ts';
 import type { PciDev } from '../pci/pci-dev.ts';
 import type { Process } from '../process.ts';
@@ -24,6 +25,8 @@ export abstract class VfioDevice {
   readonly pci: PciDev | undefined;
   /** What its IOMMU group has of it. */
   readonly member: IommuMember;
+  /** Its directory in /sys while it is registered. */
+  directory: Directory | undefined;
   /** vfioX; −1 while it is not registered. */
   index = -1;
   group!: VfioGroup;
@@ -244,6 +247,10 @@ export class VfioDeviceFile extends File {
   /** Anonymous inodes cannot be opened again; a node can. */
   override reopen(p: Process, flags: number): File | number {
     return this.#node === undefined ? super.reopen(p, flags) : this.#node.open(p, flags);
+  }
+
+  override fdinfo(): string {
+    return `vfio-device-syspath: ${this.device.directory?.path}\n`;
   }
 
   override stat(p: Process): Stat {

@@ -74,6 +74,7 @@ export class VfioCore {
       return -EINVAL;
     }
     device.group = group;
+    device.directory = directory;
     device.index = lowestFree(this.#indexes);
     this.#indexes.add(device.index);
     this.#devices.set(device, this.#addDevice(device, directory));

@@ -1,10 +1,5 @@
 import { EAGAIN, EINVAL, ENOTTY } from '../../../uapi/sys.ts';
-import {
-  VFIO_DEVICE_FEATURE,
-  VFIO_PCI_CONFIG_REGION_INDEX,
-  VFIO_PCI_NUM_REGIONS,
-  VFIO_PCI_ROM_REGION_INDEX,
-} from '../../../uapi/vfio.ts';
+import { VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_NUM_REGIONS, VFIO_PCI_ROM_REGION_INDEX } from '../../../uapi/vfio.ts';
 import type { Backing, FileMap } from '../../file.ts';
 import type { DeviceMemory } from '../../hardware/dma-target.ts';
 import type { PowerState } from '../../hardware/pci-function.ts';
@@ -215,7 +210,6 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
   // ---- the device file
 
   override ioctl(file: VfioDeviceFile, p: Process, request: number, arg: bigint): number {
-    if (request === VFIO_DEVICE_FEATURE) return this.#awake(() => deviceFeature(p, this, arg));
     return this.#awake(() => deviceIoctls.dispatch({ device: this, file }, p, request, arg));
   }
 
@@ -290,9 +284,10 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
     return this.pdev.physfn !== undefined;
   }
 
+  /** A virtual function has none of its own: the physical one's vendor, and what its capability says of the device. */
   get ids(): readonly [vendor: number, device: number] {
-    const { vendor, device } = this.pdev.fn.spec;
-    return [vendor, device];
+    const { fn, physfn } = this.pdev;
+    return physfn === undefined ? [fn.spec.vendor, fn.spec.device] : [physfn.fn.spec.vendor, physfn.sriov?.vfDevice ?? 0];
   }
 
   get msiActive(): boolean {
@@ -400,7 +395,7 @@ interface Asked {
   readonly file: VfioDeviceFile;
 }
 
-/** Every request of an assigned PCI device but those of VFIO itself. */
+/** Every request of an assigned PCI device but those by which it is bound to an iommufd. */
 export const deviceIoctls: RequestTable<Asked> = new RequestTable<Asked>('vfio-device', ENOTTY, {
   VFIO_DEVICE_GET_INFO: ({ device }, p, arg) => getInfo(device, p, arg),
   VFIO_DEVICE_GET_REGION_INFO: ({ device }, p, arg) => getRegionInfo(device, p, arg),
@@ -410,6 +405,7 @@ export const deviceIoctls: RequestTable<Asked> = new RequestTable<Asked>('vfio-d
   VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: ({ device, file }, p, arg) => hotResetInfo(device, file, p, arg),
   VFIO_DEVICE_PCI_HOT_RESET: ({ device, file }, p, arg) => hotReset(device, file, p, arg),
   VFIO_DEVICE_IOEVENTFD: ({ device }, p, arg) => device.ioeventfds.ioctl(p, arg),
+  VFIO_DEVICE_FEATURE: ({ device }, p, arg) => deviceFeature(p, device, arg),
 });
 
 function msixTable(pdev: PciDev): { bar: number; start: number; end: number } | undefined {

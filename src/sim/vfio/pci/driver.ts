@@ -1,11 +1,12 @@
 import { EBUSY, EINVAL, ENOENT } from '../../../uapi/sys.ts';
 import type { Completion } from '../../completion.ts';
+import { DmaBufFile } from '../../dma-buf.ts';
 import type { PciBus } from '../../pci/bus.ts';
 import type { PciDriver } from '../../pci/driver.ts';
 import type { PciDev } from '../../pci/pci-dev.ts';
 import type { Process } from '../../process.ts';
 import type { VfioCore } from '../vfio-main.ts';
-import { VfioPciCoreDevice } from './core.ts';
+import { deviceIoctls, VfioPciCoreDevice } from './core.ts';
 import { isDenied } from './quirks.ts';
 import { newToken } from './vf-token.ts';
 
@@ -23,6 +24,9 @@ export class VfioPciDriver implements PciDriver {
     this.#core = core;
     this.#bus = bus;
     bus.notifiers.add((dev) => capture(this.name, dev));
+    deviceIoctls.cover(core.system.coverage);
+    DmaBufFile.cover(core.system.coverage);
+    core.system.coverage.add('ioctl', 'VFIO_MIG_GET_PRECOPY_INFO (vfio-migration)');
   }
 
   match(_dev: PciDev): boolean {
