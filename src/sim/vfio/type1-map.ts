@@ -115,12 +115,13 @@ function checkUnmap(
   return type1.v2 && cutsMapping(type1, iova, last) ? -EINVAL : { last };
 }
 
-/** A mapping lies across the border of [first, last]. */
+/** A mapping lies across a border of [first, last]. */
 export function cutsMapping({ mappings }: Type1, first: bigint, last: bigint): boolean {
-  const low = mappings.find(first);
-  if (low !== undefined && low.first !== first) return true;
+  const low = mappings.overlap(first, last);
+  if (low === undefined) return false;
+  if (low.first < first || low.last >= last) return low.first < first || low.last > last;
   const high = mappings.find(last);
-  return high !== undefined && high.last !== last;
+  return high !== undefined && high.last > last;
 }
 
 /** The mappings of a range; of version 1 none from the first on that it does not cover from its start. */
