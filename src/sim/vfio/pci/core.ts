@@ -4,6 +4,7 @@ import type { Backing, FileMap } from '../../file.ts';
 import type { DeviceMemory } from '../../hardware/dma-target.ts';
 import type { PowerState } from '../../hardware/pci-function.ts';
 import { RequestTable } from '../../ioctl-table.ts';
+import { idsOf } from '../../pci/ids.ts';
 import type { PciIrq } from '../../pci/irq.ts';
 import type { PciDev, SavedState } from '../../pci/pci-dev.ts';
 import type { Process } from '../../process.ts';
@@ -284,10 +285,9 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
     return this.pdev.physfn !== undefined;
   }
 
-  /** A virtual function has none of its own: the physical one's vendor, and what its capability says of the device. */
   get ids(): readonly [vendor: number, device: number] {
-    const { fn, physfn } = this.pdev;
-    return physfn === undefined ? [fn.spec.vendor, fn.spec.device] : [physfn.fn.spec.vendor, physfn.sriov?.vfDevice ?? 0];
+    const { vendor, device } = idsOf(this.pdev);
+    return [vendor, device];
   }
 
   get msiActive(): boolean {

@@ -1,3 +1,4 @@
+import { idsOf } from '../../pci/ids.ts';
 import type { PciDev } from '../../pci/pci-dev.ts';
 
 const INTEL = 0x8086;
@@ -15,11 +16,12 @@ const brokenIntx: readonly (readonly [first: number, last: number])[] = [
 /** vfio_pci_dev_in_denylist: accelerators that a guest could use to break out. */
 const denied: ReadonlySet<number> = new Set([0x0435, 0x0443, 0x0b25, 0x0cfe, 0x19e2, 0x19e3, 0x37c8, 0x37c9]);
 
-export function hasNoIntx({ fn }: PciDev): boolean {
-  const { vendor, device } = fn.spec;
+export function hasNoIntx(pdev: PciDev): boolean {
+  const { vendor, device } = idsOf(pdev);
   return vendor === INTEL && brokenIntx.some(([first, last]) => device >= first && device <= last);
 }
 
-export function isDenied({ fn }: PciDev): boolean {
-  return fn.spec.vendor === INTEL && denied.has(fn.spec.device);
+export function isDenied(pdev: PciDev): boolean {
+  const { vendor, device } = idsOf(pdev);
+  return vendor === INTEL && denied.has(device);
 }
