@@ -44,9 +44,11 @@ export interface IommuMachine {
   /** /sys/class/iommu/NAME, and the files of its folder for the kind; below the PCI function it is, where it is one. */
   readonly sysfs?: {
     readonly name: string;
-    readonly group: string;
+    readonly group?: string;
     readonly files: Readonly<Record<string, string>>;
     readonly below?: string;
+    /** The device on the bus that function makes: `virtio0`. */
+    readonly via?: string;
   };
   /** IOMMU_GET_HW_INFO: its type and bytes. */
   readonly hwInfo?: { readonly type: number; readonly bytes: Uint8Array };

@@ -69,6 +69,7 @@ function storeType(group: GroupEntry, p: Process, text: string): number {
 function addIommu(system: System, described: NonNullable<IommuMachine['sysfs']>, parent?: Directory): Directory {
   const { directory } = new ClassDevice(system, { class: 'iommu', name: described.name, ...(parent && { parent }) });
   directory.add('devices', new Directory());
+  if (described.group === undefined) return directory;
   const files = directory.add(described.group, new Directory());
   for (const [name, text] of Object.entries(described.files)) {
     files.add(
@@ -95,7 +96,9 @@ export class IommuSysfs {
   /** A PCI function is in sysfs: the IOMMU perhaps. */
   found(name: string, directory: Directory): void {
     if (this.#described?.below !== name) return;
-    this.#directory = addIommu(this.#system, this.#described, directory);
+    const { via } = this.#described;
+    const parent = via === undefined ? directory : directory.add(via, new Directory());
+    this.#directory = addIommu(this.#system, this.#described, parent);
     for (const link of this.#waiting.splice(0)) link();
   }
 

@@ -127,6 +127,7 @@ const virtio: IommuMachine = {
   pasidBits: 0,
   defaultType: 'DMA-FQ',
   unmanaged: ['0000:00:1e.0'],
+  sysfs: { name: '0000:00:1e.0', files: {}, below: '0000:00:1e.0', via: 'virtio0' },
 };
 
 function machine(name: string, more: Partial<Machine>): Machine {
