@@ -100,6 +100,12 @@ export abstract class Handle {
     this.close();
   }
 
+  /** The descriptor for mmap(2), where −1 would ask for anonymous memory. Throws EBADF after `close()`. */
+  protected descriptorToMap(): number {
+    if (this.#fd === -1) throw new KernelError(EBADF, 'mmap', { note: `this ${this.constructor.name} is closed` });
+    return this.#fd;
+  }
+
   /** A mapping that lives as long as this handle. */
   protected attach(memory: Memory): void {
     this.#held.memory = memory;

@@ -56,7 +56,7 @@ export class GuestMemfd extends Handle {
    * of what comes back throw EFAULT. Memory without `bytes`: a hole may be punched under it at any time.
    */
   mmap(length: number | bigint, offset: number | bigint = 0): Memory {
-    return this.kernel.mmap({ fd: this.fd, length, offset, view: false });
+    return this.kernel.mmap({ fd: this.descriptorToMap(), length, offset, view: false });
   }
 
   protected override describe(): string {

@@ -273,7 +273,7 @@ export class VfioDevice extends VfioDeviceFeatures {
 
   /** mmap(2) of the device, shared and without `bytes`: a touch may fault. The mapping keeps the device open. */
   mmap({ length, offset, prot }: { length: number; offset: bigint; prot: number }): Memory {
-    return this.kernel.mmap({ fd: this.fd, length, offset, prot, view: false });
+    return this.kernel.mmap({ fd: this.descriptorToMap(), length, offset, prot, view: false });
   }
 
   protected override describe(): string {

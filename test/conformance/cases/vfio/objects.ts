@@ -4,9 +4,11 @@ import {
   type Eventfd,
   iommuGroup,
   type Kernel,
+  moduleParameter,
   PCI_CAP_ID_MSIX,
   PCI_COMMAND_MEMORY,
   pciDevice,
+  setModuleParameter,
   VfioContainer,
   VfioDevice,
   VfioGroup,
@@ -261,6 +263,31 @@ function drivers(kernel: Kernel, see: Observer): void {
   see.note('has a node', bound.devices()[0]!.vfio_group === `/dev/vfio/${before.iommu_group}`);
 }
 
+/** A device that no IOMMU stands before: a group is made for it when it is bound, if the host was told to. */
+function withoutIommu(kernel: Kernel, see: Observer): void {
+  using _off = setModuleParameter(kernel, 'vfio', 'enable_unsafe_noiommu_mode', 'N');
+  see.call('the mode is off', () => bindDriver(kernel, NIC, 'vfio-pci').restore());
+  const bound = bindDriver(kernel, NIC, 'vfio-pci', { noIommu: true });
+  see.note('the mode', moduleParameter(kernel, 'vfio', 'enable_unsafe_noiommu_mode'));
+  const { iommu_group, vfio_group, vfio_device } = bound.devices()[0]!;
+  see.note('its group', vfio_group === `/dev/vfio/noiommu-${iommu_group}`);
+  see.note('has a node of its own', vfio_device !== undefined);
+  const group = VfioGroup.open(kernel, vfio_group!);
+  const container = VfioContainer.open(kernel);
+  see.note('status', group.getStatus());
+  group.setContainer(container);
+  see.call('type1', () => container.setIommu(u.VFIO_TYPE1v2_IOMMU));
+  see.call('no IOMMU', () => container.setIommu(u.VFIO_NOIOMMU_IOMMU));
+  see.call('a mapping', () => container.mapDma({ memory: kernel.guestRam(0x1000), iova: IOVA }));
+  const device = group.getDeviceFd(NIC);
+  see.note('ids', device.config.ids());
+  see.call('given back while open', () => bound.restore());
+  for (const handle of [device, group, container]) handle.close();
+  bound.restore();
+  see.note('the mode again', moduleParameter(kernel, 'vfio', 'enable_unsafe_noiommu_mode'));
+  see.note('its group is gone', pciDevice(kernel, NIC).iommu_group ?? 'none');
+}
+
 const needs = { devices: ['/dev/vfio/vfio'], pci: ['e1000e'], iommu: true } as const;
 
 const ofDevice = (
@@ -284,4 +311,5 @@ export const objectCases: readonly Case[] = [
   ofDevice('ends', (see, opened, kernel) => ends(kernel, see, opened)),
   define('vfio/objects/cdev', 'Objects', byNode, { needs: { ...needs, devices: [...needs.devices, '/dev/iommu'] } }),
   define('vfio/objects/drivers', 'Objects', drivers, { needs: { ...needs, pci: ['e1000e', 'root port'] } }),
+  define('vfio/objects/noiommu', 'Objects', withoutIommu, { needs: { ...needs, iommu: false } }),
 ];
