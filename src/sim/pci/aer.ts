@@ -14,9 +14,25 @@ export interface AerCounts {
 /** The error message of a function arrives at its root port: drivers/pci/pcie/aer.c. Nobody listens where no root port collects them. */
 export function errorMessage(dev: PciDev, severity: Severity): void {
   if (!rootPort(dev)?.spec.aer) return;
-  dev.aer[severity]++;
+  count(dev, severity);
   if (severity !== 'correctable') recover(dev, severity);
   clearStatus(dev, severity);
+}
+
+/** pci_dev_aer_stats_incr: every bit that stands and is not masked. */
+function count(dev: PciDev, severity: Severity): void {
+  dev.aer[severity]++;
+  const { aer } = dev.fn.positions;
+  if (aer === 0) return;
+  const correctable = severity === 'correctable';
+  const [status, mask] = correctable
+    ? [r.PCI_ERR_COR_STATUS, r.PCI_ERR_COR_MASK]
+    : [r.PCI_ERR_UNCOR_STATUS, r.PCI_ERR_UNCOR_MASK];
+  const standing = dev.readConfig(aer + status, 4) & ~dev.readConfig(aer + mask, 4);
+  const bits = dev.aerBits[severity];
+  for (let bit = 0; bit < (correctable ? 16 : 32); bit++) {
+    if (((standing >>> bit) & 1) === 1) bits.set(bit, (bits.get(bit) ?? 0) + 1);
+  }
 }
 
 function rootPort(dev: PciDev): PciFunction | undefined {

@@ -3,6 +3,7 @@ import { has } from '../changes.ts';
 import type { Pending } from '../completion.ts';
 import { cString, kstrtobool, kstrtoull, line } from '../fs/text.ts';
 import type { Process } from '../process.ts';
+import { aerCounts } from './aer-files.ts';
 import { type PciBus, sriovConfigure } from './bus.ts';
 import { idsOf, isBridge } from './ids.ts';
 import type { PciDev, Resource } from './pci-dev.ts';
@@ -11,6 +12,7 @@ import type { PciSubsystem } from './pci-subsystem.ts';
 const PAGE_SIZE = 4096;
 const EXPRESS = 0x10;
 const POWER_MANAGEMENT = 1;
+const ERROR_REPORTING = 1;
 const SERIAL_NUMBER = 3;
 /** Lines of `resource`. */
 const REPORTED = 13;
@@ -49,6 +51,7 @@ export interface Row {
 export const hex = (value: number, digits: number): string => value.toString(16).padStart(digits, '0');
 const upper = (value: number, digits: number): string => hex(value, digits).toUpperCase();
 const isExpress = (dev: PciDev): boolean => dev.findCapability(EXPRESS) !== 0;
+const reportsErrors = (dev: PciDev): boolean => isExpress(dev) && dev.findExtCapability(ERROR_REPORTING) !== 0;
 const isPhysical = (dev: PciDev): boolean => dev.sriov !== undefined;
 export const resettable = (dev: PciDev): boolean => dev.supportedResets.length > 0;
 
@@ -177,6 +180,9 @@ function enable(dev: PciDev, value: bigint, text: string): number {
 
 /** Text files of a device's directory (drivers/pci/pci-sysfs.c, iov.c). */
 export const textFiles: readonly Row[] = [
+  { name: 'aer_dev_correctable', mode: 0o444, when: reportsErrors, show: ({ dev }) => aerCounts(dev, 'correctable') },
+  { name: 'aer_dev_fatal', mode: 0o444, when: reportsErrors, show: ({ dev }) => aerCounts(dev, 'fatal') },
+  { name: 'aer_dev_nonfatal', mode: 0o444, when: reportsErrors, show: ({ dev }) => aerCounts(dev, 'nonfatal') },
   { name: 'ari_enabled', mode: 0o444, show: () => 0 },
   flag('broken_parity_status', () => false),
   { name: 'class', mode: 0o444, show: ({ dev }) => `0x${hex(dev.fn.spec.class, 6)}` },

@@ -79,6 +79,12 @@ export class PciDev implements IommuMember {
   onError: ((severity: Severity) => void) | undefined;
   /** Errors it has reported. */
   readonly aer: AerCounts = { correctable: 0, nonfatal: 0, fatal: 0 };
+  /** The same by status bit. */
+  readonly aerBits: Readonly<Record<Severity, Map<number, number>>> = {
+    correctable: new Map(),
+    nonfatal: new Map(),
+    fatal: new Map(),
+  };
   /** pci_enable_device has worked once: the line is routed. */
   everEnabled = false;
   #resources: readonly Resource[] = [];

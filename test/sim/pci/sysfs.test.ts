@@ -1,8 +1,11 @@
 import { describe, expect, it } from 'vitest';
+import { openSim, PciFunction, profiles } from '../../../src/sim/index.ts';
 import { fakePci } from './fake.ts';
 
 const ONE = '0000:00:02.0';
 const D = `/sys/bus/pci/devices/${ONE}`;
+
+class Endpoint extends PciFunction {}
 
 function machine() {
   return fakePci(
@@ -88,6 +91,32 @@ describe('a device in /sys', () => {
       if (then !== undefined) expect([file, read(`${D}/${file}`)]).toEqual([file, then]);
     }
     expect(read(`${D}/power/runtime_status`)).toBe('suspended\n');
+  });
+
+  it('errors it has reported are counted by their names', () => {
+    const device = new Endpoint({ vendor: 0x1234, device: 1, class: 0xff0000, express: true, aer: true });
+    const soldered = [
+      { at: '0000:00:00.0', model: 'host-bridge' },
+      { at: '0000:00:04.0', model: 'pcie-root-port', options: { slot: 1 } },
+    ];
+    const kernel = openSim({
+      machine: { ...profiles['lab-vtd-7.2']!, pci: soldered },
+      pci: [{ at: '0000:01:00.0', device }],
+    });
+    const read = (file: string): string[] => {
+      const into = new Uint8Array(4096);
+      const fd = kernel.open(`/sys/bus/pci/devices/0000:01:00.0/${file}`, 0);
+      return Buffer.from(into.subarray(0, kernel.read(fd, into)))
+        .toString()
+        .split('\n');
+    };
+    expect(read('aer_dev_correctable')).toContain('BadTLP 0');
+    device.reportError('correctable', 6);
+    device.reportError('correctable', 6);
+    device.reportError('nonfatal', 14);
+    expect(read('aer_dev_correctable')).toEqual(expect.arrayContaining(['RxErr 0', 'BadTLP 2', 'TOTAL_ERR_COR 2']));
+    expect(read('aer_dev_nonfatal')).toEqual(expect.arrayContaining(['CmpltTO 1', 'TOTAL_ERR_NONFATAL 1']));
+    expect(read('aer_dev_fatal')).toEqual(expect.arrayContaining(['CmpltTO 0', 'TOTAL_ERR_FATAL 0']));
   });
 
   it('module parameters feed the machine', () => {

@@ -128,6 +128,9 @@ function reading(kernel: Kernel, see: Observer, [edu]: string[]): void {
 
 /** What everybody reads. Interrupt numbers and addresses are the machine's. */
 const files = [
+  'aer_dev_correctable',
+  'aer_dev_fatal',
+  'aer_dev_nonfatal',
   'ari_enabled',
   'broken_parity_status',
   'class',
@@ -150,6 +153,7 @@ const files = [
   'reset_method',
   'revision',
   'secondary_bus_number',
+  'serial_number',
   'subordinate_bus_number',
   'subsystem_device',
   'subsystem_vendor',
