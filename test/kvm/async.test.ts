@@ -118,6 +118,17 @@ onEachKernel(
       expect(vcpu.run().reason).toBe('hlt');
     });
 
+    it('is kept by a run that is refused', () => {
+      const { vcpu } = boot(open(), [0xf4]);
+      // A register set there is none of.
+      vcpu.kvm_run.kvm_valid_regs = 1n << 63n;
+      vcpu.kick();
+      expect(thrown(() => vcpu.run())).toMatchObject({ code: 'EINVAL' });
+      vcpu.kvm_run.kvm_valid_regs = 0n;
+      expect(vcpu.run().reason).toBe('intr');
+      expect(vcpu.run().reason).toBe('hlt');
+    });
+
     it('has a budget for a cousin', () => {
       const { vcpu } = boot(open(), SPIN);
       expect(vcpu.run({ budget: BUDGET_MS }).reason).toBe('intr');

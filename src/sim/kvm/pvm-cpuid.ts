@@ -20,12 +20,14 @@ const AVX_7_EDX = 0x80_0000;
 const AVX_7_1_EAX = 0x30;
 /** Leaf 0x80000001 ECX: XOP, FMA4. */
 const AVX_8_ECX: number = (1 << 11) | (1 << 16);
+/** Tiles, their multiplication, AVX10: no guest has these leaves. */
+const TAKEN: ReadonlySet<number> = new Set([0x1d, 0x1e, 0x24]);
 /** XSAVEOPT, XSAVEC, XGETBV1; no XSAVES. */
 const XSAVE_FORMS = 7;
 const NOTHING = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
 
 /**
- * What 'pvm' makes of a table given to SET_CPUID2 (asked of Linux 6.18): leaf 0xD is appended whole where it is missing; each 0xD.i and 7.i
+ * What 'pvm' makes of a table given to SET_CPUID2 (asked of Linux 6.18): some leaves are taken away; 0xD is appended whole where it is missing; each 0xD.i and 7.i
  * is replaced in the entry a lookup finds first (one without significant index is found for every i, so the last i stays); leaf 1
  * gets the host's features, but XSAVE only with a leaf 0xD and the AVX family (in 0x80000001 too) only with YMM state in it.
  */
@@ -33,7 +35,7 @@ export function overlayHostCpuid(machine: Machine, given: readonly CpuidEntry[])
   const native = (machine.kvm as KvmMachine & Partial<PvmHost>).nativeCpuid ?? [];
   const host = (leaf: number, index: number): typeof NOTHING =>
     native.find((entry) => entry.function === leaf && entry.index === index) ?? NOTHING;
-  const entries = given.map((entry) => ({ ...entry }));
+  const entries = given.flatMap((entry) => (TAKEN.has(entry.function) ? [] : [{ ...entry }]));
   const find = (leaf: number, index: number): CpuidEntry | undefined =>
     entries.find((e) => e.function === leaf && (!(e.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e.index === index));
 

@@ -4,17 +4,30 @@ import {
   KVM_CREATE_IRQCHIP,
   KVM_CREATE_VCPU,
   KVM_CREATE_VM,
+  KVM_GET_CPUID2,
   KVM_GET_MP_STATE,
   KVM_GET_VCPU_EVENTS,
   KVM_INTERRUPT,
   KVM_NMI,
+  KVM_SET_CPUID2,
   KVM_SET_VCPU_EVENTS,
   kvm_run,
   kvm_vcpu_events,
 } from 'kvio/uapi';
 import { type Case, define, type Observer, result } from '../case.ts';
 import { type Guest, startGuest } from '../guest.ts';
-import { addRam, getRegs, mapRun, RunPage, type Sregs, setRegs, setSregs } from '../machine.ts';
+import {
+  addRam,
+  cpuidBytes,
+  cpuidEntries,
+  getRegs,
+  mapRun,
+  newVcpu,
+  RunPage,
+  type Sregs,
+  setRegs,
+  setSregs,
+} from '../machine.ts';
 
 const HLT = 0xf4;
 const DOWN = 0x402n;
@@ -127,6 +140,19 @@ function noteWaiting(kernel: Kernel, vcpu: number, see: Observer, label: string)
 }
 
 export const fuzzedEmulatorCases: Case[] = [
+  define('kvm/fuzzed-emulator/leaves-that-no-guest-has', 'CPUID', (kernel, see) => {
+    const { vcpu } = newVcpu(kernel);
+    const leaves = [0x1c, 0x1d, 0x1e, 0x1f, 0x23, 0x24].map((leaf) => ({ function: leaf, eax: 1 }));
+    see.call('SET_CPUID2', () => kernel.ioctl(vcpu, KVM_SET_CPUID2, cpuidBytes(leaves)));
+    const back = cpuidBytes([], 8, 8);
+    see.call('GET_CPUID2', () => kernel.ioctl(vcpu, KVM_GET_CPUID2, back));
+    see.note(
+      'leaves',
+      cpuidEntries(back)
+        .map(({ function: leaf }) => leaf.toString(16))
+        .join(' '),
+    );
+  }),
   define('kvm/fuzzed-emulator/set-regs-under-ins', 'Completing I/O', (kernel, see) => {
     for (const one of inses) playIns(kernel, see, one);
   }),

@@ -143,7 +143,7 @@ export const settingsCases: Case[] = [
     kernel.ioctl(vcpu, KVM_SET_CPUID2, cpuidBytes([{ function: 0, eax: 1 }, { function: 1 }]));
     const memory = kernel.mmap({ length: 0x1000, view: false });
     for (const [name, request, count] of [
-      ['GET_CPUID2', KVM_GET_CPUID2, 8],
+      ['GET_CPUID2', KVM_GET_CPUID2, 16],
       ['GET_CPUID2, too little room', KVM_GET_CPUID2, 1],
       ['GET_MSRS', KVM_GET_MSRS, 1],
       ['GET_MSRS of none', KVM_GET_MSRS, 0],

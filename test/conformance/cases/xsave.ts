@@ -85,88 +85,98 @@ export const xsaveCases: Case[] = [
       see.call('GET_XSAVE2', () => kernel.ioctl(vcpu, KVM_GET_XSAVE2, two));
       see.note('it is the same', Buffer.compare(two, get(kernel, vcpu)) === 0);
     },
-    { volatile: [] },
+    { volatile: ['a new vCPU/28', 'the software bytes'] }, // MXCSR's bits and XCR0 of the host's processor
   ),
-  define('kvm/xsave/legality', 'FPU, XSAVE and XCRs', (kernel, see) => {
-    const { vcpu } = newVcpu(kernel);
-    const fresh = get(kernel, vcpu);
-    const set = (label: string, edit: (view: DataView, copy: Uint8Array) => void): void => {
-      see.call(label, () => kernel.ioctl(vcpu, KVM_SET_XSAVE, edited(fresh, edit)));
-      see.note(`${label}: then`, words(get(kernel, vcpu)));
-    };
-    set('as it was', () => {});
-    set('a component there is none of', (view) => view.setBigUint64(AT.bv, 1n << 62n, true));
-    set('bit 63', (view) => view.setBigUint64(AT.bv, 1n << 63n, true));
-    set('LWP', (view) => view.setBigUint64(AT.bv, 1n << 62n, true));
-    set('the compacted format', (view) => view.setBigUint64(AT.compacted, 1n << 63n, true));
-    set('xcomp_bv 1', (view) => view.setBigUint64(AT.compacted, 1n, true));
-    set('a reserved byte of the header', (view) => view.setUint8(AT.reserved, 1));
-    set('the last reserved byte', (view) => view.setUint8(575, 1));
-    set('MXCSR with a reserved bit, no component', (view) => view.setUint32(AT.mxcsr, 0x80001f80, true));
-    set('MXCSR with a reserved bit, x87', (view) => {
-      view.setUint32(AT.mxcsr, 0x80001f80, true);
-      view.setBigUint64(AT.bv, 1n, true);
-    });
-    set('MXCSR with a reserved bit, SSE', (view) => {
-      view.setUint32(AT.mxcsr, 0x80001f80, true);
-      view.setBigUint64(AT.bv, 2n, true);
-    });
-    set('MXCSR 0xffff, SSE', (view) => {
-      view.setUint32(AT.mxcsr, 0xffff, true);
-      view.setBigUint64(AT.bv, 2n, true);
-    });
-    set('MXCSR 0x1f00, x87 alone', (view) => {
-      view.setUint32(AT.mxcsr, 0x1f00, true);
-      view.setBigUint64(AT.bv, 1n, true);
-    });
-    set('software bytes of its own', (_view, copy) => copy.fill(0x5a, AT.software, AT.bv));
-    set('padding before them', (_view, copy) => copy.fill(0x5a, 416, AT.software));
-  }),
-  define('kvm/xsave/values', 'FPU, XSAVE and XCRs', (kernel, see) => {
-    const { vcpu } = newVcpu(kernel);
-    const fresh = get(kernel, vcpu);
-    const show = (label: string): void => {
-      const fpu = kvm_fpu.alloc();
-      kernel.ioctl(vcpu, KVM_GET_FPU, fpu);
-      see.note(`${label}: XSAVE`, words(get(kernel, vcpu)));
-      see.note(`${label}: FPU`, nonZero(kvm_fpu.decode(fpu)));
-    };
-    const set = (label: string, bv: bigint, edit: (view: DataView, copy: Uint8Array) => void): void => {
-      const bytes = edited(fresh, (view, copy) => {
-        view.setBigUint64(AT.bv, bv, true);
-        edit(view, copy);
+  define(
+    'kvm/xsave/legality',
+    'FPU, XSAVE and XCRs',
+    (kernel, see) => {
+      const { vcpu } = newVcpu(kernel);
+      const fresh = get(kernel, vcpu);
+      const set = (label: string, edit: (view: DataView, copy: Uint8Array) => void): void => {
+        see.call(label, () => kernel.ioctl(vcpu, KVM_SET_XSAVE, edited(fresh, edit)));
+        see.note(`${label}: then`, words(get(kernel, vcpu)));
+      };
+      set('as it was', () => {});
+      set('a component there is none of', (view) => view.setBigUint64(AT.bv, 1n << 62n, true));
+      set('bit 63', (view) => view.setBigUint64(AT.bv, 1n << 63n, true));
+      set('LWP', (view) => view.setBigUint64(AT.bv, 1n << 62n, true));
+      set('the compacted format', (view) => view.setBigUint64(AT.compacted, 1n << 63n, true));
+      set('xcomp_bv 1', (view) => view.setBigUint64(AT.compacted, 1n, true));
+      set('a reserved byte of the header', (view) => view.setUint8(AT.reserved, 1));
+      set('the last reserved byte', (view) => view.setUint8(575, 1));
+      set('MXCSR with a reserved bit, no component', (view) => view.setUint32(AT.mxcsr, 0x80001f80, true));
+      set('MXCSR with a reserved bit, x87', (view) => {
+        view.setUint32(AT.mxcsr, 0x80001f80, true);
+        view.setBigUint64(AT.bv, 1n, true);
       });
-      see.call(label, () => kernel.ioctl(vcpu, KVM_SET_XSAVE, bytes));
-      show(label);
-    };
-    const registers = (view: DataView, copy: Uint8Array): void => {
-      view.setUint16(AT.fcw, 0x27f, true);
-      view.setUint16(2, 0x3800, true);
-      view.setUint8(AT.ftw, 0x80);
-      view.setUint16(6, 0x123, true);
-      view.setBigUint64(8, 0x1122334455667788n, true);
-      view.setBigUint64(16, 0x99aabbccddeeff00n, true);
-      view.setUint32(AT.mxcsr, 0x1fa0, true);
-      view.setUint32(AT.mxcsrMask, 0xff, true);
-      copy.fill(0x11, AT.st0, AT.st0 + 16);
-      copy.fill(0x22, AT.xmm0, AT.xmm0 + 16);
-      copy.fill(0x33, AT.xmm0 + 240, AT.xmm0 + 256);
-    };
-    set('x87 and SSE', 3n, registers);
-    set('x87 alone', 1n, registers);
-    set('SSE alone', 2n, registers);
-    set('nothing', 0n, registers);
-    const fpu = kvm_fpu.alloc();
-    const view = viewOf(fpu);
-    fpu.fill(0x44, 0, 16);
-    view.setUint16(128, 0x77f, true);
-    fpu.fill(0x55, 160, 176);
-    see.call('SET_FPU after nothing', () => kernel.ioctl(vcpu, KVM_SET_FPU, fpu));
-    show('SET_FPU after nothing');
-    set('x87 and SSE again', 3n, registers);
-    see.call('SET_FPU over both', () => kernel.ioctl(vcpu, KVM_SET_FPU, fpu));
-    show('SET_FPU over both');
-  }),
+      set('MXCSR with a reserved bit, SSE', (view) => {
+        view.setUint32(AT.mxcsr, 0x80001f80, true);
+        view.setBigUint64(AT.bv, 2n, true);
+      });
+      set('MXCSR 0xffff, SSE', (view) => {
+        view.setUint32(AT.mxcsr, 0xffff, true);
+        view.setBigUint64(AT.bv, 2n, true);
+      });
+      set('MXCSR 0x1f00, x87 alone', (view) => {
+        view.setUint32(AT.mxcsr, 0x1f00, true);
+        view.setBigUint64(AT.bv, 1n, true);
+      });
+      set('software bytes of its own', (_view, copy) => copy.fill(0x5a, AT.software, AT.bv));
+      set('padding before them', (_view, copy) => copy.fill(0x5a, 416, AT.software));
+    },
+    { volatile: ['*: then/28'] },
+  ),
+  define(
+    'kvm/xsave/values',
+    'FPU, XSAVE and XCRs',
+    (kernel, see) => {
+      const { vcpu } = newVcpu(kernel);
+      const fresh = get(kernel, vcpu);
+      const show = (label: string): void => {
+        const fpu = kvm_fpu.alloc();
+        kernel.ioctl(vcpu, KVM_GET_FPU, fpu);
+        see.note(`${label}: XSAVE`, words(get(kernel, vcpu)));
+        see.note(`${label}: FPU`, nonZero(kvm_fpu.decode(fpu)));
+      };
+      const set = (label: string, bv: bigint, edit: (view: DataView, copy: Uint8Array) => void): void => {
+        const bytes = edited(fresh, (view, copy) => {
+          view.setBigUint64(AT.bv, bv, true);
+          edit(view, copy);
+        });
+        see.call(label, () => kernel.ioctl(vcpu, KVM_SET_XSAVE, bytes));
+        show(label);
+      };
+      const registers = (view: DataView, copy: Uint8Array): void => {
+        view.setUint16(AT.fcw, 0x27f, true);
+        view.setUint16(2, 0x3800, true);
+        view.setUint8(AT.ftw, 0x80);
+        view.setUint16(6, 0x123, true);
+        view.setBigUint64(8, 0x1122334455667788n, true);
+        view.setBigUint64(16, 0x99aabbccddeeff00n, true);
+        view.setUint32(AT.mxcsr, 0x1fa0, true);
+        view.setUint32(AT.mxcsrMask, 0xff, true);
+        copy.fill(0x11, AT.st0, AT.st0 + 16);
+        copy.fill(0x22, AT.xmm0, AT.xmm0 + 16);
+        copy.fill(0x33, AT.xmm0 + 240, AT.xmm0 + 256);
+      };
+      set('x87 and SSE', 3n, registers);
+      set('x87 alone', 1n, registers);
+      set('SSE alone', 2n, registers);
+      set('nothing', 0n, registers);
+      const fpu = kvm_fpu.alloc();
+      const view = viewOf(fpu);
+      fpu.fill(0x44, 0, 16);
+      view.setUint16(128, 0x77f, true);
+      fpu.fill(0x55, 160, 176);
+      see.call('SET_FPU after nothing', () => kernel.ioctl(vcpu, KVM_SET_FPU, fpu));
+      show('SET_FPU after nothing');
+      set('x87 and SSE again', 3n, registers);
+      see.call('SET_FPU over both', () => kernel.ioctl(vcpu, KVM_SET_FPU, fpu));
+      show('SET_FPU over both');
+    },
+    { volatile: ['*: XSAVE/28'] },
+  ),
   define('kvm/xsave/avx', 'FPU, XSAVE and XCRs', (kernel, see) => {
     const plain = newVcpu(kernel).vcpu;
     const set = (vcpu: number, label: string): void => {

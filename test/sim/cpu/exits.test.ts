@@ -99,6 +99,21 @@ test.each([
   expect(cpu.run(100)).toEqual({ kind: 'hlt' });
 });
 
+test('REP INS downwards to MMIO: one element is stored, and the others are read again', () => {
+  const { cpu } = mmioGuest([0xf3, 0x6c, 0xf4]);
+  cpu.setReg(DI, 0x10n);
+  cpu.setReg(CX, 3n);
+  cpu.setFlags(0x402);
+  for (const left of [3, 2, 1]) {
+    expect(cpu.run(100)).toMatchObject({ kind: 'io', direction: 'in', count: left });
+    cpu.completeIo(bytes(0x10 + left, 0x20, 0x30).subarray(0, left));
+    const gpa = 0x20010 - (3 - left);
+    expect(cpu.run(0)).toEqual({ kind: 'mmio', gpa, len: 1, isWrite: true, data: bytes(0x10 + left) });
+    expect([cpu.reg(CX), cpu.reg(DI)]).toEqual([BigInt(left - 1), BigInt(gpa - 0x20000 - 1)]);
+  }
+  expect(cpu.run(100)).toEqual({ kind: 'hlt' });
+});
+
 test('MMIO write: RIP behind, nothing repeated; MMIO read: RIP at the instruction', () => {
   const { cpu } = mmioGuest([0xc7, 0x06, 0x10, 0x00, 0x34, 0x12, 0xa1, 0x20, 0x00, 0xf4]);
   expect(cpu.run(10)).toEqual({ kind: 'mmio', gpa: 0x20010, len: 2, isWrite: true, data: bytes(0x34, 0x12) });
