@@ -40,7 +40,7 @@ function judged() {
     {
       cwd: work,
       encoding: 'utf8',
-      timeout: 120_000,
+      timeout: 600_000,
     },
   );
   return {

@@ -108,8 +108,8 @@ export const mutations = [
     kind: 'order',
     what: 'EMFILE beats EEXIST for a vCPU',
     file: 'kvm/vm.js',
-    from: 'if (vm.vcpus.has(id))\n        return -EEXIST;\n    const fd = p.fds.reserve(true);\n    if (fd < 0)\n        return -EMFILE;',
-    to: 'const fd = p.fds.reserve(true);\n    if (fd < 0)\n        return -EMFILE;\n    if (vm.vcpus.has(id))\n        return -EEXIST;',
+    from: 'if (vm.vcpus.has(id)) {',
+    to: 'if (p.fds.reserve(true) < 0)\n        return -EMFILE;\n    if (vm.vcpus.has(id)) {',
   },
   {
     kind: 'off-by-one',

@@ -37,13 +37,20 @@ export async function askAll(boot: (first: number) => Promise<Round>): Promise<O
     if (again && answers.unfinished === undefined) break;
     if (again) answers = { ...answers, stopping: [...answers.stopping, where], unfinished: undefined };
     if (stops.length === MOST_STOPS) break;
-    lines.push(`the machine stopped in ${where}${again ? ' again: going on without it' : ': asking another one'}: ${failure}`);
+    lines.push(
+      `the machine stopped in ${where}${again ? ' again: going on without it' : ': asking another one'}: ${brief(failure ?? '')}`,
+    );
     const next = await boot(asked(answers));
     ({ failure, stopped } = next);
     if (next.answers === undefined) break;
     answers = joined(answers, next.answers);
   }
   return { answers, failure, lines };
+}
+
+/** What a machine said last matters where it was the last one. */
+function brief(failure: string): string {
+  return failure.split('\n').slice(0, 8).join('\n');
 }
 
 /** More cases than these do not differ because of the emulation. */
