@@ -51,8 +51,10 @@ export interface RegisterSpec {
 export interface PmSpec {
   readonly at?: number;
   readonly noSoftReset?: boolean;
-  /** PMC; default: version 3, neither D1 nor D2. */
+  /** PMC; default: version 3, neither D1 nor D2, no PME. */
   readonly capabilities?: number;
+  /** Bits of PMCSR that can be written; default: the state, and PME_En where PMC has PME. */
+  readonly control?: number;
 }
 
 export interface AerSpec {

@@ -85,7 +85,8 @@ function bridgeHeader(config: ConfigSpace): void {
   config.allow(r.PCI_PREF_MEMORY_BASE, 4, 0xfff0_fff0);
   config.allow(r.PCI_PREF_BASE_UPPER32, 4, 0xffff_ffff);
   config.allow(r.PCI_PREF_LIMIT_UPPER32, 4, 0xffff_ffff);
-  config.allow(r.PCI_BRIDGE_CONTROL, 2, 0x0fff);
+  config.allow(r.PCI_BRIDGE_CONTROL, 2, 0x0bff);
+  config.clearing(r.PCI_BRIDGE_CONTROL, 2, 0x0400);
   config.clearing(r.PCI_SEC_STATUS, 2, r.PCI_STATUS_RW1C);
 }
 
@@ -115,13 +116,12 @@ function standard(spec: FunctionSpec): Piece[] {
     pieces.push({ id, at, version: 0, ...bits });
   };
   if (pm !== undefined) {
-    const bytes = Uint8Array.from([
-      ...le16(pm.capabilities ?? 0x0003),
-      ...le16(pm.noSoftReset === true ? r.PCI_PM_CTRL_NO_SOFT_RESET : 0),
-      0,
-      0,
-    ]);
-    add(r.PCI_CAP_ID_PM, pm.at, { bytes, writable: Uint8Array.of(0, 0, 0x03, 0x01), clearable: Uint8Array.of(0, 0, 0, 0x80) });
+    const { capabilities = 0x0003, noSoftReset = false } = pm;
+    const pme = (capabilities & 0xf800) !== 0;
+    const control = pm.control ?? (pme ? 0x103 : 0x003);
+    const bytes = Uint8Array.from([...le16(capabilities), ...le16(noSoftReset ? r.PCI_PM_CTRL_NO_SOFT_RESET : 0), 0, 0]);
+    const writable = Uint8Array.from([0, 0, ...le16(control)]);
+    add(r.PCI_CAP_ID_PM, pm.at, { bytes, writable, clearable: Uint8Array.of(0, 0, 0, pme ? 0x80 : 0) });
   }
   if (msi !== undefined) add(r.PCI_CAP_ID_MSI, msi.at, msiRegisters(msi.vectors, msi.wide ?? true, msi.maskable ?? false));
   if (msix !== undefined) {

@@ -272,6 +272,7 @@ export abstract class PciFunction {
     config.onWrite(r.PCI_COMMAND, () => this.#updateWire());
     if (pm !== 0) config.onWrite(pm + r.PCI_PM_CTRL, (before, after) => this.#power(before & 3, after & 3));
     if (msix !== 0) config.onWrite(msix, () => this.#flush());
+    if (msi !== 0) config.onWrite(msi, () => this.#clampMsi());
     if (msi !== 0 && spec.msi?.maskable === true)
       config.onWrite(msi + (spec.msi.wide === false ? 0x0c : 0x10), () => this.#flush());
     if (spec.flr === true && express !== 0) {
@@ -293,6 +294,15 @@ export abstract class PciFunction {
         this.place?.virtualFunctions(this, enabled ? config.peek(sriov + r.PCI_SRIOV_NUM_VF, 2) : 0);
       });
     }
+  }
+
+  /** MSI that is enabled with more messages than the function asked for has as many as it asked for. */
+  #clampMsi(): void {
+    const at = this.positions.msi + r.PCI_MSI_FLAGS;
+    const flags = this.config.peek(at, 2);
+    const most = (flags & r.PCI_MSI_FLAGS_QMASK) << 3;
+    if ((flags & r.PCI_MSI_FLAGS_ENABLE) === 0 || (flags & r.PCI_MSI_FLAGS_QSIZE) <= most) return;
+    this.config.poke(at, 2, (flags & ~r.PCI_MSI_FLAGS_QSIZE) | most);
   }
 
   /** A write to the power state: one the function does not have is dropped; back from D3hot it has forgotten everything, unless it says otherwise. */

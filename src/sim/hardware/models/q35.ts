@@ -4,11 +4,12 @@ import { Fixture } from './fixture.ts';
 
 /** What a q35 machine has besides: there, without what they do. */
 
-const ICH9 = { vendor: 0x8086, subsystemVendor: 0x1af4, subsystemDevice: 0x1100, revision: 2 };
+const INTEL = { vendor: 0x8086, subsystemVendor: 0x1af4, subsystemDevice: 0x1100, gaps: 'writable' } as const;
+const ICH9 = { ...INTEL, revision: 2 } as const;
 
 export class HostBridge extends Fixture {
   constructor() {
-    super({ vendor: 0x8086, device: 0x29c0, subsystemVendor: 0x1af4, subsystemDevice: 0x1100, class: 0x060000 });
+    super({ ...INTEL, device: 0x29c0, class: 0x060000 });
   }
 }
 
@@ -27,7 +28,7 @@ export class Ahci extends Fixture {
       interruptPin: 1,
       bars: { 4: { size: 32, space: 'io' }, 5: { size: 0x1000, space: 'mem32' } },
       msi: { vectors: 1, at: 0x80 },
-      registers: [{ at: 0x90, bytes: Uint8Array.of(0x40) }],
+      registers: [{ at: 0x90, bytes: Uint8Array.of(0x40), writable: Uint8Array.of(0xff) }],
       capabilities: [{ id: 0x12, at: 0xa8, bytes: Uint8Array.of(0x10, 0, 0x48, 0, 0, 0) }],
       multifunction: true,
     });
@@ -42,7 +43,7 @@ export class SmBus extends Fixture {
       class: 0x0c0500,
       interruptPin: 1,
       bars: { 4: { size: 64, space: 'io' } },
-      registers: [{ at: 0x40, bytes: Uint8Array.of(1) }],
+      registers: [{ at: 0x40, bytes: Uint8Array.of(1), writable: Uint8Array.of(0xf7) }],
       multifunction: true,
     });
   }
