@@ -51,6 +51,9 @@ export class EventfdFile extends AnonFile {
     );
   }
 
+  /** eventfd-id counts all eventfds of the machine. */
+  override fdinfo(): undefined {}
+
   /** Those who wait are told that no writer will come (irqfd); a holder of the counter alone may go on signalling it. */
   override release(_p: Process): void {
     this.wait.wake(POLLHUP);
