@@ -228,6 +228,12 @@ export function registerVfio(system: System, source: IommuGroupSource): VfioCore
   for (const table of [containerIoctls, type1Ioctls, groupIoctls]) table.cover(system.coverage);
   for (const name of ['VFIO_DEVICE_BIND_IOMMUFD', 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', 'VFIO_DEVICE_DETACH_IOMMUFD_PT'])
     system.coverage.add('ioctl', `${name} (vfio-device)`);
+  for (const name of ['VFIO_DEVICE_QUERY_GFX_PLANE', 'VFIO_DEVICE_GET_GFX_DMABUF'])
+    system.coverage.add(
+      'absent ioctl',
+      `${name} (vfio-device)`,
+      'of virtual displays (GVT-g): no driver simulated has one, it is ENOTTY',
+    );
   const core = new VfioCore(system, source);
   cores.set(system, core);
   return core;
