@@ -16,6 +16,18 @@ export const assigned: Readonly<Record<string, readonly string[]>> = {
     'block 8 is zeros, as it was',
     'beyond the end: the command failed with status 0x80',
   ],
+  'dma-map': [
+    'empty: 0x0-0xffffffffffffffff',
+    'a place the kernel chose: 0x4000',
+    'a place of ours: 0x100000',
+    'part of it elsewhere too: 0x7000',
+    'where it may be: 0x200000',
+    'the device is object 3, its page table object 4',
+    'interrupts are at 0xfee00000: reserved',
+    'mapping there: EINVAL',
+    'moved to the other address space; unmapped of the first: 0x7000',
+    'gone with the device: 0x0-0xffffffffffffffff',
+  ],
   bind: [
     'viable: true',
     '0000:04:01.0 1234:11e8 (vfio-pci): 2 regions, command 259',

@@ -83,6 +83,23 @@ const simulated: Readonly<Record<string, readonly string[]>> = {
     'after the reset: 124716',
     'without the device: the device is gone',
   ],
+  'dirty-tracking': [
+    'the IOMMU can track what is dirty: true',
+    'before: none',
+    'the device wrote to: 0 3 17 63',
+    'since then: none',
+    'and again: 5; the byte there is 0x5a',
+  ],
+  'page-faults': [
+    'the device wants 0x400000: mapped',
+    'page 0: the sum is 4096',
+    'the device wants 0x402000: mapped',
+    'page 2: the sum is 12288',
+    'page 0: the sum is 4096',
+    'the device wants 0x409000: there is nothing',
+    'page 9: the device gave up',
+    'the device asked 3 times',
+  ],
 };
 
 const withoutAsync: Readonly<Record<string, readonly string[]>> = {
@@ -126,7 +143,10 @@ describe('examples of an assigned device on a simulated machine', () => {
       ['nvme', 'cdev'],
     ],
     ['bind', '0000:04:01.0'],
+    ['dma-map'],
     ['device-model'],
+    ['dirty-tracking'],
+    ['page-faults'],
   ])('%s %s', (name = '', ...args: string[]) => {
     const { stdout, stderr, status } = spawnSync(process.execPath, [`${root}scripts/example.mjs`, name, ...args], {
       env: { ...process.env, KVIO_KERNEL: 'sim' },

@@ -15,6 +15,7 @@ const runs = [
   ['nvme', 'group'],
   ['nvme', 'cdev'],
   ['bind', '0000:04:01.0'],
+  ['dma-map'],
 ] as const;
 
 for (const [name, ...args] of runs) {

@@ -8,6 +8,26 @@ export interface Dma {
   read(iova: bigint | number, length: number, options?: { pasid?: number }): Uint8Array | undefined;
   /** Memory write. False: as above; what lies before the fault has been written. */
   write(iova: bigint | number, bytes: Uint8Array, options?: { pasid?: number }): boolean;
+  /**
+   * Page Request: asks for a page that is not there, of a function with that capability. `answer` is told whether the access may be tried again, when the last request of
+   * the group has been answered; at once and with false where nobody answers.
+   */
+  requestPage(request: PageRequest, answer: (granted: boolean) => void): void;
+}
+
+/** A message of PCIe's Page Request Interface. */
+export interface PageRequest {
+  readonly iova: bigint;
+  /** What the access needs; default reading only. */
+  readonly read?: boolean;
+  readonly write?: boolean;
+  readonly execute?: boolean;
+  readonly privileged?: boolean;
+  readonly pasid?: number;
+  /** Page Request Group Index; default 0. */
+  readonly group?: number;
+  /** The last of its group, which is answered as one; default true. */
+  readonly last?: boolean;
 }
 
 /** Where messages go on x86: a write there is an interrupt, never memory. */
@@ -45,6 +65,12 @@ export class BusMaster implements Dma {
           target.device.store(offset, width, load(bytes, at + i, width)),
         );
     });
+  }
+
+  requestPage(request: PageRequest, answer: (granted: boolean) => void): void {
+    const { place, masters, positions } = this.#fn;
+    if (!masters || place === undefined || positions.pri === 0) answer(false);
+    else place.requestPage(this.#fn, request, answer);
   }
 
   #pieces(

@@ -5,7 +5,7 @@ import { PciBridge, PciBus } from './bridge.ts';
 import type { DeviceMemory, DmaTarget, IommuDomain } from './dma-target.ts';
 import type { IommuHardware } from './iommu.ts';
 import type { Message } from './msix-table.ts';
-import type { PciFunction, Place, Severity } from './pci-function.ts';
+import type { PageRequest, PciFunction, Place, Severity } from './pci-function.ts';
 import * as r from './pci-regs.ts';
 
 /** What hardware finds at its upper end: the clock, the interrupt controller, the root complex's error registers. */
@@ -51,6 +51,11 @@ class Slot implements Place {
 
   translate(fn: PciFunction, iova: bigint, length: number, write: boolean, pasid?: number): DmaTarget | undefined {
     return this.fabric.translate(fn, iova, length, write, pasid);
+  }
+
+  requestPage(fn: PciFunction, request: PageRequest, answer: (granted: boolean) => void): void {
+    if (this.fabric.opensUp(fn) && this.fabric.iommu !== undefined) this.fabric.iommu.requestPage(fn, request, answer);
+    else answer(false);
   }
 
   interrupt(fn: PciFunction, message: Message): boolean {

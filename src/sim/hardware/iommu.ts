@@ -1,6 +1,6 @@
 import type { DmaTarget, IommuDomain } from './dma-target.ts';
 import type { IommuMachine } from './machine-pci.ts';
-import type { PciFunction } from './pci-function.ts';
+import type { PageRequest, PciFunction } from './pci-function.ts';
 
 /** An access the IOMMU stopped. */
 export interface IommuFault {
@@ -20,6 +20,8 @@ interface Context {
   readonly pasids: Map<number, IommuDomain>;
 }
 
+export type PageRequestHandler = (request: PageRequest, answer: (granted: boolean) => void) => void;
+
 /** How many faults are kept, as a fault log has an end. */
 const FAULT_LOG = 1024;
 
@@ -28,6 +30,7 @@ export class IommuHardware {
   readonly machine: IommuMachine;
   readonly #contexts = new Map<PciFunction, Context>();
   readonly #faults: IommuFault[] = [];
+  readonly #pageRequests = new Map<PciFunction, PageRequestHandler>();
   readonly #listeners = new Set<(fault: IommuFault) => void>();
 
   constructor(machine: IommuMachine) {
@@ -56,9 +59,22 @@ export class IommuHardware {
     else this.#context(fn).pasids.set(pasid, domain);
   }
 
+  /** Who answers the page requests of a function; undefined: nobody. */
+  setPageRequests(fn: PciFunction, handler: PageRequestHandler | undefined): void {
+    if (handler === undefined) this.#pageRequests.delete(fn);
+    else this.#pageRequests.set(fn, handler);
+  }
+
+  requestPage(fn: PciFunction, request: PageRequest, answer: (granted: boolean) => void): void {
+    const handler = this.#pageRequests.get(fn);
+    if (handler === undefined) answer(false);
+    else handler(request, answer);
+  }
+
   /** A function that is gone. */
   forget(fn: PciFunction): void {
     this.#contexts.delete(fn);
+    this.#pageRequests.delete(fn);
   }
 
   translate(fn: PciFunction, iova: bigint, length: number, write: boolean, pasid?: number): DmaTarget | undefined {

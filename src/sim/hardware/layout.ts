@@ -16,6 +16,7 @@ export interface Positions {
   readonly aer: number;
   readonly acs: number;
   readonly sriov: number;
+  readonly pri: number;
 }
 
 /** Configuration space of a function, from its description. */
@@ -39,6 +40,7 @@ export function layOut(spec: FunctionSpec): { config: ConfigSpace; positions: Po
     aer: extended.get(r.PCI_EXT_CAP_ID_ERR) ?? 0,
     acs: extended.get(r.PCI_EXT_CAP_ID_ACS) ?? 0,
     sriov: sriov ?? 0,
+    pri: extended.get(r.PCI_EXT_CAP_ID_PRI) ?? 0,
   };
   return { config, positions };
 }

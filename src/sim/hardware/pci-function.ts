@@ -1,5 +1,5 @@
 import type { Width } from '../../kernel/memory.ts';
-import { BusMaster, type Dma } from './bus-master.ts';
+import { BusMaster, type Dma, type PageRequest } from './bus-master.ts';
 import type { ConfigSpace } from './config-space.ts';
 import type { DmaTarget } from './dma-target.ts';
 import type { FunctionSpec } from './function-spec.ts';
@@ -7,7 +7,7 @@ import { layOut, type Positions } from './layout.ts';
 import { type Message, MsixTable } from './msix-table.ts';
 import * as r from './pci-regs.ts';
 
-export type { Dma } from './bus-master.ts';
+export type { Dma, PageRequest } from './bus-master.ts';
 export type { ConfigSpace, ConfigWidth } from './config-space.ts';
 
 /** What resets a function: power-on, a function level reset, D3hot → D0 without No_Soft_Reset, its bus. */
@@ -24,6 +24,7 @@ export interface Place {
   /** One step of a transfer; undefined: it goes nowhere. */
   translate(fn: PciFunction, iova: bigint, length: number, write: boolean, pasid?: number): DmaTarget | undefined;
   /** A message signalled interrupt; false: nobody took it. */
+  requestPage(fn: PciFunction, request: PageRequest, answer: (granted: boolean) => void): void;
   interrupt(fn: PciFunction, message: Message): boolean;
   /** The level of the interrupt wire changed. */
   wire(fn: PciFunction, level: boolean): void;

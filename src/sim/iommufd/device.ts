@@ -1,4 +1,4 @@
-import { IOMMU_HW_INFO_FLAG_INPUT_TYPE, type iommu_hw_info } from '../../uapi/iommufd.ts';
+import { IOMMU_HW_INFO_FLAG_INPUT_TYPE, IOMMUFD_PAGE_RESP_INVALID, type iommu_hw_info } from '../../uapi/iommufd.ts';
 import { EBUSY, EFAULT, EINVAL, ENOENT, EOPNOTSUPP } from '../../uapi/sys.ts';
 import type { Process } from '../process.ts';
 import type { Call } from './call.ts';
@@ -54,6 +54,7 @@ export class Idev extends IommufdObject {
     this.#unbound = unbound;
     this.users = 1;
     group.devices.add(this);
+    ops.reportPageRequests?.((request, answer) => this.faults.report(request, answer, IOMMUFD_PAGE_RESP_INVALID));
     ctx.objects.publish(ctx.objects.reserve(), this);
   }
 
@@ -65,6 +66,7 @@ export class Idev extends IommufdObject {
   }
 
   override destroy(_p: Process): void {
+    this.ops.reportPageRequests?.(undefined);
     this.group.devices.delete(this);
     this.#unbound();
   }

@@ -4,6 +4,7 @@ import type { Interval } from '../interval-tree.ts';
 import type { IommuDomain } from '../iommu/domain.ts';
 import type { Process } from '../process.ts';
 import type { DomainFormat, PagingDomain } from './domain.ts';
+import type { PageRequest } from './pending-faults.ts';
 
 /** `struct iommu_user_data`: what userspace has for the driver, still in its memory. */
 export interface UserData {
@@ -86,6 +87,8 @@ export interface IommuOps {
   attach(domain: HardwareDomain): number;
   /** To the blocking domain. */
   detach(): void;
+  /** Page requests of the device go to `report` as long as it is bound; undefined: to nobody. */
+  reportPageRequests?(report: ((request: PageRequest, answer: (code: number) => void) => void) | undefined): void;
   attachPasid?(pasid: number, domain: HardwareDomain): number;
   detachPasid?(pasid: number): void;
 }

@@ -6,6 +6,11 @@ import {
   IOMMU_HWPT_ALLOC_DIRTY_TRACKING,
   IOMMU_HWPT_ALLOC_NEST_PARENT,
   IOMMU_HWPT_ALLOC_PASID,
+  IOMMU_PGFAULT_PERM_EXEC,
+  IOMMU_PGFAULT_PERM_PRIV,
+  IOMMU_PGFAULT_PERM_READ,
+  IOMMU_PGFAULT_PERM_WRITE,
+  IOMMUFD_PAGE_RESP_SUCCESS,
 } from '../../uapi/iommufd.ts';
 import { EBUSY, EOPNOTSUPP } from '../../uapi/sys.ts';
 import type { IommuHardware } from '../hardware/iommu.ts';
@@ -16,6 +21,7 @@ import type { PciDev } from '../pci/pci-dev.ts';
 import type { Process } from '../process.ts';
 import type { DomainFormat } from './domain.ts';
 import type { HardwareDomain, IommuOps, UserData } from './driver.ts';
+import type { PageRequest } from './pending-faults.ts';
 
 const NEST = IOMMU_HWPT_ALLOC_NEST_PARENT;
 const DIRTY = IOMMU_HWPT_ALLOC_DIRTY_TRACKING;
@@ -88,6 +94,26 @@ export class PciIommuDevice implements IommuOps {
       enforcesCoherency: this.#group.enforceCoherency,
       dirtyTracking: (flags & DIRTY) !== 0,
     };
+  }
+
+  reportPageRequests(report: ((request: PageRequest, answer: (code: number) => void) => void) | undefined): void {
+    const { fn } = this.#pci;
+    if (report === undefined) {
+      this.#hardware.setPageRequests(fn, undefined);
+      return;
+    }
+    this.#hardware.setPageRequests(
+      fn,
+      ({ iova, read = true, write, execute, privileged, pasid, group = 0, last = true }, answer) => {
+        const perm =
+          (read ? IOMMU_PGFAULT_PERM_READ : 0) |
+          (write === true ? IOMMU_PGFAULT_PERM_WRITE : 0) |
+          (execute === true ? IOMMU_PGFAULT_PERM_EXEC : 0) |
+          (privileged === true ? IOMMU_PGFAULT_PERM_PRIV : 0);
+        const request = { grpid: group, perm, addr: iova & -4096n, last, ...(pasid === undefined ? {} : { pasid }) };
+        report(request, (code) => answer(code === IOMMUFD_PAGE_RESP_SUCCESS));
+      },
+    );
   }
 
   attach(domain: HardwareDomain): number {
