@@ -100,6 +100,8 @@ export const syscall: Exec = (c) => {
 const sysretTo =
   (wide: boolean): Exec =>
   (c) => {
+    // The emulator fails, and the backend leaves by a road of its own, whatever EFER.SCE and the mode are.
+    if (c.emulated && !c.longMode) throw c.notModelled('SYSRET outside long mode on the paravirtual KVM');
     if (!(c.efer & EFER_SCE) || !c.protectedMode || (c.intel && !c.long)) throw new Fault(UD);
     c.privileged();
     if (c.emulated && !wide) throw c.notModelled('SYSRET to 32-bit code on the paravirtual KVM');
