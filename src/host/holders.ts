@@ -2,7 +2,7 @@ import type { Kernel } from '../kernel/kernel.ts';
 import { findAttribute, linkName, namesIn } from './sysfs.ts';
 
 /**
- * Descriptors of this process through which a device is open: its own node, or one whose fdinfo names it. A mapping that outlived its descriptor holds the
+ * Descriptors of this process through which a device is open: its own node, or one whose fdinfo names it (older kernels name none). A mapping that outlived its descriptor holds the
  * device as well, and is not found.
  */
 export function openBy(kernel: Kernel, bdf: string): number[] {
