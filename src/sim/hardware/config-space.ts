@@ -20,6 +20,8 @@ export type WriteHook = (before: number, after: number, written: number) => void
  */
 export class ConfigSpace {
   readonly size: 256 | 4096;
+  /** Moves with every change of a register. */
+  generation = 0;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   readonly #initial: Uint8Array;
@@ -70,6 +72,7 @@ export class ConfigSpace {
 
   write(offset: number, width: ConfigWidth, value: number): void {
     if (offset < 0 || offset + width > this.size) return;
+    this.generation++;
     const key = offset & ~3;
     const before = this.peek(key, 4);
     for (let i = 0; i < width; i++) {
@@ -90,6 +93,7 @@ export class ConfigSpace {
 
   /** Hardware changes a register. */
   poke(offset: number, width: ConfigWidth, value: number): void {
+    this.generation++;
     if (width === 1) this.#view.setUint8(offset, value);
     else if (width === 2) this.#view.setUint16(offset, value, true);
     else this.#view.setUint32(offset, value, true);
@@ -103,6 +107,7 @@ export class ConfigSpace {
 
   /** Back to reset values; at power-on the sticky registers too. */
   reset(power: boolean): void {
+    this.generation++;
     for (let i = 0; i < this.size; i++) if (power || this.#sticky[i] === 0) this.#bytes[i] = this.#initial[i]!;
   }
 

@@ -25,12 +25,17 @@ class Slot implements Place {
   readonly devfn: number;
   /** A virtual function's physical one, and its index. */
   readonly physical: { readonly fn: PciFunction; readonly index: number } | undefined;
+  /** The bridges above, the nearest first. */
+  readonly above: readonly PciBridge[];
+  /** What was found out about its BARs, and when: the sum of the generations of all registers that decide it. */
+  readonly decoded: Map<number, { readonly stamp: number; readonly base: bigint; readonly decodes: boolean }> = new Map();
 
   constructor(fabric: PciFabric, bus: PciBus, devfn: number, physical?: { fn: PciFunction; index: number }) {
     this.fabric = fabric;
     this.bus = bus;
     this.devfn = devfn;
     this.physical = physical;
+    this.above = bus.bridge === undefined ? [] : [bus.bridge, ...fabric.bridgesAbove(bus.bridge)];
   }
 
   get bdf(): string {
@@ -183,9 +188,9 @@ export class PciFabric {
     return this.bridgesAbove(fn).every((bridge) => bridge.forwardsUp);
   }
 
-  bridgesAbove(fn: PciFunction): PciBridge[] {
-    const bridge = this.slot(fn)?.bus.bridge;
-    return bridge === undefined ? [] : [bridge, ...this.bridgesAbove(bridge)];
+  /** The nearest first. */
+  bridgesAbove(fn: PciFunction): readonly PciBridge[] {
+    return this.slot(fn)?.above ?? [];
   }
 
   /** VF_ENABLE was written, or the physical function was reset. */
@@ -210,10 +215,21 @@ export class PciFabric {
 
   #decodes(fn: PciFunction, bar: number, base: bigint): boolean {
     const slot = this.slot(fn);
-    if (slot === undefined || fn.powerState !== 0) return false;
+    if (slot === undefined) return false;
+    let stamp = fn.config.generation + (slot.physical?.fn.config.generation ?? 0);
+    for (const bridge of slot.above) stamp += bridge.config.generation;
+    const known = slot.decoded.get(bar);
+    if (known?.stamp === stamp && known.base === base) return known.decodes;
+    const decodes = this.#decodesNow(fn, slot, bar, base);
+    slot.decoded.set(bar, { stamp, base, decodes });
+    return decodes;
+  }
+
+  #decodesNow(fn: PciFunction, slot: Slot, bar: number, base: bigint): boolean {
+    if (fn.powerState !== 0) return false;
     const window = slot.physical === undefined ? ownWindow(fn, bar) : virtualWindow(slot.physical, bar);
     if (window === undefined || window.base !== base) return false;
-    return this.bridgesAbove(fn).every((bridge) => bridge.forwardsDown(window.space, base));
+    return slot.above.every((bridge) => bridge.forwardsDown(window.space, base));
   }
 
   /** Another device's BAR. */

@@ -122,13 +122,26 @@ function isLarge(fn: PciFunction): boolean {
   return fn instanceof PciBridge && fn.secondary.sorted().some(isLarge);
 }
 
-function allBars(fn: PciFunction): { bar: Bar; count: number }[] {
+interface Counted {
+  readonly bar: Bar;
+  /** How many of them lie side by side: those of virtual functions. */
+  readonly count: number;
+}
+
+/** Sizes do not change. */
+const sized = new WeakMap<PciFunction, readonly Counted[]>();
+
+function allBars(fn: PciFunction): readonly Counted[] {
+  const known = sized.get(fn);
+  if (known !== undefined) return known;
   const bridge = fn instanceof PciBridge;
   const own = fn.spec.virtual === true ? [] : sizeBars(fn.config, r.PCI_BASE_ADDRESS_0, bridge ? 2 : 6);
-  const rom = sizeRom(fn.config, bridge ? r.PCI_ROM_ADDRESS1 : r.PCI_ROM_ADDRESS);
+  const rom = sizeRom(fn.config, romAt(fn));
   const one = [...own, rom].flatMap((bar) => (bar === undefined ? [] : [{ bar, count: 1 }]));
   const many = virtualBars(fn).flatMap((bar) => (bar === undefined ? [] : [{ bar, count: fn.spec.sriov!.totalVfs }]));
-  return [...one, ...many];
+  const all = [...one, ...many];
+  sized.set(fn, all);
+  return all;
 }
 
 function functionEntries(fn: PciFunction, high: boolean, fixed: Readonly<Record<number, bigint>>): Entry[] {

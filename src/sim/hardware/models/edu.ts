@@ -62,7 +62,7 @@ export class Edu extends PciFunction {
     const none = width === 8 ? 0xffff_ffff_ffff_ffffn : 0xffff_ffff;
     if (offset >= 0x80) return this.#readDma(offset, width) ?? none;
     if (width !== 4) return none;
-    return this.#registers().get(offset) ?? none;
+    return this.#readers[offset]?.() ?? none;
   }
 
   override write(_bar: number, offset: number, width: Width, value: number | bigint): void {
@@ -71,15 +71,13 @@ export class Edu extends PciFunction {
     else if (width === 4) this.#writers[offset]?.(Number(value));
   }
 
-  #registers(): Map<number, number> {
-    return new Map([
-      [0x00, ID],
-      [0x04, this.#inverted],
-      [0x08, this.#factorial],
-      [0x20, this.#status],
-      [0x24, this.#irqStatus],
-    ]);
-  }
+  readonly #readers: Readonly<Record<number, () => number>> = {
+    0: () => ID,
+    4: () => this.#inverted,
+    8: () => this.#factorial,
+    32: () => this.#status,
+    36: () => this.#irqStatus,
+  };
 
   readonly #writers: Readonly<Record<number, (value: number) => void>> = {
     4: (value) => {

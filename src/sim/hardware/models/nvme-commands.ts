@@ -168,7 +168,7 @@ const MDTS = 7;
 function identifyNamespace(nvme: Nvme): Uint8Array {
   const bytes = new Uint8Array(4096);
   const view = new DataView(bytes.buffer);
-  const blocks = BigInt(nvme.disk.length / BLOCK);
+  const blocks = BigInt(nvme.options.size / BLOCK);
   for (const at of [0, 8, 16]) view.setBigUint64(at, blocks, true);
   view.setUint32(128, Math.log2(BLOCK) << 16, true);
   return bytes;
@@ -223,7 +223,7 @@ function range(nvme: Nvme, { dwords }: Command): { at: number; length: number } 
   const first = BigInt(dwords[0]!) | (BigInt(dwords[1]!) << 32n);
   const count = (dwords[2]! & 0xffff) + 1;
   const end = first + BigInt(count);
-  return end > BigInt(nvme.disk.length / BLOCK) ? undefined : { at: Number(first) * BLOCK, length: count * BLOCK };
+  return end > BigInt(nvme.options.size / BLOCK) ? undefined : { at: Number(first) * BLOCK, length: count * BLOCK };
 }
 
 function transfer(nvme: Nvme, command: Command, write: boolean): Completion {

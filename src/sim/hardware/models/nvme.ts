@@ -62,8 +62,6 @@ interface SubmissionQueue {
 /** An NVMe controller of version 1.4 with one namespace, a RAM disk of blocks of 512 bytes; 1b36:0010, as QEMU's nvme finds itself on the bus. */
 export class Nvme extends PciFunction {
   readonly options: Required<NvmeOptions>;
-  /** The RAM disk: the back door. */
-  readonly disk: Uint8Array;
   /** Statuses the next commands of the I/O queues end with, instead of being done. */
   readonly failures: number[] = [];
   readonly features: Map<number, number> = new Map();
@@ -75,6 +73,7 @@ export class Nvme extends PciFunction {
   #adminAttributes = 0;
   #adminSubmission = 0n;
   #adminCompletion = 0n;
+  #disk: Uint8Array | undefined;
 
   constructor(options: NvmeOptions = {}) {
     const { size = 16 << 20, serial = 'kvio', model = 'QEMU NVMe Ctrl', firmware = '7.2.22' } = options;
@@ -103,7 +102,12 @@ export class Nvme extends PciFunction {
       gaps: 'writable',
     });
     this.options = { size, serial, model, firmware, extendedTag, latency };
-    this.disk = new Uint8Array(size);
+  }
+
+  /** The RAM disk: the back door. There with the first look at it. */
+  get disk(): Uint8Array {
+    this.#disk ??= new Uint8Array(this.options.size);
+    return this.#disk;
   }
 
   /** The disk stays. */
@@ -121,26 +125,29 @@ export class Nvme extends PciFunction {
   // ---- registers
 
   override read(_bar: number, offset: number, width: Width): number | bigint {
-    const base = offset & ~7;
-    const value = (this.#read64(base) >> BigInt(8 * (offset - base))) & ((1n << BigInt(8 * width)) - 1n);
-    return width === 8 ? value : Number(value);
-  }
-
-  #read64(offset: number): bigint {
-    const low = (at: number): bigint => BigInt(this.#read32(at) >>> 0);
-    if (offset === CAP) return CAPABILITIES;
-    if (offset === ASQ) return this.#adminSubmission;
-    if (offset === ACQ) return this.#adminCompletion;
-    return low(offset) | (low(offset + 4) << 32n);
+    if (width === 8) return BigInt(this.#read32(offset)) | (BigInt(this.#read32(offset + 4)) << 32n);
+    const value = this.#read32(offset & ~3) >>> (8 * (offset & 3));
+    return width === 4 ? value : value & (width === 2 ? 0xffff : 0xff);
   }
 
   #read32(offset: number): number {
-    if (offset === VS) return VERSION;
-    if (offset === INTMS || offset === INTMC) return this.#mask;
-    if (offset === CC) return this.#configuration;
-    if (offset === CSTS) return this.#status;
-    return offset === AQA ? this.#adminAttributes : 0;
+    return this.#readers[offset]?.() ?? 0;
   }
+
+  readonly #readers: Readonly<Record<number, () => number>> = {
+    [CAP]: () => Number(CAPABILITIES & 0xffff_ffffn),
+    [CAP + 4]: () => Number(CAPABILITIES >> 32n),
+    [VS]: () => VERSION,
+    [INTMS]: () => this.#mask,
+    [INTMC]: () => this.#mask,
+    [CC]: () => this.#configuration,
+    [CSTS]: () => this.#status,
+    [AQA]: () => this.#adminAttributes,
+    [ASQ]: () => Number(this.#adminSubmission & 0xffff_ffffn),
+    [ASQ + 4]: () => Number(this.#adminSubmission >> 32n),
+    [ACQ]: () => Number(this.#adminCompletion & 0xffff_ffffn),
+    [ACQ + 4]: () => Number(this.#adminCompletion >> 32n),
+  };
 
   override write(_bar: number, offset: number, width: Width, value: number | bigint): void {
     if (width === 8) {
