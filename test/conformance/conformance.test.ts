@@ -170,6 +170,6 @@ test('cases are named once, by area, and say where they belong', () => {
   expect(new Set(names).size).toBe(names.length);
   for (const { name, section } of cases) {
     expect(name).toMatch(/^(kvm|file|refusals|vfio|pci)\/\S.*$/);
-    expect(section).toMatch(/^[A-Z][^.]*$|^eventfd$|^memfd$/);
+    expect(section).toMatch(/^[A-Z][^.]*$|^struct \w+$|^(eventfd|memfd|sysfs)$/);
   }
 });
