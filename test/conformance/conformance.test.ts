@@ -169,7 +169,7 @@ test('cases are named once, by area, and say where they belong', () => {
   const names = cases.map(({ name }) => name);
   expect(new Set(names).size).toBe(names.length);
   for (const { name, section } of cases) {
-    expect(name).toMatch(/^(kvm|file|refusals|vfio|pci)\/\S.*$/);
+    expect(name).toMatch(/^(kvm|file|refusals|vfio|pci|iommufd)\/\S.*$/);
     expect(section).toMatch(/^[A-Z][^.]*$|^struct \w+$|^(eventfd|memfd|sysfs)$/);
   }
 });
