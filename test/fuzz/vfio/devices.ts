@@ -112,11 +112,31 @@ const pread = about((c, { name: fd }) => ({
   offset: place(c),
 }));
 
+/** Capabilities by the end of a device’s address: what lies between them goes straight to the hardware, which keeps it for the sequences that follow. */
+const capabilities: readonly (readonly [device: string, from: number, to: number])[] = [
+  ['00:02.0', 0x40, 0x4e],
+  ['00:03.0', 0x40, 0x4e],
+  ['01:00.0', 0x40, 0x4c],
+  ['01:00.0', 0x60, 0x68],
+  ['01:00.0', 0x80, 0xbc],
+  ['02:00.0', 0xa0, 0xac],
+  ['02:00.0', 0xc8, 0xde],
+  ['02:00.0', 0xe0, 0xf4],
+];
+
+/** Whether bytes of configuration space may be written: those of the header, of one capability, or none that are there. */
+function forgotten({ file: { place: where } }: Descriptor, at: number, length: number): boolean {
+  if (length === 0 || at + length <= 0x40 || at + length > 0x1000) return true;
+  return capabilities.some(([device, from, to]) => where?.address.endsWith(device) && at >= from && at + length <= to);
+}
+
 /** Writes of a BAR are of register 4 only: it holds what is written, inverted. Others compute, transfer and interrupt. */
-const pwrite = about((c, { name: fd }) => {
+const pwrite = about((c, device) => {
   const length = c.pick([4, 1, 2, 3, 8, 0]);
   const at = place(c);
   if (at >> 40n !== 7n && (at !== 4n || length > 4)) return undefined;
+  if (at >> 40n === 7n && !forgotten(device, Number(at & 0xffffn), length)) return undefined;
+  const fd = device.name;
   return { do: 'pwrite', fd, bytes: c.bytes(length), offset: at };
 });
 
@@ -255,6 +275,7 @@ const odd: Step = function* (c, w) {
   if (device === undefined) return;
   const at = BigInt(c.pick([0x10, 0x14, 0x18, 0x30, 0x42, 0x44, 0x48, 0x3c, 0x0c]));
   const value = oddValue(c, 4);
+  if (!forgotten(device, Number(at), 4)) return;
   const bytes = Uint8Array.from([0n, 8n, 16n, 24n], (shift) => Number((value >> shift) & 0xffn));
   if (succeeded(yield { do: 'pwrite', fd: device.name, bytes, offset: (7n << 40n) + at })) return;
   yield { do: 'pread', fd: device.name, bytes: new Uint8Array(4), offset: (7n << 40n) + at };
