@@ -3,7 +3,7 @@ import { EFAULT, EINVAL } from '../../../uapi/sys.ts';
 import type { Backing, FileMap } from '../../file.ts';
 import type { DeviceMemory } from '../../hardware/dma-target.ts';
 import { PAGE_SIZE } from '../../pages.ts';
-import type { PciDev } from '../../pci/pci-dev.ts';
+import type { PciDev, Resource } from '../../pci/pci-dev.ts';
 import { barLength } from './rdwr.ts';
 
 const OFFSET_SPAN = 2 ** 40;
@@ -73,13 +73,19 @@ export function checkMmap(owner: MapOwner, regions: number, { page, pages, share
 
 /** vfio_pci_probe_mmaps: memory BARs of whole pages, and shorter ones that have their page for themselves. */
 export function mappableBars(pdev: PciDev): boolean[] {
-  const others = pdev.resources.slice(0, 7).filter(({ start }) => start !== 0n);
   return pdev.resources.slice(0, 6).map((resource, bar) => {
     const length = barLength(pdev, bar);
     if (length === 0 || (resource.flags & IORESOURCE_MEM) === 0n) return false;
-    if (length >= PAGE_SIZE) return true;
-    const { start } = resource;
-    const end = start + BigInt(PAGE_SIZE);
-    return start % BigInt(PAGE_SIZE) === 0n && others.every((one) => one === resource || one.end < start || one.start >= end);
+    return length >= PAGE_SIZE || ownsItsPage(pdev, resource);
   });
+}
+
+function ownsItsPage({ subsystem }: PciDev, resource: Resource): boolean {
+  const { start } = resource;
+  const end = start + BigInt(PAGE_SIZE);
+  if (start % BigInt(PAGE_SIZE) !== 0n) return false;
+  const memory = subsystem.devices
+    .flatMap(({ resources }) => resources.slice(0, 7))
+    .filter(({ flags }) => flags & IORESOURCE_MEM);
+  return memory.every((one) => one === resource || one.end < start || one.start >= end);
 }

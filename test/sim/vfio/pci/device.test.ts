@@ -319,3 +319,41 @@ test('what vfio-pci does not take', () => {
   expect(bind(kernel, EDU)).toBe(EDU.length);
   expect(store(kernel, '/sys/bus/pci/drivers/vfio-pci/unbind', EDU)).toBe(EDU.length);
 });
+
+/** Two memory BARs shorter than a page, and one of I/O. */
+class Small extends PciFunction {
+  constructor() {
+    super({
+      ...{ vendor: 0x1234, device: 2, class: 0xff0000 },
+      bars: { 0: { size: 256, space: 'mem32' }, 1: { size: 0x2000, space: 'mem32' }, 2: { size: 64, space: 'io' } },
+    });
+  }
+
+  override read(_bar: number, offset: number, width: 1 | 2 | 4 | 8): number | bigint {
+    return width === 8 ? 0n : offset & 0xff;
+  }
+}
+
+test('a BAR shorter than a page is mappable where it has the page for itself', () => {
+  const kernel = lab({ pci: [{ at: '0000:00:10.0', device: new Small() }] });
+  const device = assign(kernel, '0000:00:10.0');
+  const { resources } = kernel.process.system.pci.find('0000:00:10.0')!;
+  const alone = resources[0]!.start % 4096n === 0n;
+  expect(device.region(0)).toBe(alone ? '7:100' : '3:100');
+  expect(device.region(1)).toBe('7:2000');
+  expect(device.region(2)).toBe('3:40');
+  const map = (offset: number, length: number): string => {
+    try {
+      device.kernel.mmap({ fd: device.fd, length, offset, view: false }).close();
+      return 'mapped';
+    } catch (error) {
+      return (error as { code: string }).code;
+    }
+  };
+  expect(map(0, 4096)).toBe(alone ? 'mapped' : 'EINVAL');
+  expect(map(0, 8192)).toBe('EINVAL');
+  expect(map(2 ** 40, 8192)).toBe('mapped');
+  expect(map(2 ** 40 + 4096, 8192)).toBe('EINVAL');
+  expect(map(2 * 2 ** 40, 4096)).toBe('EINVAL');
+  expect(map(7 * 2 ** 40, 4096)).toBe('EINVAL');
+});
