@@ -191,7 +191,7 @@ export class Iommufd extends Handle {
 
   /** mmap(2) of memory that a vIOMMU's driver offers, at the offset it said. The vIOMMU cannot be destroyed while it is mapped. */
   mmap(options: Omit<MmapOptions, 'fd'>): Memory {
-    return this.kernel.mmap({ ...options, fd: this.fd });
+    return this.kernel.mmap({ ...options, fd: this.descriptorToMap() });
   }
 
   #hwInfo(dev_id: number, type: number | undefined, room: number): HwInfo & { whole: number } {

@@ -3,6 +3,8 @@ import {
   ConfigSpace,
   DmaBuf,
   Eventfd,
+  GuestMemfd,
+  Iommufd,
   Irqs,
   type Kernel,
   MigrationData,
@@ -212,6 +214,14 @@ describe('a closed Eventfd', () => {
     expect(eventfd.ref().unref()).toBe(eventfd);
     using _off = eventfd.on(() => expect.unreachable());
   });
+});
+
+it('what is closed maps nothing: −1 would be anonymous memory', () => {
+  const { kernel } = fake();
+  const [memfd, iommufd] = [GuestMemfd.fromFd(kernel, 99), Iommufd.open(kernel)];
+  for (const handle of [memfd, iommufd]) handle.close();
+  expect(thrown(() => memfd.mmap(0x1000))).toMatchObject({ code: 'EBADF', syscall: 'mmap' });
+  expect(thrown(() => iommufd.mmap({ length: 0x1000 }))).toMatchObject({ code: 'EBADF', syscall: 'mmap' });
 });
 
 it('probing a closed device answers no', () => {
