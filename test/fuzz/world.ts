@@ -25,6 +25,8 @@ export interface FileState {
   readonly kind: string;
   readonly vm?: VmState;
   readonly vcpu?: VcpuState;
+  /** Of an iommufd: what it has made, by id. */
+  readonly objects?: Map<number, string>;
   /** The device of VFIO it is about. */
   readonly place?: { readonly address: string };
 }
