@@ -146,8 +146,9 @@ class Run {
     const { memory, hugepages, interactive } = this.#options;
     const programs = this.#write();
     const append = [
-      // no_timer_check: on a busy host the timer's interrupts come too late for that check, and it panics.
-      'console=ttyS0 quiet panic=-1 loglevel=4 unknown_nmi_panic=1 no_timer_check',
+      // On a busy host the timer's interrupts come too late for the check that no_timer_check leaves out, which panics; and the TSC's watchdog finds it
+      // unstable, from when on KVM has no master clock.
+      'console=ttyS0 quiet panic=-1 loglevel=4 unknown_nmi_panic=1 no_timer_check tsc=reliable',
       variants[this.#plan.machine].append,
       hugepages > 0 ? `hugepages=${hugepages}` : '',
       this.#options.append,

@@ -18,7 +18,11 @@ const ENTRIES = 8;
 const CPUID_ENTRY = 40;
 const MSR_ENTRY = 16;
 
-/** Indices of MSRs that tell a time or what the host did at boot. */
+/**
+ * Indices of MSRs that tell a time or what the host did at boot. In the lab the TSC, and with it KVM_VCPU_TSC_OFFSET, is 0 on every vCPU after most boots:
+ * QEMU's timers let the kernel refine its TSC's rate upwards after KVM has taken it as the default, KVM refuses a guest's rate below the host's, and the
+ * ratio stays 0.
+ */
 const volatileMsrs = new Set([
   0x10, // TSC
   0x3b, // TSC_ADJUST: PVM answers with the host's
