@@ -1,24 +1,28 @@
 /** docs/fidelity.md, from the checks, the goldens, the ioctl table and the simulator's coverage. `npm run fidelity` writes it. */
-import { openSim } from 'kvio/sim';
+import { type CoverageRow, openSim } from 'kvio/sim';
 import { ioctls } from 'kvio/uapi';
 import type { Check } from './checks/check.ts';
 import { areas } from './checks/index.ts';
 import type { Golden } from './golden.ts';
 
+/** What the simulator says of itself: as a machine without devices, and as one of the lab's with all there is. */
+function coverage(): readonly CoverageRow[] {
+  return [{}, { machine: 'lab-vtd-7.2' }].flatMap((options) => {
+    const sim = openSim(options);
+    const rows = sim.coverage();
+    sim.close();
+    return rows;
+  });
+}
+
 /** Ioctls that are answered as by a kernel or a host without them, and why. */
 function absent(): ReadonlyMap<string, string> {
-  const sim = openSim();
-  const rows = sim.coverage().flatMap(({ area, name, except }) => (area === 'absent ioctl' ? [[name, except!] as const] : []));
-  sim.close();
-  return new Map(rows);
+  return new Map(coverage().flatMap(({ area, name, except }) => (area === 'absent ioctl' ? [[name, except!] as const] : [])));
 }
 
 /** The ioctls the simulator has a handler for, as its coverage names them. */
 export function modelled(): ReadonlySet<string> {
-  const sim = openSim();
-  const names = sim.coverage().flatMap(({ area, name }) => (area === 'ioctl' ? [name] : []));
-  sim.close();
-  return new Set(names);
+  return new Set(coverage().flatMap(({ area, name }) => (area === 'ioctl' ? [name] : [])));
 }
 
 const errno = /^E[A-Z0-9]+$/;
@@ -41,7 +45,10 @@ export function observedOn([answer, , name, label]: Check, goldens: readonly Gol
 function notModelled(done: ReadonlySet<string>): { readonly kvm: string[]; readonly families: string[] } {
   const x86 = ioctls().filter((row) => (row.arch ?? 'x86') === 'x86');
   const of = (test: (fd: string) => boolean) =>
-    x86.flatMap((row) => row.fds.filter(test).map((fd) => `${row.name} (${fd})`)).filter((name) => !done.has(name));
+    x86
+      .filter(({ name }) => !done.has(name))
+      .flatMap((row) => row.fds.filter(test).map((fd) => `${row.name} (${fd})`))
+      .filter((name) => !done.has(name));
   const families = (
     [
       ['VFIO', (fd) => fd.startsWith('vfio-')],
@@ -72,7 +79,7 @@ export function fidelity(goldens: readonly Golden[]): string {
     return ['', `## ${area}`, '', '| | answer | when, in this order | | shown by |', '|---|---|---|---|---|', ...rows];
   });
   const without = absent();
-  const { kvm: others, families } = notModelled(modelled());
+  const { kvm: others, families } = notModelled(new Set([...modelled(), ...without.keys()]));
   const kvm = others.filter((name) => !without.has(name));
   return [
     '# Fidelity: what the simulator knows, and from where',
