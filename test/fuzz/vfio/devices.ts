@@ -105,12 +105,15 @@ const place = (c: Choices): bigint => {
   return (region << 40n) + at;
 };
 
-const pread = about((c, { name: fd }) => ({
-  do: 'pread',
-  fd,
-  bytes: new Uint8Array(c.pick(READ_LENGTHS)).fill(0xee),
-  offset: place(c),
-}));
+/** Whether the simulated device has the registers behind its BARs: a network card has its configuration space alone. */
+const modelled = ({ file }: Descriptor): boolean => file.kind !== 'device' || file.place?.address.endsWith('02:00.0') !== true;
+
+const pread = about((c, device) => {
+  const bytes = new Uint8Array(c.pick(READ_LENGTHS)).fill(0xee);
+  const offset = place(c);
+  if (offset >> 40n < 6n && !modelled(device)) return undefined;
+  return { do: 'pread', fd: device.name, bytes, offset };
+});
 
 /** Capabilities by the end of a device’s address: what lies between them goes straight to the hardware, which keeps it for the sequences that follow. */
 const capabilities: readonly (readonly [device: string, from: number, to: number])[] = [
@@ -262,7 +265,7 @@ const eventfd: Step = function* (c, w) {
 
 const drain: Step = function* (c, w) {
   const fd = one(c, w, 'eventfd');
-  if (fd !== undefined) yield { do: 'read', fd: fd.name, bytes: new Uint8Array(8) };
+  if (fd !== undefined && modelled(fd)) yield { do: 'read', fd: fd.name, bytes: new Uint8Array(8) };
 };
 
 const signal: Step = function* (c, w) {
