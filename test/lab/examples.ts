@@ -18,7 +18,10 @@ const runs = [
   ['dma-map'],
 ] as const;
 
-for (const [name, ...args] of runs) {
+/** With QEMU's AMD IOMMU the nvme behind its root port reads nothing of mapped memory: it is enabled, and at once in its fatal state (CSTS.CFS). */
+const withoutDma = process.env['KVIO_LAB'] === 'amd' ? ['nvme'] : [];
+
+for (const [name, ...args] of runs.filter(([one]) => !withoutDma.includes(one))) {
   const { stdout, stderr, status } = spawnSync(process.execPath, [join(compiled, `${name}.js`), ...args], {
     encoding: 'utf8',
     timeout: 300_000,
