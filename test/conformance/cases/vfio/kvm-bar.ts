@@ -99,6 +99,9 @@ function kernelAccess(kernel: Kernel, see: Observer, [edu, other]: string[]): vo
   config.write16(COMMAND, config.read16(COMMAND) & ~MEMORY);
   see.call('decode off', set);
   config.write16(COMMAND, config.read16(COMMAND) | MEMORY);
+  // edu has no reset: what an earlier transfer left there goes.
+  bar.write32(DMA_SOURCE, 0);
+  bar.write32(DMA_SOURCE + 4, 0);
   see.note('a 64-bit register', bar.read64(DMA_SOURCE));
 }
 
