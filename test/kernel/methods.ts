@@ -86,7 +86,11 @@ export function undocumented(methods: readonly Method[], type: Class): string[] 
   const missing: string[] = [];
   for (let proto = type.prototype; proto !== Object.prototype; proto = Object.getPrototypeOf(proto)) {
     for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(proto))) {
-      if (typeof value === 'function' && !['constructor', 'attach', 'describe', 'descriptorToMap'].includes(name) && !named.has(name))
+      if (
+        typeof value === 'function' &&
+        !['constructor', 'attach', 'describe', 'descriptorToMap'].includes(name) &&
+        !named.has(name)
+      )
         missing.push(`${type.name}.${name}`);
     }
   }
