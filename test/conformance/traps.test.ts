@@ -4,17 +4,18 @@ import { resolve } from 'node:path';
 import { expect, test } from 'vitest';
 import { cases } from './cases/index.ts';
 import { readGoldens } from './golden-files.ts';
+import { iommufdTraps } from './iommufd-traps.ts';
 import { traps as kvmTraps } from './traps.ts';
 import { vfioTraps } from './vfio-traps.ts';
 
 const root = resolve(import.meta.dirname, '../..');
 const names = new Set(cases.map(({ name }) => name));
 const recorded = new Set(readGoldens(`${root}/test/golden`).flatMap((golden) => Object.keys(golden.cases)));
-const traps = [...kvmTraps, ...vfioTraps];
+const traps = [...kvmTraps, ...vfioTraps, ...iommufdTraps];
 const shown = traps.filter((trap) => Array.isArray(trap)) as readonly (readonly string[])[];
 
-test('there are 66 of KVM and 36 of VFIO, each with cases or with a reason', () => {
-  expect([kvmTraps.length, vfioTraps.length]).toEqual([66, 36]);
+test('there are 66 of KVM, 36 of VFIO and 35 of iommufd, each with cases or with a reason', () => {
+  expect([kvmTraps.length, vfioTraps.length, iommufdTraps.length]).toEqual([66, 36, 35]);
   expect(shown.filter((trap) => trap.length < 2)).toEqual([]);
 });
 

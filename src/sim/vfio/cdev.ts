@@ -99,7 +99,7 @@ export function cdevIoctl(file: VfioDeviceFile, p: Process, request: number, arg
   return request === v.VFIO_DEVICE_DETACH_IOMMUFD_PT ? detach(file.device, p, arg) : undefined;
 }
 
-/** VFIO_DEVICE_ATTACH_IOMMUFD_PT. */
+/** VFIO_DEVICE_ATTACH_IOMMUFD_PT. Where the id cannot be written, it is the device that is detached, also when it was for a PASID: that one stays. */
 function attach(device: VfioDevice, p: Process, arg: bigint): number {
   const layout = v.vfio_device_attach_iommufd_pt;
   const bytes = new Uint8Array(layout.size);
@@ -109,7 +109,7 @@ function attach(device: VfioDevice, p: Process, arg: bigint): number {
   const attached = device.bound!.attach(p, pt_id, asked.pasid ? pasid : undefined);
   if (attached < 0) return attached;
   if (p.mm.write32(arg + BigInt(layout.offsetOf('pt_id')), attached)) return 0;
-  device.bound!.detach(p, asked.pasid ? pasid : undefined);
+  device.bound!.detach(p);
   return -EFAULT;
 }
 

@@ -122,6 +122,80 @@ function replaceIoas(kernel: Kernel, see: Observer): void {
   see.note('it reads there', [rw(access.fd, 0x10000n, 4n, ram.address + 0x8000n), iommufd.destroy(ioas), iommufd.destroy(other)]);
 }
 
+/** Whether a page is pinned so often, by the mock driver's count. */
+const refs = (iommufd: Iommufd, address: bigint, count: number, length = PAGE): Answer =>
+  iommufd.test(op.MD_CHECK_REFS, 0, [
+    [16, length],
+    [24, address],
+    [32, count],
+  ]).returned;
+
+/** Memory page by page: pages of one large page are not counted. */
+function smallPages(kernel: Kernel, length: number) {
+  const fd = kernel.memfd('pins');
+  kernel.ftruncate(fd, length);
+  return kernel.mmap({ fd, length });
+}
+
+/** Pins of one page to fifteen, twice each, while tables come and go under them. */
+function pinsSwept(kernel: Kernel, see: Observer): void {
+  const { iommufd, ioas, create, pin, drop } = start(kernel);
+  const memory = smallPages(kernel, 0x10000);
+  const device = iommufd.mock(iommufd.ioas());
+  const access = create(1);
+  iommufd.mapAt(ioas, memory.address, 0x2000000n, 0x10000n);
+  const answers = Array.from({ length: 15 }, (_, at) => {
+    const [first, length] = [BigInt(at % 4) * PAGE, BigInt(at + 1) * PAGE];
+    const iova = 0x2000000n + first;
+    const fit = length > 0x10000n - first ? 0x10000n - first : length;
+    const one = pin(access.fd, iova, fit, 1, memory.address + first);
+    const two = pin(access.fd, iova, fit, 1, memory.address + first);
+    const table = iommufd.mustHwpt({ dev_id: device.idev, pt_id: ioas });
+    const mapped = iommufd.checkMap(table, 0x2000000n, 0x10000n, memory.address);
+    const gone = iommufd.destroy(table);
+    const held = refs(iommufd, memory.address + first, 1, fit);
+    const dropped = [drop(access.fd, one.item), refs(iommufd, memory.address + first, 1, fit), drop(access.fd, two.item)];
+    return [one.returned, two.returned, mapped, gone, held, ...dropped, refs(iommufd, memory.address, 0, 0x10000n)].join(' ');
+  });
+  see.note('pinned twice, a table over it, gone, pinned once, dropped, still, dropped, free', [...new Set(answers)]);
+  see.note('a pin in the middle', pin(access.fd, 0x2004000n, PAGE).returned);
+  const table = iommufd.mustHwpt({ dev_id: device.idev, pt_id: ioas });
+  see.note('a table over it', iommufd.checkMap(table, 0x2000000n, 0x10000n, memory.address));
+  see.note('the table goes', iommufd.destroy(table));
+  see.note('the pin stays, and nothing else', [
+    refs(iommufd, memory.address + 0x4000n, 1),
+    refs(iommufd, memory.address, 0, 0x4000n),
+    refs(iommufd, memory.address + 0x5000n, 0, 0xb000n),
+  ]);
+  kernel.close(access.fd);
+  see.note('closed', refs(iommufd, memory.address, 0, 0x10000n));
+}
+
+/** What a VMM does that copies a guest's memory from an address space without devices into one with. */
+function userCopy(kernel: Kernel, see: Observer): void {
+  const { iommufd, ioas, create, pin, drop } = start(kernel);
+  const memory = smallPages(kernel, 0x10000);
+  const device = iommufd.mock(iommufd.ioas());
+  const [bare, access] = [iommufd.ioas(), create(1, ioas)];
+  const fields = { length: 0x10000n, src_iova: 0x2000000n, dst_iova: 0x2000000n, flags: RW | FIXED };
+  iommufd.mapAt(ioas, memory.address, 0x2000000n, 0x10000n);
+  see.note('pinned', pin(access.fd, 0x2000000n, 0x2000n, 1, memory.address));
+  const target = iommufd.mock(bare);
+  see.note('copied', iommufd.copy({ ...fields, dst_ioas_id: bare, src_ioas_id: ioas }));
+  see.note('translates', iommufd.checkMap(target.hwpt, 0x2000000n, 0x10000n, memory.address));
+  see.note('the source goes', iommufd.unmapAll(ioas));
+  see.note('its pin with it', drop(access.fd, 0));
+  see.note('copied back', iommufd.copy({ ...fields, dst_ioas_id: ioas, src_ioas_id: bare }));
+  see.note('pinned there', pin(access.fd, 0x2000000n, 0x2000n, 1, memory.address));
+  see.note('the access moves', iommufd.test(op.ACCESS_REPLACE_IOAS, access.fd, [[16, bare]]).returned);
+  see.note('the old one can be destroyed', iommufd.destroy(ioas));
+  see.note('pinned at the new', pin(access.fd, 0x2000000n, 0x2000n, 1, memory.address));
+  see.note('one pin for tables and accesses', refs(iommufd, memory.address, 1, 0x10000n));
+  see.note('devices go', [iommufd.destroy(target.stdev), iommufd.destroy(device.stdev)]);
+  see.note('what is pinned', [refs(iommufd, memory.address, 1, 0x2000n), refs(iommufd, memory.address + 0x2000n, 0, 0xe000n)]);
+  kernel.close(access.fd);
+}
+
 /** A context lives as long as any descriptor that came of it. */
 function lifetime(kernel: Kernel, see: Observer): void {
   const { iommufd, ioas, ram, create } = start(kernel);
@@ -146,5 +220,7 @@ export const accessCases: Case[] = [
   define('iommufd/access/pins', 'In-kernel access', pins, { needs: MOCK }),
   define('iommufd/access/read-write', 'In-kernel access', readWrite, { needs: MOCK }),
   define('iommufd/access/replace-ioas', 'In-kernel access', replaceIoas, { needs: MOCK }),
+  define('iommufd/access/pins-swept', 'In-kernel access', pinsSwept, { needs: MOCK }),
+  define('iommufd/access/user-copy', 'In-kernel access', userCopy, { needs: MOCK }),
   define('iommufd/access/lifetime', 'Lifetime', lifetime, { needs: MOCK }),
 ];

@@ -134,6 +134,40 @@ function pageRequestsOfPasids(kernel: Kernel, see: Observer): void {
   see.note('what is heard then', read(400));
 }
 
+/** Page requests of a device on a table made through a vIOMMU. */
+function pageRequestsOfViommus(kernel: Kernel, see: Observer): void {
+  const iommufd = new Iommufd(kernel);
+  const ioas = iommufd.ioas();
+  const ram = buffer(kernel);
+  const mock = iommufd.mock(ioas);
+  const parent = iommufd.mustHwpt({ dev_id: mock.idev, pt_id: ioas, flags: NEST });
+  const viommu = Number(iommufd.viommu({ type: VIOMMU, dev_id: mock.idev, hwpt_id: parent }));
+  const { id, fd } = iommufd.faultQueue();
+  const base = { dev_id: mock.idev, pt_id: viommu, data_type: DATA, data_len: 4, data_uptr: ram.address };
+  see.note('no such queue', iommufd.hwpt({ ...base, flags: FAULT, fault_id: 99 }));
+  see.note('an unknown flag', iommufd.hwpt({ ...base, flags: (FAULT | 0x8000_0000) >>> 0, fault_id: id }));
+  const table = iommufd.mustHwpt({ ...base, flags: FAULT, fault_id: id });
+  see.note('attached without a vDEVICE', iommufd.replace(mock.stdev, table));
+  see.note('vDEVICE', iommufd.vdevice(viommu, mock.idev, 5n));
+  see.note('attached', iommufd.replace(mock.stdev, table) === table);
+  const words = [
+    [16, mock.idev],
+    [20, 0],
+    [24, 1],
+    [28, 1],
+    [32, 0xabcd000n],
+  ] as const;
+  see.note('a request', iommufd.test(op.TRIGGER_IOPF, 0, words).returned);
+  see.note('is read', readFrom(kernel, fd)(40));
+  see.note(
+    'and answered',
+    attempt(() => kernel.write(fd, Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0))),
+  );
+  see.note('the device goes', [typeof iommufd.replace(mock.stdev, ioas), iommufd.destroy(table)]);
+  kernel.close(fd);
+  see.note('the queue', iommufd.destroy(id));
+}
+
 function veventq(kernel: Kernel, see: Observer): void {
   const iommufd = new Iommufd(kernel);
   const ioas = iommufd.ioas();
@@ -197,5 +231,6 @@ export const eventCases: Case[] = [
   define('iommufd/events/fault-queue', 'IOMMU_FAULT_QUEUE_ALLOC', faultQueueAlloc, { needs: MOCK }),
   define('iommufd/events/page-requests', 'IOMMU_FAULT_QUEUE_ALLOC', pageRequests, { needs: MOCK }),
   define('iommufd/events/page-requests-of-pasids', 'IOMMU_FAULT_QUEUE_ALLOC', pageRequestsOfPasids, { needs: MOCK }),
+  define('iommufd/events/page-requests-of-viommus', 'IOMMU_VIOMMU_ALLOC', pageRequestsOfViommus, { needs: MOCK }),
   define('iommufd/events/veventq', 'IOMMU_VEVENTQ_ALLOC', veventq, { needs: MOCK }),
 ];

@@ -3,6 +3,7 @@ import type { Kernel } from 'kvio';
 import * as u from 'kvio/uapi';
 import { type Case, define, type Observer } from '../../case.ts';
 import { type Answer, FIXED, IOMMUFD, Iommufd, MOCK, op, RW, U64_MAX } from '../../iommufd.ts';
+import { guestMemfd } from '../../private.ts';
 
 const PAGE = 0x1000n;
 const IOVA = 0x2000000n;
@@ -60,6 +61,38 @@ function mapFileOnDomain(kernel: Kernel, see: Observer): void {
   const lazy = iommufd.ioas();
   see.note('too long, without a domain', iommufd.mapFile({ ioas_id: lazy, fd, length: 0x8000n, iova: IOVA, flags: RW | FIXED }));
   see.note('with one', iommufd.mock(lazy).returned);
+}
+
+/** How a file was opened is nobody's concern. */
+function openMode(kernel: Kernel, see: Observer): void {
+  const iommufd = new Iommufd(kernel);
+  const ioas_id = iommufd.ioas();
+  const mock = iommufd.mock(ioas_id);
+  const fd = kernel.memfd('open-mode', u.MFD_ALLOW_SEALING);
+  kernel.ftruncate(fd, 0x2000);
+  const ram = kernel.mmap({ fd, length: 0x2000 });
+  const readOnly = kernel.open(`/proc/self/fd/${fd}`, u.O_RDONLY);
+  const map = (from: number, iova: bigint) =>
+    iommufd.mapFile({ ioas_id, fd: from, start: 0n, length: 0x2000n, iova, flags: RW | FIXED });
+  see.note('writable, by a read-only descriptor', map(readOnly, IOVA));
+  see.note('translates', iommufd.checkMap(mock.hwpt, IOVA, 0x2000n, ram.address));
+  kernel.close(readOnly);
+  kernel.close(fd);
+  see.note('both closed', iommufd.checkMap(mock.hwpt, IOVA, 0x2000n, ram.address));
+}
+
+/** A guest_memfd is taken like any file nobody has looked at, and refused once its pages are asked for. */
+function guestMemory(kernel: Kernel, see: Observer): void {
+  const iommufd = new Iommufd(kernel);
+  const [lazy, ioas_id] = [iommufd.ioas(), iommufd.ioas()];
+  const vm = kernel.ioctl(kernel.open('/dev/kvm'), u.KVM_CREATE_VM, 0);
+  // GUEST_MEMFD_FLAG_MMAP, GUEST_MEMFD_FLAG_INIT_SHARED: shared memory, as far as such a file has it.
+  const fd = see.descriptor('guest_memfd', () => guestMemfd(kernel, vm, 0x4000n, 3n));
+  const base = { fd, start: 0n, length: PAGE, iova: IOVA, flags: RW | FIXED };
+  see.note('without a domain', iommufd.mapFile({ ...base, ioas_id: lazy }));
+  see.note('with one then', iommufd.mock(lazy).returned);
+  see.note('a device elsewhere', iommufd.mock(ioas_id).returned);
+  see.note('mapped for it', iommufd.mapFile({ ...base, ioas_id }));
 }
 
 /** Memory and the process part company: what a device has stays what it was. */
@@ -158,5 +191,9 @@ export const fileCases: Case[] = [
   define('iommufd/files/map-order', 'IOMMU_IOAS_MAP_FILE', mapFileOrder, { needs: IOMMUFD }),
   define('iommufd/files/map-on-a-domain', 'IOMMU_IOAS_MAP_FILE', mapFileOnDomain, { needs: MOCK }),
   define('iommufd/files/pinned', 'Pinning', pinned, { needs: MOCK }),
+  define('iommufd/files/open-mode', 'IOMMU_IOAS_MAP_FILE', openMode, { needs: MOCK }),
+  define('iommufd/files/guest-memfd', 'IOMMU_IOAS_MAP_FILE', guestMemory, {
+    needs: { ...MOCK, devices: ['/dev/iommu', '/dev/kvm'], capability: u.KVM_CAP_GUEST_MEMFD },
+  }),
   define('iommufd/files/dma-bufs', 'IOMMU_IOAS_MAP_FILE', dmabufs, { needs: MOCK }),
 ];

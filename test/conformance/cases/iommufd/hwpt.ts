@@ -2,7 +2,8 @@
 import type { Kernel } from 'kvio';
 import * as u from 'kvio/uapi';
 import { type Case, define, type Observer } from '../../case.ts';
-import { buffer, Iommufd, MOCK, op, READ, U64_MAX } from '../../iommufd.ts';
+import { attempt, buffer, Iommufd, MOCK, op, READ, U64_MAX } from '../../iommufd.ts';
+import { UNSAFE } from '../../machine.ts';
 
 const PAGE = 0x1000n;
 const IOVA = 0x2000000n;
@@ -176,6 +177,25 @@ function invalidate(kernel: Kernel, see: Observer): void {
   see.note('nothing is left', cache());
 }
 
+/** The count is written back whatever happened; where that fails, this is all one hears. */
+function invalidateFaults(kernel: Kernel, see: Observer): void {
+  const { iommufd, ioas, ram, mock } = start(kernel);
+  const parent = iommufd.mustHwpt({ dev_id: mock.idev, pt_id: ioas, flags: NEST });
+  const data = { data_type: DATA, data_len: 4, data_uptr: ram.address };
+  const hwpt_id = iommufd.mustHwpt({ dev_id: mock.idev, pt_id: parent, ...data });
+  const page = kernel.mmap({ length: 0x1000, view: false });
+  const base = { size: 32, hwpt_id, data_uptr: ram.address + 0x1000n, data_type: INVALIDATE, entry_len: 8, entry_num: 1 };
+  page.write(0, u.iommu_hwpt_invalidate.encode({ ...base, __reserved: 0 }));
+  page.write(64, u.iommu_hwpt_invalidate.encode({ ...base, __reserved: 0, hwpt_id: 99 }));
+  page.write(128, u.iommu_hwpt_invalidate.encode({ ...base, __reserved: 1 }));
+  const at = (offset: number): unknown =>
+    attempt(() => kernel.ioctl(iommufd.fd, u.IOMMU_HWPT_INVALIDATE, page.address + BigInt(offset), UNSAFE));
+  see.note('writable', [at(0), at(64), at(128)]);
+  kernel.mprotect(page, u.PROT_READ);
+  see.note('read-only', [at(0), at(64), at(128)]);
+  see.note('and it was done', [page.read(24, 4), page.read(64 + 24, 4)]);
+}
+
 function hwInfo(kernel: Kernel, see: Observer): void {
   const { iommufd, ioas, ram, mock } = start(kernel);
   const ask = (label: string, fields: object, dev_id = mock.idev, size = 40): void => {
@@ -315,6 +335,7 @@ export const hwptCases: Case[] = [
   define('iommufd/hwpt/over-areas', 'IOMMU_HWPT_ALLOC', overAreas, { needs: MOCK }),
   define('iommufd/hwpt/nested', 'IOMMU_HWPT_ALLOC', nested, { needs: MOCK }),
   define('iommufd/hwpt/invalidate', 'IOMMU_HWPT_INVALIDATE', invalidate, { needs: MOCK }),
+  define('iommufd/hwpt/invalidate-faults', 'IOMMU_HWPT_INVALIDATE', invalidateFaults, { needs: MOCK }),
   define('iommufd/hwpt/hw-info', 'IOMMU_GET_HW_INFO', hwInfo, { needs: MOCK }),
   define('iommufd/hwpt/dirty-order', 'IOMMU_HWPT_GET_DIRTY_BITMAP', dirtyOrder, { needs: MOCK }),
   define('iommufd/hwpt/dirty-bits', 'IOMMU_HWPT_GET_DIRTY_BITMAP', dirtyBits, { needs: MOCK }),

@@ -3,10 +3,12 @@ import { accessCases } from './access.ts';
 import { compatCases } from './compat.ts';
 import { contractCases } from './contract.ts';
 import { deviceCases } from './devices.ts';
+import { dirtyCases } from './dirty.ts';
 import { eventCases } from './events.ts';
 import { fileCases } from './files.ts';
 import { hwptCases } from './hwpt.ts';
 import { ioasCases } from './ioas.ts';
+import { sweepCases } from './sweeps.ts';
 import { viommuCases } from './viommu.ts';
 
 /** /dev/iommu, from the contract of its requests to the events of a vIOMMU; most of it with the mock devices of a test kernel. */
@@ -15,9 +17,11 @@ export const iommufdCases: Case[] = [
   ...ioasCases,
   ...fileCases,
   ...hwptCases,
+  ...dirtyCases,
   ...deviceCases,
   ...viommuCases,
   ...eventCases,
   ...accessCases,
   ...compatCases,
+  ...sweepCases,
 ];

@@ -3,6 +3,7 @@ import type { Kernel } from 'kvio';
 import {
   EFD_NONBLOCK,
   IOMMU_DESTROY,
+  IOMMU_HWPT_ALLOC,
   IOMMU_IOAS_ALLOC,
   MAP_SHARED,
   O_RDONLY,
@@ -248,6 +249,102 @@ function hotReset(kernel: Kernel, see: Observer, [nvme]: string[]): void {
   reset('HOT_RESET, count 0', 0);
 }
 
+/** Requests in memory that can only be read: what was done, and what is taken back. */
+function attachFaults(kernel: Kernel, see: Observer, [edu]: string[]): void {
+  const device = kernel.open(cdevOf(kernel, edu!));
+  const iommufd = kernel.open('/dev/iommu');
+  const page = kernel.mmap({ length: 0x1000, view: false });
+  page.write(0, join(u32s(24, 0), s32(iommufd), u32s(0xeeee, 0, 0)));
+  kernel.mprotect(page, PROT_READ);
+  const ask = (request: number, offset = 0): string | number =>
+    attempt(() => kernel.ioctl(device, request, page.address + BigInt(offset), UNSAFE));
+  const destroy = (id: number): string | number => attempt(() => kernel.ioctl(iommufd, IOMMU_DESTROY, u32s(8, id)));
+  see.note('BIND whose id cannot be written', ask(VFIO_DEVICE_BIND_IOMMUFD));
+  see.note('it is not bound', attach(kernel, device, 1).returned);
+  const { devid } = bind(kernel, device, { iommufd });
+  see.note('BIND', devid);
+  const [one, two] = [newIoas(kernel, iommufd), newIoas(kernel, iommufd)];
+  const table = newTable(kernel, iommufd, devid, one, 8);
+  const put = (offset: number, ...words: number[]): void => {
+    kernel.mprotect(page, PROT_READ | PROT_WRITE);
+    page.write(offset, u32s(...words));
+    kernel.mprotect(page, PROT_READ);
+  };
+  put(64, 12, 0, one);
+  see.note('ATTACH whose id cannot be written', ask(VFIO_DEVICE_ATTACH_IOMMUFD_PT, 64));
+  see.note('it is not attached', [destroy(Number(table)), destroy(one)]);
+  const third = newIoas(kernel, iommufd);
+  see.note('ATTACH', attach(kernel, device, third).returned);
+  put(64, 12, 0, two);
+  see.note('a replacement whose id cannot be written', ask(VFIO_DEVICE_ATTACH_IOMMUFD_PT, 64));
+  see.note('it is attached to neither', [destroy(third), destroy(two)]);
+  const ioas = newIoas(kernel, iommufd);
+  const fit = Number(newTable(kernel, iommufd, devid, ioas, 8));
+  see.note('ATTACH to a table for PASIDs', attach(kernel, device, fit).returned);
+  put(64, 16, 1, fit, 5);
+  see.note('of a PASID whose id cannot be written', ask(VFIO_DEVICE_ATTACH_IOMMUFD_PT, 64));
+  see.note('the PASID keeps the device from a table that is not for PASIDs', attach(kernel, device, ioas).returned);
+  see.note('DESTROY of the table, which the PASID has', destroy(fit));
+  see.note('DETACH of the PASID', detach(kernel, device, 12, 1, 5));
+  see.note('DESTROY of the table then: the device has left it', destroy(fit));
+}
+
+/** A page table of the device's own: its id, or the errno. */
+function newTable(kernel: Kernel, iommufd: number, dev_id: number, pt_id: number, flags: number): string | number {
+  const bytes = u32s(48, flags, dev_id, pt_id, ...new Array<number>(8).fill(0));
+  const returned = attempt(() => kernel.ioctl(iommufd, IOMMU_HWPT_ALLOC, bytes));
+  return returned === 0 ? view(bytes).getUint32(16, true) : returned;
+}
+
+/** A device that has no PASIDs takes any, on a table that is for them. */
+function pasids(kernel: Kernel, see: Observer, [edu]: string[]): void {
+  const device = kernel.open(cdevOf(kernel, edu!));
+  const iommufd = kernel.open('/dev/iommu');
+  const { devid } = bind(kernel, device, { iommufd });
+  const ioas = newIoas(kernel, iommufd);
+  const fit = Number(newTable(kernel, iommufd, devid, ioas, 8));
+  const unfit = Number(newTable(kernel, iommufd, devid, ioas, 0));
+  const ask = (label: string, pt: number, pasid: number): void =>
+    see.note(label, attach(kernel, device, pt, 16, 1, pasid).returned);
+  ask('PASID 7 without the device', fit, 7);
+  see.note('DETACH of it', detach(kernel, device, 12, 1, 7));
+  see.note('ATTACH to a table for PASIDs', attach(kernel, device, fit).returned);
+  ask('PASID 7', fit, 7);
+  ask('PASID 7 again', fit, 7);
+  ask('PASID 0', fit, 0);
+  ask('PASID 2^31 - 1', fit, 0x7fffffff);
+  ask('to the IOAS', ioas, 8);
+  ask('to another table', unfit, 8);
+  see.note('the device to another table meanwhile', attach(kernel, device, unfit).returned);
+  see.note('DETACH of the device', detach(kernel, device));
+  see.note(
+    'DESTROY of the table its PASIDs have',
+    attempt(() => kernel.ioctl(iommufd, IOMMU_DESTROY, u32s(8, fit))),
+  );
+  kernel.close(device);
+  see.note(
+    'closed: DESTROY of the table',
+    attempt(() => kernel.ioctl(iommufd, IOMMU_DESTROY, u32s(8, fit))),
+  );
+}
+
+/** A bound device keeps what is the iommufd's: ids go on to mean what they did. */
+function iommufdFirst(kernel: Kernel, see: Observer, [edu]: string[]): void {
+  const device = kernel.open(cdevOf(kernel, edu!));
+  const iommufd = kernel.open('/dev/iommu');
+  bind(kernel, device, { iommufd });
+  const [one, two] = [newIoas(kernel, iommufd), newIoas(kernel, iommufd)];
+  see.note('ATTACH', attach(kernel, device, one).returned);
+  kernel.close(iommufd);
+  see.note('closed: ATTACH by id', attach(kernel, device, two).returned);
+  see.note('ATTACH to an id nobody has', attach(kernel, device, 99).returned);
+  see.note('DETACH', detach(kernel, device));
+  see.note(
+    'another iommufd has none of it',
+    attempt(() => kernel.ioctl(kernel.open('/dev/iommu'), IOMMU_DESTROY, u32s(8, one))),
+  );
+}
+
 /** An iommufd in place of a container. */
 function compatExtensions(kernel: Kernel, see: Observer, [edu]: string[]): void {
   const iommufd = kernel.open('/dev/iommu');
@@ -311,6 +408,9 @@ export const cdevCases: readonly Case[] = [
   of('cdev/attach', ['edu'], attachOrder),
   of('cdev/detach', ['edu'], detachOrder),
   of('cdev/siblings', ['shared edu', 'shared testdev'], excluded),
+  of('cdev/attach-faults', ['edu'], attachFaults),
+  of('cdev/pasids', ['edu'], pasids),
+  of('cdev/iommufd-first', ['edu'], iommufdFirst),
   of('cdev/works', ['edu'], works),
   of('cdev/read-only', ['edu'], readOnly),
   of('cdev/hot-reset', ['nvme'], hotReset),
