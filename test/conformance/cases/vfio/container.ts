@@ -14,9 +14,9 @@ import {
   VFIO_TYPE1_IOMMU,
   VFIO_TYPE1v2_IOMMU,
 } from 'kvio/uapi';
-import { type Case, define, type Observer } from '../../case.ts';
+import { type Case, define, NotHere, type Observer } from '../../case.ts';
 import { UNSAFE } from '../../machine.ts';
-import { show } from '../../parts.ts';
+import { exists, show } from '../../parts.ts';
 import { ASSISTED, attempt, groupPath, openGroup, setContainer, status, withDevices } from '../../vfio.ts';
 
 const EXTENSIONS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 100, 0x7fffffff, 0xffffffff, 0x1_0000_0001n];
@@ -57,8 +57,9 @@ function empty(kernel: Kernel, see: Observer): void {
 }
 
 function unsafeMode(kernel: Kernel, see: Observer): void {
-  const parameter = show(kernel, '/sys/module/vfio/parameters/enable_unsafe_noiommu_mode');
-  see.note('enable_unsafe_noiommu_mode', parameter);
+  const parameter = '/sys/module/vfio/parameters/enable_unsafe_noiommu_mode';
+  if (!exists(kernel, parameter)) throw new NotHere('this kernel has no no-IOMMU mode');
+  see.note('enable_unsafe_noiommu_mode', show(kernel, parameter));
   const container = kernel.open('/dev/vfio/vfio');
   see.call('CHECK_EXTENSION(NOIOMMU)', () => kernel.ioctl(container, VFIO_CHECK_EXTENSION, VFIO_NOIOMMU_IOMMU));
 }

@@ -1,7 +1,7 @@
 /** VFIO_DEVICE_FEATURE: every number by PROBE, GET and SET; low power; and DMA-bufs, with what revokes them. */
 import type { Kernel } from 'kvio';
 import { EFD_NONBLOCK, F_GETFD, F_GETFL, VFIO_DEVICE_FEATURE, VFIO_DEVICE_RESET } from 'kvio/uapi';
-import type { Case, Observer } from '../../case.ts';
+import { type Case, NotHere, type Observer } from '../../case.ts';
 import { UNSAFE } from '../../machine.ts';
 import type { Part } from '../../parts.ts';
 import {
@@ -198,6 +198,7 @@ function dmaBufOfIo(kernel: Kernel, see: Observer, [address]: string[]): void {
 
 function dmaBufFile(kernel: Kernel, see: Observer, [address]: string[]): void {
   const { device } = openDevice(kernel, address!);
+  if (attempt(() => export_(kernel, device, {})) === 'ENOTTY') throw new NotHere('this kernel exports no DMA-bufs');
   for (const open of [0, 1, 2, 3, 0x800, 0x80000, 0x80802, 0xffffffff]) {
     const fd = see.descriptor(`open_flags ${open.toString(16)}`, () => export_(kernel, device, { open }));
     if (fd < 0) continue;
