@@ -10,4 +10,10 @@ interface Words {
 export function published(
   uapi: object,
   headers: string,
-): Words & { headers: string; arm64: Words; ioctls: ({ name: string } & Plain)[]; unnumberedIoctls: Record<string, string> };
+): Words & {
+  headers: string;
+  arm64: Words;
+  teeIo: Record<string, Words & { series: Plain }>;
+  ioctls: ({ name: string } & Plain)[];
+  unnumberedIoctls: Record<string, string>;
+};

@@ -49,11 +49,14 @@ function wordsOf(module, Struct) {
 
 /** The whole, of a loaded uapi module. `headers` names the Linux version. */
 export function published(uapi, headers) {
-  const { ioctls, unnumberedIoctls, arm64, Struct } = uapi;
+  const { ioctls, unnumberedIoctls, arm64, teeIo, Struct } = uapi;
   return {
     headers,
     ...wordsOf(uapi, Struct),
     arm64: wordsOf(arm64, Struct),
+    teeIo: Object.fromEntries(
+      Object.entries(teeIo.SERIES).map(([name, series]) => [name, { series, ...wordsOf(teeIo[name], Struct) }]),
+    ),
     ioctls: ioctls().map(rowOf),
     unnumberedIoctls,
   };

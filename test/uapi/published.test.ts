@@ -18,4 +18,6 @@ test('uapi.json holds everything, and survives JSON', () => {
     pointers: [{ field: 'userspace_addr', length: 'memory_size' }],
   });
   expect(json.arm64.structs.kvm_regs?.size).toBe(864);
+  expect(json.teeIo.aneeshV1?.structs.iommu_vdevice_tsm_map?.size).toBe(32);
+  expect(json.teeIo.aneeshV1?.series).toEqual(u.teeIo.SERIES.aneeshV1);
 });

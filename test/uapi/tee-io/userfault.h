@@ -1,0 +1,1 @@
+#define KVM_MEM_USERFAULT (1UL << 3)
