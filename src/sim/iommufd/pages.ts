@@ -1,11 +1,11 @@
-import { EFAULT, EINVAL, ENOMEM } from '../../uapi/sys.ts';
+import { EFAULT, EINVAL, ENOMEM, EOVERFLOW } from '../../uapi/sys.ts';
 import type { AddressSpace } from '../address-space.ts';
 import type { File } from '../file.ts';
 import type { DmaTarget } from '../iommu/domain.ts';
 import { PAGE_SIZE, type PageRef, type PageStore } from '../pages.ts';
 import type { PinnedRange } from '../pin.ts';
 import type { Process } from '../process.ts';
-import { PAGE } from './iova.ts';
+import { PAGE, U64_MAX } from './iova.ts';
 
 /** Who pays for pinned pages: nobody (CAP_IPC_LOCK), the user, or the process's mm. */
 export type Accounting = 'none' | 'user' | 'mm';
@@ -209,7 +209,10 @@ export class UserPages extends OwnedPages {
   }
 
   protected override take(first: number, last: number): PinnedRange[] | number {
-    const pieces = this.#mm.pin(this.hint + BigInt(first) * PAGE, (last - first + 1) * PAGE_SIZE, this.writable);
+    const address = this.hint + BigInt(first) * PAGE;
+    // pin_user_pages_fast adds them up before it looks where they are.
+    if (address + BigInt(last - first + 1) * PAGE > U64_MAX) return -EOVERFLOW;
+    const pieces = this.#mm.pin(address, (last - first + 1) * PAGE_SIZE, this.writable);
     if (typeof pieces === 'number') return pieces;
     // Device memory by page frame numbers (the mmap of a BAR) cannot be pinned.
     if (pieces.every(({ device }) => device === undefined)) return pieces;

@@ -151,6 +151,7 @@ function mapOnDomain(kernel: Kernel, see: Observer): void {
   ask('half a page', { user_va: ram.address + 0x800n, length: 0x800n });
   ask('the same place', { user_va: ram.address + 0x800n, length: 0x800n });
   ask('nobody has the address', { user_va: 0xdead000n, iova: 0x3000000n });
+  ask('the last page of all', { user_va: U64_MAX - 0xfffn, length: 0x800n, iova: 0x3000000n });
   ask('beyond user space', { user_va: 0x7fff_ffff_f000n, iova: 0x3000000n });
   const readable = kernel.mmap({ length: 0x2000, prot: u.PROT_READ, view: false });
   ask('writable, of memory that is not', { user_va: readable.address, iova: 0x3000000n });
