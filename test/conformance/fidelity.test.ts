@@ -17,7 +17,7 @@ test('every observation it names is in a golden, and shows the errno it names', 
 const subjects = (family: string): string[] =>
   Object.values(areas).flatMap((area) => Object.keys(area).filter((subject) => subject.startsWith(family)));
 
-test.each(['KVM_', 'VFIO_'])('every ioctl of %s the simulator models has rows, and no other', (family) => {
+test.each(['KVM_', 'VFIO_', 'IOMMU_'])('every ioctl of %s the simulator models has rows, and no other', (family) => {
   const done = [...modelled()].filter((name) => name.startsWith(family));
   expect(subjects(family).sort()).toEqual(done.sort());
   expect(checks.length).toBeGreaterThanOrEqual(150);

@@ -45,10 +45,7 @@ export function observedOn([answer, , name, label]: Check, goldens: readonly Gol
 function notModelled(done: ReadonlySet<string>): { readonly kvm: string[]; readonly families: string[] } {
   const x86 = ioctls().filter((row) => (row.arch ?? 'x86') === 'x86');
   const of = (test: (fd: string) => boolean) =>
-    x86
-      .filter(({ name }) => !done.has(name))
-      .flatMap((row) => row.fds.filter(test).map((fd) => `${row.name} (${fd})`))
-      .filter((name) => !done.has(name));
+    x86.flatMap((row) => row.fds.filter(test).map((fd) => `${row.name} (${fd})`)).filter((name) => !done.has(name));
   const families = (
     [
       ['VFIO', (fd) => fd.startsWith('vfio-')],
@@ -101,8 +98,9 @@ export function fidelity(goldens: readonly Golden[]): string {
     '',
     '## Not modelled',
     '',
-    '| | |',
-    '|---|---|',
+    ...(kvm.length + families.length === 0
+      ? ['No ioctl of KVM, VFIO and iommufd; of instructions and hardware, what `sim.coverage()` says.']
+      : ['| | |', '|---|---|']),
     ...kvm.map((name) => `| \`${name}\` | not modelled |`),
     ...families.map((name) => `| ${name} | not modelled |`),
     '',

@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 import { expect, test } from 'vitest';
 import { cases } from './cases/index.ts';
 import { readGoldens } from './golden-files.ts';
+import { iommufdSelftests } from './iommufd-selftests.ts';
 import { iommufdTraps } from './iommufd-traps.ts';
 import { traps as kvmTraps } from './traps.ts';
 import { vfioTraps } from './vfio-traps.ts';
@@ -29,4 +30,12 @@ test('the tests named where there is no case are there', () => {
   const files = traps.flatMap((trap) => ('why' in trap ? (trap.why.match(/test\/\S+\.ts/g) ?? []) : []));
   expect(files.length).toBeGreaterThan(0);
   expect(files.filter((file) => !existsSync(`${root}/${file}`))).toEqual([]);
+});
+
+test('the 66 definitions of the kernel’s own tests of iommufd have cases that were recorded, or a reason', () => {
+  const definitions = Object.values(iommufdSelftests).flatMap((fixture) => Object.values(fixture));
+  expect(definitions.length).toBe(66);
+  const named = definitions.flatMap((covered) => ('why' in covered ? (covered.why.match(/iommufd\/\S+/g) ?? []) : covered));
+  expect(named.filter((name) => !names.has(name) || !recorded.has(name))).toEqual([]);
+  expect(definitions.filter((covered) => !('why' in covered) && covered.length === 0)).toEqual([]);
 });

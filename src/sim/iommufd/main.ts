@@ -24,7 +24,7 @@ import {
 } from './ioas.ts';
 import { testCommand } from './selftest.ts';
 import { VfioContext } from './vfio.ts';
-import { vfioCompatIoctl, vfioIoas } from './vfio-compat.ts';
+import { vfioCompatIoctl, vfioCompatRequests, vfioIoas } from './vfio-compat.ts';
 import { hwQueueAlloc, vdeviceAlloc, veventqAlloc, viommuAlloc } from './viommu.ts';
 
 /** One request of the table: its struct, how much of it there must be at least, and what it does. */
@@ -190,5 +190,5 @@ export function registerIommufd(system: System): void {
     open: (_p, flags) => new IommufdFile(node, flags, system, ops, false),
   };
   system.register(node);
-  for (const { name } of [...rows, testCommand]) system.coverage.add('ioctl', name);
+  for (const { name } of [...rows, testCommand, ...vfioCompatRequests]) system.coverage.add('ioctl', `${name} (iommufd)`);
 }

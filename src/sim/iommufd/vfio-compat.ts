@@ -73,14 +73,23 @@ export function vfioIoas(call: Call, cmd: iommu_vfio_ioas): number {
 
 type CompatHandler = (ctx: IommufdContext, p: Process, arg: bigint) => number;
 
-const compat: ReadonlyMap<number, CompatHandler> = new Map([
-  [VFIO_GET_API_VERSION, () => VFIO_API_VERSION],
-  [VFIO_CHECK_EXTENSION, checkExtension],
-  [VFIO_SET_IOMMU, setIommu],
-  [VFIO_IOMMU_GET_INFO, getInfo],
-  [VFIO_IOMMU_MAP_DMA, mapDma],
-  [VFIO_IOMMU_UNMAP_DMA, unmapDma],
-]);
+interface CompatRequest {
+  readonly name: string;
+  readonly request: number;
+  readonly handler: CompatHandler;
+}
+
+/** What of type1 an iommufd answers. */
+export const vfioCompatRequests: readonly CompatRequest[] = [
+  { name: 'VFIO_GET_API_VERSION', request: VFIO_GET_API_VERSION, handler: () => VFIO_API_VERSION },
+  { name: 'VFIO_CHECK_EXTENSION', request: VFIO_CHECK_EXTENSION, handler: checkExtension },
+  { name: 'VFIO_SET_IOMMU', request: VFIO_SET_IOMMU, handler: setIommu },
+  { name: 'VFIO_IOMMU_GET_INFO', request: VFIO_IOMMU_GET_INFO, handler: getInfo },
+  { name: 'VFIO_IOMMU_MAP_DMA', request: VFIO_IOMMU_MAP_DMA, handler: mapDma },
+  { name: 'VFIO_IOMMU_UNMAP_DMA', request: VFIO_IOMMU_UNMAP_DMA, handler: unmapDma },
+];
+
+const compat: ReadonlyMap<number, CompatHandler> = new Map(vfioCompatRequests.map(({ request, handler }) => [request, handler]));
 
 /** iommufd_vfio_ioctl: type1's requests, on the compat IOAS. */
 export function vfioCompatIoctl(ctx: IommufdContext, p: Process, request: number, arg: bigint): number {

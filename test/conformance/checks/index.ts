@@ -1,6 +1,9 @@
 /** The fidelity table's data, by area. */
 import type { Checks } from './check.ts';
 import { fileChecks } from './files.ts';
+import { iommufdChecks } from './iommufd.ts';
+import { iommufdCompatChecks } from './iommufd-compat.ts';
+import { iommufdHwptChecks } from './iommufd-hwpt.ts';
 import { irqChecks } from './irq.ts';
 import { lapicChecks } from './lapic.ts';
 import { memoryChecks } from './memory.ts';
@@ -26,4 +29,7 @@ export const areas: Readonly<Record<string, Checks>> = {
   'VFIO containers': vfioContainerChecks,
   'VFIO groups': vfioGroupChecks,
   'VFIO devices': vfioDeviceChecks,
+  'iommufd: address spaces': iommufdChecks,
+  'iommufd: page tables, events, vIOMMUs': iommufdHwptChecks,
+  'iommufd: VFIO’s requests, and the test interface': iommufdCompatChecks,
 };

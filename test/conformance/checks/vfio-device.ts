@@ -139,7 +139,18 @@ export const vfioDeviceChecks: Checks = {
     ['ENOENT', 'nobody has this id', attach, 'an id nobody has'],
     ['EINVAL', 'it is neither an IOAS nor a page table', attach, 'the device’s own id'],
     ['EINVAL', 'a device of the group has another', 'vfio/cdev/siblings', 'ATTACH of the sibling, another IOAS'],
+    ['ENOSPC', 'a PASID of 2^31 or more', attach, 'PASID 2^31'],
+    ['EBUSY', 'PASID 0 is the device', 'vfio/cdev/pasids', 'PASID 0'],
+    ['EINVAL', 'a PASID to an IOAS, or to a table that is not for PASIDs', 'vfio/cdev/pasids', 'to the IOAS'],
+    ['EINVAL', 'the device to such a table while it has PASIDs', 'vfio/cdev/pasids', 'the device to another table meanwhile'],
     ['0', 'attached: replaces', attach, 'a second IOAS: replaces'],
+    [
+      'EFAULT',
+      'the id cannot be written: the device is detached',
+      'vfio/cdev/attach-faults',
+      'ATTACH whose id cannot be written',
+    ],
+    ['EFAULT', 'for a PASID too, which stays', 'vfio/cdev/attach-faults', 'of a PASID whose id cannot be written'],
   ],
   'VFIO_DEVICE_DETACH_IOMMUFD_PT (vfio-device)': [
     ['EINVAL', 'not bound', attach, 'before BIND: DETACH'],

@@ -103,6 +103,29 @@ function readWrite(kernel: Kernel, see: Observer): void {
   see.note('beyond', rw(fd, 0x11ffcn, 8n, ram.address + 0xa000n));
 }
 
+/** Areas that begin in the middle of a page, of memory that does too. */
+function readWriteUnaligned(kernel: Kernel, see: Observer): void {
+  const { iommufd, ioas, ram, create, rw } = start(kernel);
+  const { fd } = create(0);
+  ram.write(
+    0x800,
+    Uint8Array.from({ length: 0x100 }, (_, i) => i),
+  );
+  iommufd.mapAt(ioas, ram.address + 0x800n, 0x10800n, 0x2000n);
+  for (const flags of [0, 4]) {
+    const how = flags === 0 ? 'read' : 'by the slow path';
+    see.note(how, [rw(fd, 0x10803n, 5n, ram.address + 0x8000n, flags), ram.read(0x8000, 6)]);
+    see.note(`${how}, before it`, rw(fd, 0x107ffn, 5n, ram.address + 0x8000n, flags));
+    ram.write(0x9000, Uint8Array.of(9, 8, 7, 6, 5, 4, 3, 2));
+    see.note(`${how}, written over a page boundary`, [
+      rw(fd, 0x10ffcn, 8n, ram.address + 0x9000n, flags | 1),
+      ram.read(0xffc, 8),
+    ]);
+    see.note(`${how}, to its last byte`, rw(fd, 0x127f8n, 8n, ram.address + 0x9000n, flags | 1));
+    see.note(`${how}, one more`, rw(fd, 0x127f9n, 8n, ram.address + 0x9000n, flags | 1));
+  }
+}
+
 function replaceIoas(kernel: Kernel, see: Observer): void {
   const { iommufd, ioas, ram, create, pin, rw, drop } = start(kernel);
   const other = iommufd.ioas();
@@ -219,6 +242,7 @@ function lifetime(kernel: Kernel, see: Observer): void {
 export const accessCases: Case[] = [
   define('iommufd/access/pins', 'In-kernel access', pins, { needs: MOCK }),
   define('iommufd/access/read-write', 'In-kernel access', readWrite, { needs: MOCK }),
+  define('iommufd/access/read-write-unaligned', 'In-kernel access', readWriteUnaligned, { needs: MOCK }),
   define('iommufd/access/replace-ioas', 'In-kernel access', replaceIoas, { needs: MOCK }),
   define('iommufd/access/pins-swept', 'In-kernel access', pinsSwept, { needs: MOCK }),
   define('iommufd/access/user-copy', 'In-kernel access', userCopy, { needs: MOCK }),

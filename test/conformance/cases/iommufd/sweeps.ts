@@ -107,6 +107,10 @@ function copies(kernel: Kernel, see: Observer): void {
     return iova;
   };
   see.note('copied', changes(places, copy));
+  iommufd.mapAt(source, ram.address, 0x20000n, PAGE, READ);
+  see.note('writable, of what was mapped without', iommufd.copy({ ...base, src_iova: 0x20000n }));
+  iommufd.mapAt(target, ram.address, IOVA, PAGE);
+  see.note('and there is no place for it', iommufd.copy({ ...base, src_iova: 0x20000n }));
 }
 
 function copyByArea(kernel: Kernel, see: Observer): void {
@@ -186,6 +190,44 @@ function holes(kernel: Kernel, see: Observer): void {
   }
 }
 
+function compatMap(kernel: Kernel, iommufd: Iommufd, flags: number, vaddr: bigint, iova: bigint): unknown {
+  const range = u.vfio_iommu_type1_dma_map.encode({ argsz: 32, flags, vaddr, iova, size: PAGE });
+  return attempt(() => kernel.ioctl(iommufd.fd, u.VFIO_IOMMU_MAP_DMA, range, UNSAFE));
+}
+
+/** What nobody may touch is an area all the same, until a table has to be filled with it. */
+function noPermission(kernel: Kernel, see: Observer): void {
+  const iommufd = new Iommufd(kernel);
+  const ioas = iommufd.ioas();
+  const ram = buffer(kernel);
+  iommufd.call(u.IOMMU_VFIO_IOAS, u.iommu_vfio_ioas, { op: u.IOMMU_VFIO_IOAS_SET, ioas_id: ioas });
+  see.note('MAP_DMA, flags 0', compatMap(kernel, iommufd, 0, ram.address, IOVA));
+  see.note('a device', iommufd.mock(ioas).returned);
+  iommufd.unmapAll(ioas);
+  see.note('without it', iommufd.mock(ioas).returned);
+  see.note('MAP_DMA, flags 0, with a device', compatMap(kernel, iommufd, 0, ram.address, IOVA));
+  see.note('nothing is there', iommufd.unmapAll(ioas));
+}
+
+/** GET_INFO of every size: what it writes, as the first byte that is as it was. */
+function infoOfEverySize(kernel: Kernel, see: Observer): void {
+  const iommufd = new Iommufd(kernel);
+  const ioas = iommufd.ioas();
+  iommufd.mock(ioas);
+  iommufd.call(u.IOMMU_VFIO_IOAS, u.iommu_vfio_ioas, { op: u.IOMMU_VFIO_IOAS_SET, ioas_id: ioas });
+  const ask = (argsz: number): string => {
+    const bytes = new Uint8Array(160).fill(0xee);
+    const view = new DataView(bytes.buffer);
+    view.setUint32(0, argsz, true);
+    const returned = attempt(() => kernel.ioctl(iommufd.fd, u.VFIO_IOMMU_GET_INFO, bytes, UNSAFE));
+    const beyond = bytes.subarray(argsz).some((byte) => byte !== 0xee);
+    const chain = argsz < 20 ? '' : `, capabilities at ${view.getUint32(16, true)}`;
+    return `${returned}, argsz ${view.getUint32(0, true)}, flags ${view.getUint32(4, true)}${chain}${beyond ? ', too much' : ''}`;
+  };
+  const sizes = Array.from({ length: 120 }, (_, i) => i + 16);
+  see.note('by argsz', changes(sizes, ask));
+}
+
 /** A read-only mapping of a page that is the file's until somebody writes: it is the process's own from the beginning. */
 function privatePage(kernel: Kernel, see: Observer): void {
   const iommufd = new Iommufd(kernel);
@@ -213,5 +255,7 @@ export const sweepCases: Case[] = [
   define('iommufd/ioas/copy-by-area', 'IOMMU_IOAS_COPY', copyByArea, { needs: MOCK }),
   define('iommufd/ioas/reserved-to-the-top', 'IOVA space', reservedToTheTop, { needs: MOCK }),
   define('iommufd/compat/holes', 'VFIO on iommufd', holes, { needs: MOCK }),
+  define('iommufd/compat/no-permission', 'VFIO on iommufd', noPermission, { needs: MOCK }),
+  define('iommufd/compat/info-of-every-size', 'VFIO on iommufd', infoOfEverySize, { needs: MOCK }),
   define('iommufd/files/private-page', 'Pinning', privatePage, { needs: MOCK }),
 ];
