@@ -2,8 +2,9 @@ import { describe, expect, test } from 'vitest';
 import { errnoName } from '../../../src/kernel/errno.ts';
 import type { Kernel } from '../../../src/kernel/kernel.ts';
 import { loadAddon, openNative } from '../../../src/native/index.ts';
-import { openSim } from '../../../src/sim/index.ts';
+import { DEFAULT_PROFILE, openSim, profiles } from '../../../src/sim/index.ts';
 import * as u from '../../../src/uapi/index.ts';
+import { likeHost } from '../../fuzz/machine.ts';
 
 /*
  * The simulated KVM against the host's, call by call. It runs where the host is what the default machine was captured from: a PVM
@@ -68,7 +69,9 @@ function hostIsPvm(): boolean {
 
 /** Both kernels see the same calls; the first difference is what fails. */
 function agree(play: (witness: Witness) => void): void {
-  const answers = [openNative('test'), openSim()].map((kernel) => {
+  const host = openNative('test');
+  const machine = likeHost(profiles[DEFAULT_PROFILE]!, host);
+  const answers = [host, openSim({ machine })].map((kernel) => {
     const witness = new Witness(kernel);
     play(witness);
     kernel.close();
