@@ -15,7 +15,7 @@ import type { Iommufd } from './iommufd.ts';
 const ROOM = 4096;
 
 /** A queue of events as a descriptor of its own, beside its id. The queue cannot be destroyed before that is closed. */
-abstract class EventQueue<T> extends Handle {
+export abstract class EventQueue<T> extends Handle {
   readonly iommufd: Iommufd;
   readonly id: number;
 

@@ -10,6 +10,7 @@ import {
   iommu_hwpt_invalidate,
   iommu_hwpt_set_dirty_tracking,
 } from '../uapi/iommufd.ts';
+import { EBADF, ENOTTY } from '../uapi/sys.ts';
 import { withMemory } from '../vfio/temporary.ts';
 import { IommufdObject } from './object.ts';
 
@@ -51,6 +52,9 @@ export function invalidate(object: IommufdObject, { data_type, entries, entry_le
   withMemory(iommufd.kernel, entries, (data_uptr) => {
     const bytes = struct.encode({ size: struct.size, hwpt_id: id, data_uptr, data_type, entry_len, entry_num });
     const result = iommufd.tryIoctl(IOMMU_HWPT_INVALIDATE, bytes);
+    // Whoever knows the request writes entry_num back; a closed descriptor and a kernel before 6.8 leave it as it was.
+    if (result === -EBADF || result === -ENOTTY)
+      throw new KernelError(-result, 'ioctl', { request: 'IOMMU_HWPT_INVALIDATE', fd: iommufd.fd });
     if (result < 0) throw new InvalidationIncomplete(-result, struct.decode(bytes).entry_num, iommufd.fd);
   });
 }
