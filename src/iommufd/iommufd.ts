@@ -119,7 +119,8 @@ export class Iommufd extends Handle {
   /** IOMMU_GET_HW_INFO: what the IOMMU of this device is and can do. `type`: IOMMU_HW_INFO_TYPE_*, where the driver has several. */
   getHwInfo(dev_id: number, type?: number): HwInfo {
     const first = this.#hwInfo(dev_id, type, HW_INFO_ROOM);
-    return first.data.length < first.whole ? this.#hwInfo(dev_id, type, first.whole) : first;
+    const whole = first.whole > HW_INFO_ROOM ? this.#hwInfo(dev_id, type, first.whole) : first;
+    return whole.info;
   }
 
   /** IOMMU_FAULT_QUEUE_ALLOC: a queue of page requests, to be given to `hwptAlloc`. */
@@ -194,7 +195,7 @@ export class Iommufd extends Handle {
     return this.kernel.mmap({ ...options, fd: this.descriptorToMap() });
   }
 
-  #hwInfo(dev_id: number, type: number | undefined, room: number): HwInfo & { whole: number } {
+  #hwInfo(dev_id: number, type: number | undefined, room: number): { info: HwInfo; whole: number } {
     const struct = iommu_hw_info;
     const memory = this.kernel.guestRam(Math.max(4096, Math.ceil(room / 4096) * 4096));
     try {
@@ -209,7 +210,10 @@ export class Iommufd extends Handle {
       this.ioctl(IOMMU_GET_HW_INFO, bytes);
       const { data_len: whole, out_data_type, out_capabilities, out_max_pasid_log2 } = info;
       const data = memory.read(0, Math.min(room, whole)).slice();
-      return { type: out_data_type, data, capabilities: out_capabilities, max_pasid_log2: out_max_pasid_log2, whole };
+      return {
+        info: { type: out_data_type, data, capabilities: out_capabilities, max_pasid_log2: out_max_pasid_log2 },
+        whole,
+      };
     } finally {
       memory.close();
     }

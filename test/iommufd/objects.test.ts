@@ -201,6 +201,7 @@ describe('a page table', () => {
     const { iommufd, raw } = test;
     const { idev } = raw.mock(iommufd.ioasAlloc().id, 4);
     const info = iommufd.getHwInfo(idev);
+    expect(Object.keys(info).sort()).toEqual(['capabilities', 'data', 'max_pasid_log2', 'type']);
     expect(info).toMatchObject({ type: 0xfeed_beef, capabilities: 9n, max_pasid_log2: 20 });
     expect([...new Uint32Array(info.data.slice().buffer)]).toEqual([0, 0xdead_beef]);
     expect(iommufd.getHwInfo(idev, 0xfeed_beef).type).toBe(0xfeed_beef);
