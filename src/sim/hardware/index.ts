@@ -24,3 +24,4 @@ export { Nvme, type NvmeOptions } from './models/nvme.ts';
 export { PciePciBridge, PciPciBridge, RootPort, type RootPortOptions, SwitchPort } from './models/ports.ts';
 export { PciTestdev } from './models/testdev.ts';
 export { type Dma, PciFunction, type PowerState, type ResetKind, type Severity } from './pci-function.ts';
+export * from './tdisp/index.ts';
