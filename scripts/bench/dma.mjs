@@ -1,0 +1,118 @@
+#!/usr/bin/env node
+// node scripts/bench/dma.mjs [live …]: what mapping memory for devices costs, by how many mappings there are already (default 1 1000 100000; a million takes a minute): a
+// mapping made and unmade, one copied, and all of them undone; by /dev/iommu, and by a VFIO container where there is a device to give it a group. The real kernel beside the
+// simulator where this host has /dev/iommu: `npm run lab -- node scripts/bench/dma.mjs`.
+import { ensureOrExit } from '../ensure.mjs';
+import { median } from './statistics.mjs';
+
+await ensureOrExit();
+const { bindDriver, findKernels, Iommufd, openKernel, pciDevice, VfioContainer, VfioGroup } = await import('kvio');
+const { openSim, profiles } = await import('kvio/sim');
+const { VFIO_DMA_UNMAP_FLAG_ALL, VFIO_TYPE1v2_IOMMU } = await import('kvio/uapi');
+
+const counts = process.argv.slice(2).map(Number);
+const live = counts.length > 0 ? counts : [1, 1_000, 100_000];
+const PAGE = 0x1000n;
+const FIRST = 0x1_0000_0000n;
+const BDF = '0000:00:02.0';
+const PAIRS = 300;
+
+const machine = profiles['lab-vtd-7.2'];
+const roomy = { ...machine, parameters: { ...machine.parameters, vfio_iommu_type1: { dma_entry_limit: 2_000_000 } } };
+const kernels = { sim: openSim({ machine: roomy }) };
+if (findKernels(['/dev/iommu']).some(({ kind, available }) => available && kind === 'native'))
+  kernels.native = openKernel({ kernel: 'native', devices: ['/dev/iommu'] });
+
+/** Microseconds of one of `times` calls, the median of five turns. */
+function cost(times, call) {
+  const turns = Array.from({ length: 5 }, () => {
+    const started = performance.now();
+    for (let i = 0; i < times; i++) call(i);
+    return ((performance.now() - started) * 1000) / times;
+  });
+  return median(turns);
+}
+
+/** An address space of /dev/iommu: areas two pages apart, so that none could be joined with the next. */
+function iommufd(kernel) {
+  const fd = Iommufd.open(kernel);
+  const [ioas, other] = [fd.ioasAlloc(), fd.ioasAlloc()];
+  const ram = kernel.guestRam(PAGE);
+  return {
+    add: (n) => ioas.map(ram, { iova: FIRST + BigInt(n) * 2n * PAGE }),
+    pair() {
+      const iova = FIRST - PAGE;
+      ioas.map(ram, { iova });
+      ioas.unmap(iova, PAGE);
+    },
+    copy() {
+      other.copy(ioas, { src_iova: FIRST, length: PAGE, iova: FIRST });
+      other.unmap(FIRST, PAGE);
+    },
+    clear: () => ioas.unmapAll(),
+    close: () => fd.close(),
+  };
+}
+
+/** A container of type1 with a group in it. */
+function type1(kernel) {
+  const bound = bindDriver(kernel, BDF, 'vfio-pci');
+  const container = VfioContainer.open(kernel);
+  const group = VfioGroup.open(kernel, pciDevice(kernel, BDF).vfio_group);
+  group.setContainer(container);
+  container.setIommu(VFIO_TYPE1v2_IOMMU);
+  const memory = kernel.guestRam(PAGE);
+  return {
+    add: (n) => container.mapDma({ memory, iova: FIRST + BigInt(n) * 2n * PAGE }),
+    pair() {
+      const iova = FIRST - PAGE;
+      container.mapDma({ memory, iova });
+      container.unmapDma({ iova, size: PAGE });
+    },
+    clear: () => container.unmapDma({ flags: VFIO_DMA_UNMAP_FLAG_ALL }),
+    close() {
+      group.close();
+      container.close();
+      bound[Symbol.dispose]();
+    },
+  };
+}
+
+for (const [what, make] of Object.entries({ iommufd, type1 })) {
+  const spaces = Object.entries(kernels).flatMap(([kind, kernel]) => {
+    try {
+      return [[kind, make(kernel)]];
+    } catch (error) {
+      process.stdout.write(`${what}, ${kind}: not run, because ${error.message}\n`);
+      return [];
+    }
+  });
+  let there = 0;
+  for (const target of live) {
+    const rows = {};
+    for (const [kind, space] of spaces) {
+      try {
+        for (let n = there; n < target; n++) space.add(n);
+      } catch (error) {
+        process.stdout.write(`${what}, ${kind}: ${target} mappings: ${error.message}\n`);
+        continue;
+      }
+      for (let warm = 0; warm < PAIRS; warm++) space.pair();
+      rows[kind] = { pair: cost(PAIRS, space.pair), ...(space.copy && { copy: cost(PAIRS, space.copy) }) };
+    }
+    there = target;
+    for (const [kind, row] of Object.entries(rows)) {
+      const cells = Object.entries(row).map(([name, us]) => {
+        const beside = kind === 'sim' && rows.native ? ` (${(us / rows.native[name]).toFixed(2)} × real)` : '';
+        return `${name} ${us.toFixed(1)} µs${beside}`;
+      });
+      process.stdout.write(`${what}, ${kind}, ${target} live: ${cells.join(', ')}\n`);
+    }
+  }
+  for (const [kind, space] of spaces) {
+    const started = performance.now();
+    space.clear();
+    process.stdout.write(`${what}, ${kind}: all undone in ${(performance.now() - started).toFixed(0)} ms\n`);
+    space.close();
+  }
+}
