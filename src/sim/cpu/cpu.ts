@@ -297,6 +297,8 @@ export class Cpu extends Stepping {
 
   private executeBlock(): void {
     const r = this.r32;
+    // QEMU's processor comes from the last byte of 16-bit code to the first, whatever the limit.
+    if (r[IP] === 0x1_0000 && this.qemu && this.codeSize === 2) r[IP] = 0;
     const start = r[IP]!;
     this.ip0 = start;
     this.ip0High = r[IP_HI]!;

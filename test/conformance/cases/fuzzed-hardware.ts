@@ -2,7 +2,7 @@
 import type { Kernel } from 'kvio';
 import { type Case, define, type Observer, result } from '../case.ts';
 import { startGuest } from '../guest.ts';
-import { getSregs, mapRun, newVcpu, RunPage, type Sregs, setSregs } from '../machine.ts';
+import { addRam, getRegs, getSregs, mapRun, newVcpu, RunPage, type Sregs, setRegs, setSregs } from '../machine.ts';
 
 const HLT = 0xf4;
 
@@ -40,5 +40,20 @@ export const fuzzedHardwareCases: Case[] = [
     run.set('immediate_exit', 0);
     see.call('run without memory', () => result(kernel.run(vcpu)));
     noteBases(kernel, vcpu, see, 'then');
+  }),
+  define('kvm/fuzzed-hardware/the-end-of-16-bit-code', 'KVM_EXIT_INTERNAL_ERROR', (kernel, see) => {
+    // From the reset vector on nothing but NOPs, up to the last byte of the segment.
+    const { vm, vcpu } = newVcpu(kernel);
+    const ram = addRam(kernel, vm, 0, 0n, 0x10000);
+    for (let n = 0; n < 256; n++) ram.write(4 * n, Uint8Array.of(n, 6, 0, 0));
+    ram.write(0x600, new Uint8Array(256).fill(HLT));
+    addRam(kernel, vm, 1, 0xffff_f000n, 0x1000).write(0, new Uint8Array(0x1000).fill(0x90));
+    setRegs(kernel, vcpu, { rip: 0xfff0n, rsp: 0x8000n, rflags: 2n });
+    const run = new RunPage(mapRun(kernel, vcpu));
+    see.call('run', () => result(kernel.run(vcpu)));
+    see.note('exit_reason', run.get('exit_reason'));
+    see.note('rip', getRegs(kernel, vcpu).rip);
+    see.note('CS', getSregs(kernel, vcpu).cs.base);
+    see.note('stack', ram.read(0x7ff8, 8));
   }),
 ];
