@@ -252,7 +252,8 @@ export const fuzzedEmulatorCases: Case[] = [
       kernel.ioctl(vcpu, KVM_GET_MP_STATE, state);
       see.note('mp_state', state);
     },
-    { needs: { endless: ['svm'] } },
+    // The budget of a run is a kick.
+    { needs: { features: ['kick'], endless: ['svm'] } },
   ),
   define('kvm/fuzzed-emulator/injection-over-a-high-stack', 'KVM_EXIT_HLT', (kernel, see) => {
     const HIGH = 1n << 32n;
