@@ -1,4 +1,4 @@
-import { EAGAIN, EFD_SEMAPHORE, EINVAL, O_NONBLOCK, O_RDWR, POLLERR, POLLHUP, POLLIN, POLLOUT } from '../uapi/sys.ts';
+import { EAGAIN, EBADF, EFD_SEMAPHORE, EINVAL, O_NONBLOCK, O_RDWR, POLLERR, POLLHUP, POLLIN, POLLOUT } from '../uapi/sys.ts';
 import { AnonFile } from './file.ts';
 import type { Process } from './process.ts';
 import { WaitQueue } from './wait-queue.ts';
@@ -73,4 +73,11 @@ export class EventfdFile extends AnonFile {
     if (value > 0n) this.wait.wake(POLLOUT);
     return value;
   }
+}
+
+/** The descriptor's eventfd, or −EBADF, or −EINVAL where it is something else. */
+export function eventfdOf(p: Process, fd: number): EventfdFile | number {
+  const file = p.fds.get(fd);
+  if (file === undefined) return -EBADF;
+  return file instanceof EventfdFile ? file : -EINVAL;
 }

@@ -7,10 +7,9 @@ import {
   kvm_ioeventfd_flag_nr_max,
 } from '../../uapi/kvm.ts';
 import { EEXIST, EFAULT, EINVAL, ENOENT } from '../../uapi/sys.ts';
-import type { EventfdFile } from '../eventfd.ts';
+import { type EventfdFile, eventfdOf } from '../eventfd.ts';
 import type { Process } from '../process.ts';
 import { IoBus, type IoDevice } from './io-bus.ts';
-import { eventfdOf } from './irqfd.ts';
 import type { Vcpu } from './vcpu.ts';
 import type { Vm } from './vm.ts';
 

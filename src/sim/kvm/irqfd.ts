@@ -1,17 +1,10 @@
 import { KVM_IRQFD_FLAG_DEASSIGN, KVM_IRQFD_FLAG_RESAMPLE, kvm_irqfd } from '../../uapi/kvm.ts';
-import { EBADF, EBUSY, EFAULT, EINVAL, POLLHUP, POLLIN } from '../../uapi/sys.ts';
-import { EventfdFile } from '../eventfd.ts';
+import { EBUSY, EFAULT, EINVAL, POLLHUP, POLLIN } from '../../uapi/sys.ts';
+import { type EventfdFile, eventfdOf } from '../eventfd.ts';
 import type { Process } from '../process.ts';
 import { KVM_IRQFD_RESAMPLE_IRQ_SOURCE_ID, KVM_USERSPACE_IRQ_SOURCE_ID } from './irq-line.ts';
 import type { AckNotifier } from './irq-routing.ts';
 import type { Vm } from './vm.ts';
-
-/** The descriptor's eventfd, or −EBADF, or −EINVAL where it is something else. */
-export function eventfdOf(p: Process, fd: number): EventfdFile | number {
-  const file = p.fds.get(fd);
-  if (file === undefined) return -EBADF;
-  return file instanceof EventfdFile ? file : -EINVAL;
-}
 
 /** Eventfds that serve an irqfd, in any VM. */
 const served = new WeakSet<EventfdFile>();

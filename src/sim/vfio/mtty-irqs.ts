@@ -1,7 +1,6 @@
 import { EINVAL, ENOTTY } from '../../uapi/sys.ts';
 import * as v from '../../uapi/vfio.ts';
-import type { EventfdFile } from '../eventfd.ts';
-import { eventfdOf } from '../kvm/irqfd.ts';
+import { type EventfdFile, eventfdOf } from '../eventfd.ts';
 import type { Process } from '../process.ts';
 import { copySetting, descriptor, type Setting } from './pci/intrs.ts';
 

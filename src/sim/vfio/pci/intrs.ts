@@ -14,8 +14,7 @@ import {
   VFIO_PCI_NUM_IRQS,
   vfio_irq_set,
 } from '../../../uapi/vfio.ts';
-import type { EventfdFile } from '../../eventfd.ts';
-import { eventfdOf } from '../../kvm/irqfd.ts';
+import { type EventfdFile, eventfdOf } from '../../eventfd.ts';
 import type { PciIrq } from '../../pci/irq.ts';
 import type { Process } from '../../process.ts';
 import { VirqfdSlot } from './virqfd.ts';

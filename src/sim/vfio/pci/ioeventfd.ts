@@ -1,6 +1,6 @@
 import { EEXIST, EFAULT, EINVAL, ENODEV, ENOSPC } from '../../../uapi/sys.ts';
 import { VFIO_DEVICE_IOEVENTFD_SIZE_MASK, vfio_device_ioeventfd } from '../../../uapi/vfio.ts';
-import { eventfdOf } from '../../kvm/irqfd.ts';
+import { eventfdOf } from '../../eventfd.ts';
 import type { Process } from '../../process.ts';
 import { barLength, type RegionOwner } from './rdwr.ts';
 import { VirqfdSlot } from './virqfd.ts';
