@@ -147,10 +147,7 @@ export const iommufdTraps: readonly Trap[] = [
     'iommufd/files/map-on-a-domain',
     'iommufd/files/guest-memfd',
   ],
-  {
-    trap: 'every MAP is charged for itself, after pinning; with CAP_IPC_LOCK there is no limit, and CHANGE_PROCESS moves VmPin wrongly',
-    why: 'a case is one process with all capabilities, and no call tells its VmPin',
-  },
+  ['every MAP is charged for itself, a COPY not; with CAP_IPC_LOCK in VmPin alone, whatever the mode', 'iommufd/files/charged'],
   [
     'a bound device, an event or access descriptor, or a mapping keeps a closed iommufd; a queue’s id goes after its descriptor',
     'vfio/cdev/iommufd-first',

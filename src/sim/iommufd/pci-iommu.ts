@@ -28,9 +28,10 @@ const DIRTY = IOMMU_HWPT_ALLOC_DIRTY_TRACKING;
 const PASID = IOMMU_HWPT_ALLOC_PASID;
 
 /** Which combinations of IOMMU_HWPT_ALLOC_* a driver takes; what the hardware must have for them is asked besides. */
-const takes: Readonly<Record<IommuMachine['kind'], (flags: number) => boolean>> = {
+const takes: Readonly<Record<IommuMachine['kind'], (flags: number, machine: IommuMachine) => boolean>> = {
   vtd: (flags) => (flags & ~(NEST | DIRTY | PASID)) === 0,
-  amd: (flags) => (flags & ~(NEST | DIRTY)) === 0 || flags === PASID,
+  // Where the hardware has PASIDs: such a table is of another format there.
+  amd: (flags, { pasidBits }) => (flags & ~(NEST | DIRTY)) === 0 || (flags === PASID && pasidBits > 0),
   smmuv3: (flags) => flags === NEST || (flags & ~(DIRTY | PASID)) === 0,
   virtio: (flags) => flags === 0,
   none: () => false,
@@ -85,8 +86,9 @@ export class PciIommuDevice implements IommuOps {
   }
 
   allocPaging(_p: Process, flags: number, data: UserData | undefined): DomainFormat | number {
-    const { kind, dirtyTracking, nesting = false, pageSizes, aperture } = this.#hardware.machine;
-    if (data !== undefined || !takes[kind](flags)) return -EOPNOTSUPP;
+    const { machine } = this.#hardware;
+    const { kind, dirtyTracking, nesting = false, pageSizes, aperture } = machine;
+    if (data !== undefined || !takes[kind](flags, machine)) return -EOPNOTSUPP;
     if ((flags & DIRTY && !dirtyTracking) || (flags & NEST && !nesting)) return -EOPNOTSUPP;
     return {
       pageSizes,

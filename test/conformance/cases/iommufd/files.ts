@@ -95,6 +95,58 @@ function guestMemory(kernel: Kernel, see: Observer): void {
   see.note('mapped for it', iommufd.mapFile({ ...base, ioas_id }));
 }
 
+/** Pages the process has pinned: /proc/self/status says so in KiB. */
+function pinnedPages(kernel: Kernel): { VmPin: number; VmLck: number } {
+  const fd = kernel.open('/proc/self/status', u.O_RDONLY);
+  const bytes = new Uint8Array(8192);
+  const text = Buffer.from(bytes.subarray(0, kernel.read(fd, bytes))).toString();
+  kernel.close(fd);
+  const pages = (name: string): number => Number(new RegExp(`^${name}:\\s*(\\d+) kB$`, 'm').exec(text)?.[1]) / 4;
+  return { VmPin: pages('VmPin'), VmLck: pages('VmLck') };
+}
+
+/** Every mapping is charged for itself, once something needs its pages; a process that may lock what it likes has them in VmPin alone. */
+function charged(kernel: Kernel, see: Observer): void {
+  for (const mode of [0n, 1n]) {
+    const iommufd = new Iommufd(kernel);
+    iommufd.option(u.IOMMU_OPTION_RLIMIT_MODE, u.IOMMU_OPTION_OP_SET, 0, mode);
+    const [lazy, ioas] = [iommufd.ioas(), iommufd.ioas()];
+    const mock = iommufd.mock(ioas);
+    const fd = kernel.memfd('charged');
+    kernel.ftruncate(fd, 0x10000);
+    const ram = kernel.mmap({ fd, length: 0x10000 });
+    const before = pinnedPages(kernel);
+    const note = (label: string): void => {
+      const now = pinnedPages(kernel);
+      see.note(`mode ${mode}: ${label}`, [now.VmPin - before.VmPin, now.VmLck - before.VmLck]);
+    };
+    iommufd.mapAt(lazy, ram.address, IOVA, 0x4000n);
+    note('without a table');
+    iommufd.mapAt(ioas, ram.address, IOVA, 0x4000n);
+    note('with one: four pages');
+    iommufd.mapAt(ioas, ram.address, IOVA + 0x100000n, 0x4000n);
+    note('the same four again');
+    iommufd.mapAt(ioas, ram.address + 0x800n, IOVA + 0x200000n, PAGE);
+    note('a page of halves of two');
+    iommufd.mapFile({ ioas_id: ioas, fd, start: 0n, length: 0x2000n, iova: IOVA + 0x300000n, flags: RW | FIXED });
+    note('two by file');
+    const copy = { dst_ioas_id: ioas, src_ioas_id: ioas, length: PAGE, src_iova: IOVA, flags: RW | FIXED };
+    iommufd.copy({ ...copy, dst_iova: IOVA + 0x400000n });
+    note('a copy of one');
+    const second = iommufd.mustHwpt({ dev_id: mock.idev, pt_id: ioas });
+    note('a second table');
+    iommufd.mapAt(ioas, 0xdead000n, IOVA + 0x500000n, PAGE);
+    note('what fails');
+    iommufd.unmap(ioas, IOVA, 0x4000n);
+    note('unmapped, but for the copy');
+    iommufd.destroy(second);
+    iommufd.destroy(mock.stdev);
+    note('the device gone');
+    iommufd.close();
+    note('closed');
+  }
+}
+
 /** Memory and the process part company: what a device has stays what it was. */
 function pinned(kernel: Kernel, see: Observer): void {
   const iommufd = new Iommufd(kernel);
@@ -190,6 +242,7 @@ function dmabufs(kernel: Kernel, see: Observer): void {
 export const fileCases: Case[] = [
   define('iommufd/files/map-order', 'IOMMU_IOAS_MAP_FILE', mapFileOrder, { needs: IOMMUFD }),
   define('iommufd/files/map-on-a-domain', 'IOMMU_IOAS_MAP_FILE', mapFileOnDomain, { needs: MOCK }),
+  define('iommufd/files/charged', 'Accounting', charged, { needs: MOCK }),
   define('iommufd/files/pinned', 'Pinning', pinned, { needs: MOCK }),
   define('iommufd/files/open-mode', 'IOMMU_IOAS_MAP_FILE', openMode, { needs: MOCK }),
   define('iommufd/files/guest-memfd', 'IOMMU_IOAS_MAP_FILE', guestMemory, {

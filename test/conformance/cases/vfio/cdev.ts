@@ -4,6 +4,7 @@ import {
   EFD_NONBLOCK,
   IOMMU_DESTROY,
   IOMMU_HWPT_ALLOC,
+  IOMMU_HWPT_ALLOC_PASID,
   IOMMU_IOAS_ALLOC,
   MAP_SHARED,
   O_RDONLY,
@@ -264,7 +265,6 @@ function attachFaults(kernel: Kernel, see: Observer, [edu]: string[]): void {
   const { devid } = bind(kernel, device, { iommufd });
   see.note('BIND', devid);
   const [one, two] = [newIoas(kernel, iommufd), newIoas(kernel, iommufd)];
-  const table = newTable(kernel, iommufd, devid, one, 8);
   const put = (offset: number, ...words: number[]): void => {
     kernel.mprotect(page, PROT_READ | PROT_WRITE);
     page.write(offset, u32s(...words));
@@ -272,14 +272,15 @@ function attachFaults(kernel: Kernel, see: Observer, [edu]: string[]): void {
   };
   put(64, 12, 0, one);
   see.note('ATTACH whose id cannot be written', ask(VFIO_DEVICE_ATTACH_IOMMUFD_PT, 64));
-  see.note('it is not attached', [destroy(Number(table)), destroy(one)]);
+  see.note('it is not attached', destroy(one));
   const third = newIoas(kernel, iommufd);
   see.note('ATTACH', attach(kernel, device, third).returned);
   put(64, 12, 0, two);
   see.note('a replacement whose id cannot be written', ask(VFIO_DEVICE_ATTACH_IOMMUFD_PT, 64));
   see.note('it is attached to neither', [destroy(third), destroy(two)]);
   const ioas = newIoas(kernel, iommufd);
-  const fit = Number(newTable(kernel, iommufd, devid, ioas, 8));
+  const fit = tableForPasids(kernel, see, iommufd, devid, ioas);
+  if (fit === undefined) return;
   see.note('ATTACH to a table for PASIDs', attach(kernel, device, fit).returned);
   put(64, 16, 1, fit, 5);
   see.note('of a PASID whose id cannot be written', ask(VFIO_DEVICE_ATTACH_IOMMUFD_PT, 64));
@@ -296,13 +297,21 @@ function newTable(kernel: Kernel, iommufd: number, dev_id: number, pt_id: number
   return returned === 0 ? view(bytes).getUint32(16, true) : returned;
 }
 
+/** A table that PASIDs may have, where the IOMMU's driver makes such. */
+function tableForPasids(kernel: Kernel, see: Observer, iommufd: number, dev_id: number, ioas: number): number | undefined {
+  const made = newTable(kernel, iommufd, dev_id, ioas, IOMMU_HWPT_ALLOC_PASID);
+  see.note('HWPT_ALLOC of a table for PASIDs', typeof made === 'string' ? made : 'an id');
+  return typeof made === 'string' ? undefined : made;
+}
+
 /** A device that has no PASIDs takes any, on a table that is for them. */
 function pasids(kernel: Kernel, see: Observer, [edu]: string[]): void {
   const device = kernel.open(cdevOf(kernel, edu!));
   const iommufd = kernel.open('/dev/iommu');
   const { devid } = bind(kernel, device, { iommufd });
   const ioas = newIoas(kernel, iommufd);
-  const fit = Number(newTable(kernel, iommufd, devid, ioas, 8));
+  const fit = tableForPasids(kernel, see, iommufd, devid, ioas);
+  if (fit === undefined) return;
   const unfit = Number(newTable(kernel, iommufd, devid, ioas, 0));
   const ask = (label: string, pt: number, pasid: number): void =>
     see.note(label, attach(kernel, device, pt, 16, 1, pasid).returned);
