@@ -19,6 +19,7 @@ export const PCI_LATENCY_TIMER = 0x0d;
 export const PCI_HEADER_TYPE = 0x0e;
 export const PCI_HEADER_TYPE_BRIDGE = 1;
 export const PCI_HEADER_TYPE_MULTI = 0x80;
+export const PCI_BIST = 0x0f;
 export const PCI_BASE_ADDRESS_0 = 0x10;
 export const PCI_BASE_ADDRESS_SPACE_IO = 0x1;
 export const PCI_BASE_ADDRESS_MEM_TYPE_64 = 0x4;
@@ -57,6 +58,7 @@ export const PCI_CAP_ID_SSVID = 0x0d;
 export const PCI_CAP_ID_EXP = 0x10;
 export const PCI_CAP_ID_MSIX = 0x11;
 export const PCI_CAP_ID_AF = 0x13;
+export const PCI_CAP_ID_EA = 0x14;
 
 export const PCI_PM_CTRL = 4;
 export const PCI_PM_CTRL_STATE_MASK = 0x3;
@@ -86,6 +88,9 @@ export const PCI_EXP_DEVCTL = 8;
 export const PCI_EXP_DEVCTL_CERE = 0x1;
 export const PCI_EXP_DEVCTL_NFERE = 0x2;
 export const PCI_EXP_DEVCTL_FERE = 0x4;
+export const PCI_EXP_DEVCTL_EXT_TAG = 0x100;
+export const PCI_EXP_DEVCTL_PHANTOM = 0x200;
+export const PCI_EXP_DEVCTL_NOSNOOP_EN = 0x800;
 export const PCI_EXP_DEVCTL_BCR_FLR = 0x8000;
 export const PCI_EXP_DEVSTA = 0x0a;
 export const PCI_EXP_LNKCAP = 0x0c;
@@ -94,6 +99,8 @@ export const PCI_EXP_LNKSTA = 0x12;
 export const PCI_EXP_SLTCTL = 0x18;
 export const PCI_EXP_RTCTL = 0x1c;
 export const PCI_EXP_DEVCTL2 = 0x28;
+/** 10-Bit Tag Requester Enable. */
+export const PCI_EXP_DEVCTL2_10BIT_TAG_REQ_EN = 0x1000;
 export const PCI_EXP_LNKCTL2 = 0x30;
 export const PCI_EXP_TYPE_ENDPOINT = 0;
 export const PCI_EXP_TYPE_ROOT_PORT = 4;
@@ -115,9 +122,14 @@ export const PCI_EXT_CAP_ID_ACS = 0x0d;
 export const PCI_EXT_CAP_ID_ARI = 0x0e;
 export const PCI_EXT_CAP_ID_ATS = 0x0f;
 export const PCI_EXT_CAP_ID_SRIOV = 0x10;
+export const PCI_EXT_CAP_ID_MCAST = 0x12;
 export const PCI_EXT_CAP_ID_PRI = 0x13;
+export const PCI_EXT_CAP_ID_REBAR = 0x15;
 export const PCI_EXT_CAP_ID_PASID = 0x1b;
 export const PCI_EXT_CAP_ID_DVSEC = 0x23;
+export const PCI_EXT_CAP_ID_VF_REBAR = 0x24;
+export const PCI_EXT_CAP_ID_DEV3 = 0x2f;
+export const PCI_EXT_CAP_ID_IDE = 0x30;
 
 export const PCI_ERR_UNCOR_STATUS = 4;
 export const PCI_ERR_UNCOR_MASK = 8;
@@ -146,3 +158,7 @@ export const PCI_SRIOV_VF_DID = 0x1a;
 export const PCI_SRIOV_SUP_PGSIZE = 0x1c;
 export const PCI_SRIOV_SYS_PGSIZE = 0x20;
 export const PCI_SRIOV_BAR = 0x24;
+
+export const PCI_DEV3_CTL = 0x08;
+/** 14-Bit Tag Requester Enable. */
+export const PCI_DEV3_CTL_14BIT_TAG_REQ_EN = 0x4;

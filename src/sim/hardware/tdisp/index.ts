@@ -1,6 +1,7 @@
 /** TDISP, on its own (docs/tdisp.md): the messages, the report, a TDI's states, a device that answers. */
 export { decodeTdisp, decodeTdispHeader, encodeTdisp, TDISP_CODE, tdispError } from './codec.ts';
 export { TdispFormatError, type TdispFormatReason } from './codec-error.ts';
+export { type ConfigWrite, configWriteEvents } from './config-events.ts';
 export { Dsm, type DsmOptions } from './dsm.ts';
 export { TDI_EVENTS, type TdiEvent, type TdiEventRule } from './events.ts';
 export { LOCK_FAULTS, type LockFault } from './lock.ts';
