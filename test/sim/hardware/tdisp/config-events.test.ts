@@ -120,6 +120,14 @@ describe('writes', () => {
     expect([eventsOf(fn, 0x44, 2, 3), eventsOf(fn, 0x44, 2, 3)]).toEqual([['power-loss'], []]);
   });
 
+  test('what FLR does elsewhere is not told again', () => {
+    const fn = device();
+    fn.config.write(0xa0 + r.PCI_MSIX_FLAGS, 2, 0x8000);
+    fn.config.write(0x204, 4, 1);
+    expect(eventsOf(fn, 0x60 + r.PCI_EXP_DEVCTL, 2, 0x8000)).toEqual(['flr']);
+    expect([fn.config.peek(0xa0 + r.PCI_MSIX_FLAGS, 2) & 0x8000, fn.config.peek(0x204, 4)]).toEqual([0, 0]);
+  });
+
   test('FLR of a function that has none', () => {
     expect(eventsOf(device({ flr: false }), 0x60 + r.PCI_EXP_DEVCTL, 2, 0x8000)).toEqual([]);
   });
