@@ -132,10 +132,10 @@ onEachKernel('10 000 lives of a VM', (open) => {
     };
     // What is allocated once (arenas, compiled code) is there after a part of them.
     const warm = some(CYCLES / 5, PATIENCE / 4);
-    globalThis.gc?.();
+    globalThis.gc!();
     const before = { descriptors: descriptors(kernel), threads: threads(), resident: resident() };
     const cycles = some(CYCLES - warm, PATIENCE);
-    globalThis.gc?.();
+    globalThis.gc!();
     expect(cycles).toBeGreaterThan(20);
     expect({ descriptors: descriptors(kernel), threads: threads() }).toEqual({
       descriptors: before.descriptors,
