@@ -28,6 +28,8 @@ export interface Pair {
   readonly modelled: ReadonlySet<string>;
   /** Guests run on the processor itself, not in KVM's emulator. */
   readonly hardware: boolean;
+  /** The host's TSC's rate as KVM has it, in kHz. */
+  readonly hostKhz: number;
 }
 
 export class Tally {
@@ -104,7 +106,7 @@ export class Lockstep {
 
   /** Performs the call on both and compares. What both showed; undefined where it was skipped on both. */
   perform(call: Call): readonly Seen[] | undefined {
-    if (leftOut(call)) {
+    if (leftOut(call, this.#pair.hostKhz)) {
       this.#tally.leftOut++;
       return undefined;
     }

@@ -91,5 +91,5 @@ export function pairWith(real: () => Kernel, machine: Machine): Pair {
       .coverage()
       .flatMap(({ area, name }) => (area === 'ioctl' ? [name] : [])),
   );
-  return { real, sim: () => openSim({ machine }), modelled, hardware: machine.backend !== 'pvm' };
+  return { real, sim: () => openSim({ machine }), modelled, hardware: machine.backend !== 'pvm', hostKhz: machine.kvm.tscKhz };
 }
