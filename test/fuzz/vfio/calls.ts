@@ -26,9 +26,22 @@ export function struct(layout: string, words: readonly Word[], room = 0): Argume
   return { is: 'bytes', bytes, patches };
 }
 
+/**
+ * VFIO's numbers carry no size, and one number is another request on another kind of file (VFIO_DEVICE_PCI_HOT_RESET is VFIO_IOMMU_MAP_DMA):
+ * each argument has room for the longest struct that could be read of it.
+ */
+const ROOM = 128;
+
+function roomy(arg: Argument): Argument {
+  if (arg.is !== 'bytes' || arg.bytes.length >= ROOM) return arg;
+  const bytes = new Uint8Array(ROOM);
+  bytes.set(arg.bytes);
+  return { ...arg, bytes };
+}
+
 /** An ioctl whose argument this file answers for: pointers lead into memory of the sequence, or where no process has any. */
 export const request = (fd: Ref, name: string, number: number, arg: Argument, as?: Ref): Call => ({
-  ...{ do: 'ioctl', fd, request: number, name, arg, unsafe: true },
+  ...{ do: 'ioctl', fd, request: number, name, arg: roomy(arg), unsafe: true },
   ...(as === undefined ? {} : { as }),
 });
 
