@@ -96,13 +96,14 @@ const emulatorMasks: Readonly<Record<string, Mask>> = {
  * The same where the guest runs on hardware. What an event leaves when it is delivered depends on whether a page it needed was mapped by then:
  * KVM then queues it once more.
  */
-const hardwareMasks: Readonly<Record<string, Mask>> = {
-  KVM_GET_VCPU_EVENTS(view) {
-    const at = (path: string): number => kvm_vcpu_events.offsetOf(path);
-    if (view.getUint8(at('interrupt.injected')) === 0) view.setUint8(at('interrupt.nr'), 0);
-    view.setBigUint64(at('exception_payload'), 0n, true);
-  },
-};
+const hardwareMasks: Readonly<Record<string, Mask>> = { KVM_GET_VCPU_EVENTS: (view) => delivered(view, 0) };
+
+/** Of a `struct kvm_vcpu_events` at this offset. */
+function delivered(view: DataView, events: number): void {
+  const at = (path: string): number => events + kvm_vcpu_events.offsetOf(path);
+  if (view.getUint8(at('interrupt.injected')) === 0) view.setUint8(at('interrupt.nr'), 0);
+  view.setBigUint64(at('exception_payload'), 0n, true);
+}
 
 /** Zeroes in place what is volatile in the bytes an ioctl of this name left. */
 export function hideVolatile(name: string | undefined, bytes: Uint8Array, hardware: boolean): void {
@@ -115,6 +116,7 @@ export function hideVolatile(name: string | undefined, bytes: Uint8Array, hardwa
 const EXIT_REASON: number = kvm_run.offsetOf('exit_reason');
 const UNION: number = kvm_run.offsetOf('hw');
 const UNION_END: number = kvm_run.offsetOf('kvm_valid_regs');
+const SYNC_EVENTS: number = kvm_run.offsetOf('s.regs.events');
 const MMIO_DATA: number = kvm_run.offsetOf('mmio.data');
 
 /** Which bytes of the exit union an exit fills: [from, to). The others are whatever earlier exits, or attempts at one, have left. */
@@ -140,7 +142,7 @@ const members: Readonly<Record<number, (view: DataView) => readonly (readonly [f
 
 /**
  * Zeroes in place what a mapping of kvm_run shows of the union but the exit at hand; all of it where KVM_RUN failed. Where guests run on hardware:
- * what was attempted before depends on which pages were mapped by then.
+ * what was attempted before depends on which pages were mapped by then, and so do the events among the synchronised registers.
  */
 export function hideStale(bytes: Uint8Array, failed: boolean): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -152,4 +154,5 @@ export function hideStale(bytes: Uint8Array, failed: boolean): void {
     }
   }
   bytes.fill(0, at, UNION_END);
+  delivered(view, SYNC_EVENTS);
 }
