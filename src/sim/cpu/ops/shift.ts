@@ -63,7 +63,7 @@ export const rcr: Exec = rotate((c, value, count, bits) => {
   return result;
 });
 
-/** Shifts set all flags; AF, undefined, comes out 1 on AMD's processors, 0 on Intel's. Nothing changes when the masked count is 0. */
+/** Shifts set all flags; AF, undefined, comes out 1 on AMD's processors, 0 on Intel's and QEMU's. Nothing changes when the masked count is 0. */
 const shift =
   (f: Rotate): Exec =>
   (c, i) => {
@@ -78,7 +78,7 @@ const shift =
 
 const shiftFlags = (c: Core, result: number, bits: number, cf: number, of: number): number => {
   c.logic(result, 32 - bits);
-  c.fa = c.intelFlags ? 0 : AF;
+  c.fa = c.intelFlags || c.qemu ? 0 : AF;
   c.setCarryOverflow(cf, of);
   return result;
 };

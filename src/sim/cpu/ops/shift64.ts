@@ -43,7 +43,7 @@ const shift =
 /** All flags of a shift; AF, undefined, as with narrower operands. The result's high half is in `high`. */
 const shiftFlags = (c: Core, lo: number, cf: number, of: number): number => {
   c.logic64(lo, high);
-  c.fa = c.intelFlags ? 0 : AF;
+  c.fa = c.intelFlags || c.qemu ? 0 : AF;
   c.setCarryOverflow(cf, of);
   return lo;
 };
