@@ -1,5 +1,5 @@
+import * as r from '../../uapi/pci-regs.ts';
 import type { ConfigWidth } from './config-space.ts';
-import * as r from './pci-regs.ts';
 
 /** Configuration registers over the bus. */
 export interface Registers {

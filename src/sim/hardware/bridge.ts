@@ -1,6 +1,6 @@
+import * as r from '../../uapi/pci-regs.ts';
 import type { FunctionSpec } from './function-spec.ts';
 import { PciFunction, type ResetKind } from './pci-function.ts';
-import * as r from './pci-regs.ts';
 
 /** The functions on one bus, by device and function number. */
 export class PciBus {

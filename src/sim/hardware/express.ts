@@ -1,5 +1,5 @@
+import * as r from '../../uapi/pci-regs.ts';
 import type { RegisterBits } from './config-space.ts';
-import * as r from './pci-regs.ts';
 
 /** The PCI Express capability where the default does not do. Masks are the bits a driver can write. */
 export interface ExpressSpec {

@@ -1,7 +1,7 @@
+import * as r from '../../uapi/pci-regs.ts';
 import type { RegisterBits } from './config-space.ts';
 import type { AerSpec, FunctionSpec, SriovSpec } from './function-spec.ts';
 import { le32 } from './little-endian.ts';
-import * as r from './pci-regs.ts';
 
 /** A capability before it has a place. */
 export interface Piece extends RegisterBits {

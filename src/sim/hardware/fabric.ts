@@ -1,12 +1,12 @@
 import { rangeError } from '../../kernel/errors.ts';
 import type { Width } from '../../kernel/memory.ts';
+import * as r from '../../uapi/pci-regs.ts';
 import { type Bar, barAddress, sizeBars } from './bars.ts';
 import { PciBridge, PciBus } from './bridge.ts';
 import type { DeviceMemory, DmaTarget, IommuDomain } from './dma-target.ts';
 import type { IommuHardware } from './iommu.ts';
 import type { Message } from './msix-table.ts';
 import type { PageRequest, PciFunction, Place, Severity } from './pci-function.ts';
-import * as r from './pci-regs.ts';
 
 /** What hardware finds at its upper end: the clock, the interrupt controller, the root complex's error registers. */
 export interface Host {

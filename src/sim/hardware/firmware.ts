@@ -1,8 +1,8 @@
+import * as r from '../../uapi/pci-regs.ts';
 import { type Bar, setBarAddress, sizeBars, sizeRom } from './bars.ts';
 import { PciBridge, type PciBus } from './bridge.ts';
 import { type PciFabric, virtualBars } from './fabric.ts';
 import type { PciFunction } from './pci-function.ts';
-import * as r from './pci-regs.ts';
 
 /** 'high': 64-bit memory that does not have to lie below 4 GiB. */
 type Kind = 'io' | 'memory' | 'prefetchable' | 'high';

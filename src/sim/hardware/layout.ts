@@ -1,10 +1,10 @@
 import { rangeError } from '../../kernel/errors.ts';
+import * as r from '../../uapi/pci-regs.ts';
 import { ConfigSpace, type RegisterBits } from './config-space.ts';
 import { expressRegisters } from './express.ts';
 import { extendedPieces, type Piece } from './extended.ts';
 import type { BarSpec, FunctionSpec } from './function-spec.ts';
 import { le16, le32 } from './little-endian.ts';
-import * as r from './pci-regs.ts';
 
 /** Where the capabilities are; 0: not there. */
 export interface Positions {

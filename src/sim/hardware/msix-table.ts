@@ -1,6 +1,6 @@
 import type { Width } from '../../kernel/memory.ts';
+import * as r from '../../uapi/pci-regs.ts';
 import type { MsixSpec } from './function-spec.ts';
-import * as r from './pci-regs.ts';
 
 /** The message of a vector, and whether it may be sent now. */
 export interface Message {

@@ -1,11 +1,11 @@
 import type { Width } from '../../kernel/memory.ts';
+import * as r from '../../uapi/pci-regs.ts';
 import { BusMaster, type Dma, type PageRequest } from './bus-master.ts';
 import type { ConfigSpace } from './config-space.ts';
 import type { DmaTarget } from './dma-target.ts';
 import type { FunctionSpec } from './function-spec.ts';
 import { layOut, type Positions } from './layout.ts';
 import { type Message, MsixTable } from './msix-table.ts';
-import * as r from './pci-regs.ts';
 
 export type { Dma, PageRequest } from './bus-master.ts';
 export type { ConfigSpace, ConfigWidth } from './config-space.ts';

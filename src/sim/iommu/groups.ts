@@ -1,7 +1,7 @@
+import * as r from '../../uapi/pci-regs.ts';
 import type { PciFabric } from '../hardware/fabric.ts';
 import type { IommuHardware } from '../hardware/iommu.ts';
 import type { PciFunction } from '../hardware/pci-function.ts';
-import * as r from '../hardware/pci-regs.ts';
 import { IommuGroup, type IommuMember } from './group.ts';
 
 /** The groups of a system by number, the lowest free one first. */

@@ -1,6 +1,6 @@
+import * as r from '../../uapi/pci-regs.ts';
 import { PciBridge } from '../hardware/bridge.ts';
 import type { PciFunction, Severity } from '../hardware/pci-function.ts';
-import * as r from '../hardware/pci-regs.ts';
 import type { PciDev } from './pci-dev.ts';
 import { resetSecondaryBus } from './reset.ts';
 

@@ -1,8 +1,8 @@
+import * as r from '../../uapi/pci-regs.ts';
 import { type Bar, setBarAddress, sizeBars, sizeRom } from '../hardware/bars.ts';
 import type { PciBridge } from '../hardware/bridge.ts';
 import { interruptPin } from '../hardware/firmware.ts';
 import type { PciFunction } from '../hardware/pci-function.ts';
-import * as r from '../hardware/pci-regs.ts';
 import type { PciSubsystem } from './pci-subsystem.ts';
 
 type Range = readonly [first: bigint, last: bigint];

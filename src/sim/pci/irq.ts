@@ -1,5 +1,5 @@
+import * as r from '../../uapi/pci-regs.ts';
 import { EBUSY, EINVAL, ENODEV, ENOSPC, ERANGE } from '../../uapi/sys.ts';
-import * as r from '../hardware/pci-regs.ts';
 import type { PciDev } from './pci-dev.ts';
 import type { Vector } from './vectors.ts';
 

@@ -1,11 +1,11 @@
 import type { Width } from '../../kernel/memory.ts';
+import * as r from '../../uapi/pci-regs.ts';
 import { EBUSY, EINVAL } from '../../uapi/sys.ts';
 import { type Bar, barAddress, sizeBars, sizeRom } from '../hardware/bars.ts';
 import { PciBridge } from '../hardware/bridge.ts';
 import { type PciFabric, virtualBars } from '../hardware/fabric.ts';
 import { interruptPin } from '../hardware/firmware.ts';
 import type { ConfigWidth, PciFunction, PowerState, Severity } from '../hardware/pci-function.ts';
-import * as r from '../hardware/pci-regs.ts';
 import type { IommuGroup, IommuMember } from '../iommu/group.ts';
 import type { System } from '../system.ts';
 import type { AerCounts } from './aer.ts';

@@ -1,4 +1,5 @@
 import { rangeError } from '../../kernel/errors.ts';
+import * as r from '../../uapi/pci-regs.ts';
 import type { Completion } from '../completion.ts';
 import { PciBridge, type PciBus } from '../hardware/bridge.ts';
 import { type Host, PciFabric, parseAddress } from '../hardware/fabric.ts';
@@ -7,7 +8,6 @@ import { IommuHardware } from '../hardware/iommu.ts';
 import type { PciPlacement } from '../hardware/machine-pci.ts';
 import { makeModel } from '../hardware/models/index.ts';
 import type { PciFunction } from '../hardware/pci-function.ts';
-import * as r from '../hardware/pci-regs.ts';
 import type { IommuGroup } from '../iommu/group.ts';
 import { enableAcs, IommuGroups, sharedGroup } from '../iommu/groups.ts';
 import type { System } from '../system.ts';

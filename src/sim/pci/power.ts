@@ -1,5 +1,5 @@
+import * as r from '../../uapi/pci-regs.ts';
 import type { PowerState } from '../hardware/pci-function.ts';
-import * as r from '../hardware/pci-regs.ts';
 import type { PciDev } from './pci-dev.ts';
 
 /** What a transition from or to D3hot takes, in nanoseconds. */

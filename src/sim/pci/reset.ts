@@ -1,6 +1,6 @@
+import * as r from '../../uapi/pci-regs.ts';
 import { EINVAL, ENOTTY } from '../../uapi/sys.ts';
 import { PciBridge } from '../hardware/bridge.ts';
-import * as r from '../hardware/pci-regs.ts';
 import type { PciDev } from './pci-dev.ts';
 
 const MILLISECOND = 1_000_000n;

@@ -1,4 +1,4 @@
-import * as r from '../hardware/pci-regs.ts';
+import * as r from '../../uapi/pci-regs.ts';
 import type { PciDev } from './pci-dev.ts';
 
 /** What pci_save_state keeps: registers by offset, in the order in which they go back. */

@@ -1,5 +1,5 @@
+import * as r from '../../uapi/pci-regs.ts';
 import { EINVAL } from '../../uapi/sys.ts';
-import * as r from '../hardware/pci-regs.ts';
 import type { PciDev } from './pci-dev.ts';
 
 /** `struct pci_sriov` (drivers/pci/iov.c). */

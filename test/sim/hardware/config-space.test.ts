@@ -7,7 +7,7 @@ import { Nvme } from '../../../src/sim/hardware/models/nvme.ts';
 import { RootPort } from '../../../src/sim/hardware/models/ports.ts';
 import { PciTestdev } from '../../../src/sim/hardware/models/testdev.ts';
 import type { PciFunction } from '../../../src/sim/hardware/pci-function.ts';
-import * as r from '../../../src/sim/hardware/pci-regs.ts';
+import * as r from '../../../src/uapi/pci-regs.ts';
 import { Memory, machine } from './kit.ts';
 
 /** What a user of vfio-pci sees right after open in registers that are not virtual; `..` is not looked at: addresses, decoding, interrupt lines. */

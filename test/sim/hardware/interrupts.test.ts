@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import * as r from '../../../src/sim/hardware/pci-regs.ts';
+import * as r from '../../../src/uapi/pci-regs.ts';
 import { alone, Memory, machine, vtd } from './kit.ts';
 
 const MSIX = { vectors: 4, tableBar: 0, table: 0x800, pbaBar: 0, pba: 0xc00 };

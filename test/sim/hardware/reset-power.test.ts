@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import type { FunctionSpec } from '../../../src/sim/hardware/function-spec.ts';
 import { RootPort } from '../../../src/sim/hardware/models/ports.ts';
-import * as r from '../../../src/sim/hardware/pci-regs.ts';
+import * as r from '../../../src/uapi/pci-regs.ts';
 import { alone, attach, Memory, machine, Pages } from './kit.ts';
 
 const ENOTTY = -25;

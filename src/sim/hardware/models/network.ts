@@ -1,7 +1,7 @@
 import type { Width } from '../../../kernel/memory.ts';
+import * as r from '../../../uapi/pci-regs.ts';
 import type { FunctionSpec } from '../function-spec.ts';
 import { PciFunction } from '../pci-function.ts';
-import * as r from '../pci-regs.ts';
 
 /** Network cards as far as their configuration space goes: the registers behind their BARs read as all ones. */
 

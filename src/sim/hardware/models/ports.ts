@@ -1,7 +1,7 @@
+import * as r from '../../../uapi/pci-regs.ts';
 import { PciBridge } from '../bridge.ts';
 import type { FunctionSpec } from '../function-spec.ts';
 import { le16 } from '../little-endian.ts';
-import * as r from '../pci-regs.ts';
 
 export interface RootPortOptions {
   /** Physical slot number. */

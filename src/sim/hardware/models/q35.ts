@@ -1,5 +1,5 @@
+import * as r from '../../../uapi/pci-regs.ts';
 import type { CapabilitySpec, FunctionSpec } from '../function-spec.ts';
-import * as r from '../pci-regs.ts';
 import { Fixture } from './fixture.ts';
 
 /** What a q35 machine has besides: there, without what they do. */

@@ -1,5 +1,5 @@
 /** What a write to configuration space is for a TDI: PCI Express Base Specification, chapter 11, "TDI configuration registers". */
-import * as r from '../pci-regs.ts';
+import * as r from '../../../uapi/pci-regs.ts';
 import type { TdiEvent } from './events.ts';
 
 /** A write to a function's configuration space, and what it did. */

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { FunctionSpec } from '../../../../src/sim/hardware/function-spec.ts';
 import { configWriteEvents, type TdiEvent } from '../../../../src/sim/hardware/index.ts';
-import * as r from '../../../../src/sim/hardware/pci-regs.ts';
+import * as r from '../../../../src/uapi/pci-regs.ts';
 import { Memory } from '../kit.ts';
 import { ERROR, RUN, World } from './kit.ts';
 

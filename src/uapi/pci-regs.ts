@@ -14,6 +14,8 @@ export const PCI_STATUS_CAP_LIST = 0x10;
 /** What a written one clears: parity, target and master aborts, SERR. */
 export const PCI_STATUS_RW1C = 0xf900;
 export const PCI_CLASS_REVISION = 0x08;
+export const PCI_REVISION_ID = 0x08;
+export const PCI_CLASS_PROG = 0x09;
 export const PCI_CACHE_LINE_SIZE = 0x0c;
 export const PCI_LATENCY_TIMER = 0x0d;
 export const PCI_HEADER_TYPE = 0x0e;
