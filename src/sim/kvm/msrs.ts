@@ -114,6 +114,19 @@ const archCapabilities: Pick<MsrRow, 'get' | 'set'> = {
   },
 };
 
+const SYSENTER_CS = 0x174;
+
+const setSysenterCs: Setter = (value, { vcpu, host }) => {
+  if (host) vcpu.vmcbChanged = vcpu.backend.vmcbSegments;
+  return !host && vcpu.backend.qemu ? value & 0xffffn : value;
+};
+
+/** QEMU's processor has 32 bits of SYSENTER_CS; those are what VMLOAD takes of the VMCB. */
+export function truncateSysenterCs({ msrs }: Vcpu): void {
+  const value = msrs.get(SYSENTER_CS);
+  if (value !== undefined) msrs.set(SYSENTER_CS, BigInt.asUintN(32, value));
+}
+
 /** SYSENTER_ESP, SYSENTER_EIP: SVM's processor has 32 bits of each; KVM keeps the upper halves for guests that are Intel's. */
 const setSysenter: Setter = (value, { vcpu }) => {
   const { vm, cpuid } = vcpu;
@@ -272,7 +285,7 @@ const common: readonly MsrRow[] = rows([
   [0x10b, undefined, ignored], // FLUSH_CMD
   [0x11e, 0xbe70_2111n, ignored], // BBL_CR_CTL3
   [0x140, 0n, any], // MISC_FEATURES_ENABLES
-  [0x174, 0n, any], // SYSENTER_CS
+  [SYSENTER_CS, 0n, setSysenterCs],
   [[0x175, 0x176], 0n, setSysenter], // SYSENTER_ESP, EIP
   [0x179, ({ vcpu }) => mcgCap(vcpu), readOnly], // MCG_CAP
   [0x17a, 0n, any], // MCG_STATUS

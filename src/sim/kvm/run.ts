@@ -26,6 +26,7 @@ import { deliverPayload, loadEvents, storeEvents } from './events.ts';
 import { complete, writeExit } from './exits.ts';
 import { HostPageFault, MemoryFault, memoryFaultExit } from './memory-fault.ts';
 import { acceptApicEvents, hasEvents, runnable } from './mp-state.ts';
+import { truncateSysenterCs } from './msrs.ts';
 import { updateParavirt } from './paravirt.ts';
 import { loadRegs, storeRegs } from './regs.ts';
 import { RUN } from './run-page.ts';
@@ -147,9 +148,10 @@ function turn(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   vcpu.entered = true;
   vcpu.nmiRequested = false;
   if (!vcpu.backend.emulated) vcpu.rflagsHigh = 0;
-  if (vcpu.basesLoaded) {
+  if (vcpu.vmcbChanged) {
     canonicaliseBases(vcpu.cpu, linearWidth(vcpu.vm.machine));
-    vcpu.basesLoaded = false;
+    if (vcpu.backend.qemu) truncateSysenterCs(vcpu);
+    vcpu.vmcbChanged = false;
   }
   const windowRequested = vcpu.vm.irqchip.mode !== 'kernel' && vcpu.run.view.getUint8(RUN.request_interrupt_window) !== 0;
   vcpu.cpu.windowRequested = windowRequested && vcpu.backend.turn === undefined && takesExternal(vcpu);

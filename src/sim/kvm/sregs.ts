@@ -125,7 +125,7 @@ function loadCommon(vcpu: Vcpu, view: DataView, from: number): number {
   // Entries that are illegal, or not in RAM, leave the old ones.
   if (paePaging(BigInt(cpu.cr0), cpu.cr4, cpu.efer)) loadPdptrs(vcpu);
   if (backend.vmcbSegments) truncateSegments(cpu);
-  vcpu.basesLoaded = backend.vmcbSegments;
+  vcpu.vmcbChanged = backend.vmcbSegments;
   SEGMENT_PADDING.forEach((offset, i) => {
     vcpu.segmentPadding[i] = view.getUint8(from + offset);
   });

@@ -61,8 +61,8 @@ export class Vcpu {
   xcr0 = 1n;
   /** RFLAGS bits 63:32 as SET_REGS left them. The emulator keeps them through whatever it executes. */
   rflagsHigh = 0;
-  /** KVM_SET_SREGS has given segments and tables bases that no processor has loaded yet. */
-  basesLoaded = false;
+  /** KVM_SET_SREGS and KVM_SET_MSRS have left in SVM's VMCB what no processor has loaded yet: it makes less of some of it. */
+  vmcbChanged = false;
   tscKhz: number;
   tscOffset = 0n;
   /** What the exit under way waits for; kvm.md calls it complete_userspace_io. */

@@ -2,9 +2,22 @@
 import type { Kernel } from 'kvio';
 import { type Case, define, type Observer, result } from '../case.ts';
 import { startGuest } from '../guest.ts';
-import { addRam, getRegs, getSregs, mapRun, newVcpu, RunPage, type Sregs, setRegs, setSregs } from '../machine.ts';
+import {
+  addRam,
+  getMsr,
+  getRegs,
+  getSregs,
+  mapRun,
+  newVcpu,
+  RunPage,
+  type Sregs,
+  setMsr,
+  setRegs,
+  setSregs,
+} from '../machine.ts';
 
 const HLT = 0xf4;
+const SYSENTER_CS = 0x174;
 
 const BASED = ['ds', 'es', 'fs', 'gs', 'ss', 'tr', 'ldt', 'gdt', 'idt'] as const;
 
@@ -55,5 +68,16 @@ export const fuzzedHardwareCases: Case[] = [
     see.note('rip', getRegs(kernel, vcpu).rip);
     see.note('CS', getSregs(kernel, vcpu).cs.base);
     see.note('stack', ram.read(0x7ff8, 8));
+  }),
+  define('kvm/fuzzed-hardware/sysenter-cs-is-wide', 'KVM_SET_MSRS', (kernel, see) => {
+    // MOV ECX, SYSENTER_CS; MOV EAX, 0x89abcdef; MOV EDX, 0x12; WRMSR; HLT
+    const write = [0x66, 0xb9, 0x74, 1, 0, 0, 0x66, 0xb8, 0xef, 0xcd, 0xab, 0x89, 0x66, 0xba, 0x12, 0, 0, 0, 0x0f, 0x30, HLT];
+    const { vcpu } = startGuest(kernel, [HLT, ...write]);
+    see.note('set', setMsr(kernel, vcpu, SYSENTER_CS, 0xff_ffff_ffffn));
+    see.note('is', getMsr(kernel, vcpu, SYSENTER_CS));
+    see.call('run', () => result(kernel.run(vcpu)));
+    see.note('then', getMsr(kernel, vcpu, SYSENTER_CS));
+    see.call('run, the guest writes', () => result(kernel.run(vcpu)));
+    see.note('at last', getMsr(kernel, vcpu, SYSENTER_CS));
   }),
 ];
