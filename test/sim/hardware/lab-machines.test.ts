@@ -1,10 +1,10 @@
 /** The lab's machines as their own kernel found them: configuration space, addresses, interrupts, reset methods, groups. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import * as r from '../../../src/uapi/pci-regs.ts';
 import type { PciDev } from '../../../src/sim/pci/pci-dev.ts';
 import { machineOf } from '../../../src/sim/profiles.ts';
 import { System } from '../../../src/sim/system.ts';
+import * as r from '../../../src/uapi/pci-regs.ts';
 
 interface Recorded {
   readonly path: string;

@@ -3,8 +3,8 @@ import { Completion } from '../../../src/sim/completion.ts';
 import { Edu } from '../../../src/sim/hardware/models/edu.ts';
 import { Igb } from '../../../src/sim/hardware/models/network.ts';
 import { RootPort } from '../../../src/sim/hardware/models/ports.ts';
-import * as r from '../../../src/uapi/pci-regs.ts';
 import type { PciDev } from '../../../src/sim/pci/pci-dev.ts';
+import * as r from '../../../src/uapi/pci-regs.ts';
 import { attach, Memory, machine, Pages } from '../hardware/kit.ts';
 
 const listener = (log: string[]) => ({
