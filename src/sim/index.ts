@@ -12,11 +12,13 @@ import type { PciPlug } from './pci/pci-subsystem.ts';
 import type { Process } from './process.ts';
 import { machineOf } from './profiles.ts';
 import { System } from './system.ts';
+import { type TeeIoOption, teeIoOf } from './tee-io/switches.ts';
 
 export type { CoverageRow } from './coverage.ts';
 export * from './hardware/index.ts';
 export type { CapabilityValue, CpuidLeaf, KvmMachine, Limits, Machine } from './machine.ts';
 export { DEFAULT_PROFILE, profiles } from './profiles.ts';
+export type { TeeIo, TeeIoDialect, TeeIoOption } from './tee-io/switches.ts';
 
 export interface SimOptions {
   /** A profile's name, or a description of one's own. Default: 'pvm-6.18'. */
@@ -27,6 +29,8 @@ export interface SimOptions {
   seed?: number;
   /** PCI functions besides the machine's own: `[{ at: '0000:00:10.0', device: new Edu() }]`. */
   pci?: readonly PciPlug[];
+  /** RFC: confidential device assignment as posted series have it: 'rfc', or switches of one's own. Default: what the machine says, 'off' for those with a released kernel. */
+  teeIo?: TeeIoOption;
   /** `kernel.reason`. */
   reason?: string;
 }
@@ -42,7 +46,7 @@ export class SimKernel extends KernelCore {
     if (notModelled !== 'throw' && notModelled !== 'refuse')
       throw rangeError(`notModelled must be 'throw' or 'refuse', not '${notModelled}'`);
     if (!Number.isInteger(seed)) throw rangeError(`seed must be an integer, not ${seed}`);
-    const machine = machineOf(options.machine);
+    const machine = withTeeIo(machineOf(options.machine), options.teeIo);
     const system = new System(machine, { notModelled, seed, pci: options.pci ?? [] });
     makeNodes(system);
     registerKvm(system);
@@ -85,4 +89,11 @@ export class SimKernel extends KernelCore {
 /** Boots a simulated machine and gives its kernel. */
 export function openSim(options: SimOptions = {}): SimKernel {
   return new SimKernel(options);
+}
+
+function withTeeIo(machine: Machine, option: TeeIoOption | undefined): Machine {
+  if (option === undefined) return machine;
+  const { teeIo: _, ...mainline } = machine;
+  const teeIo = teeIoOf(option);
+  return teeIo === undefined ? mainline : { ...mainline, teeIo };
 }

@@ -1,5 +1,6 @@
 import type { IommuMachine, PciPlacement } from './hardware/machine-pci.ts';
 import type { ParameterValues } from './parameters.ts';
+import type { TeeIo } from './tee-io/switches.ts';
 import type { User } from './user.ts';
 
 /** One CPUID leaf as KVM_GET_SUPPORTED_CPUID lists it. */
@@ -68,6 +69,8 @@ export interface Machine {
   readonly mtty?: boolean;
   /** The kernel's own PCIe hot-plug driver has the slots. */
   readonly pciehp?: boolean;
+  /** RFC: a TSM, and the interfaces of confidential device assignment. Absent: as mainline. */
+  readonly teeIo?: TeeIo;
 }
 
 /** The KVM part of a machine: tables that a real host gave. */
