@@ -1,15 +1,34 @@
 #!/usr/bin/env node
 // npm run bench [-- --json] [-- --check]: what a call costs through each road to the kernel, as ratios to C. docs/benchmarks.md
 // says how to read it. All contestants are measured in turns, in one run: only ratios within a run mean something.
+// npm run bench -- NAME [--lab]: one of the others.
+import { spawnSync } from 'node:child_process';
 import { release } from 'node:os';
+import { at } from '../ensure/tree.mjs';
 import { ensureOrExit } from '../ensure.mjs';
 import { median } from './statistics.mjs';
 
-const options = new Set(process.argv.slice(2));
+/** What is measured by a program of its own, on this host or in the lab. */
+const others = {
+  attributes: 'KVM_SET_MEMORY_ATTRIBUTES, by how many ranges there are',
+  dma: 'memory mapped for devices, by how many mappings there are: /dev/iommu and VFIO',
+  vfio: 'a device through VFIO beside C: its registers, MAP and UNMAP, an interrupt',
+};
+
+const words = process.argv.slice(2);
+if (words[0] in others) {
+  const [name, ...rest] = words;
+  const lab = rest.includes('--lab') ? [at('scripts', 'lab', 'main.mjs'), '--timeout', '3600', '--', 'node'] : [];
+  const args = [...lab, at('scripts', 'bench', `${name}.mjs`), ...rest.filter((word) => word !== '--lab')];
+  process.exit(spawnSync(process.execPath, args, { stdio: 'inherit' }).status ?? 1);
+}
+
+const options = new Set(words);
 const known = ['--json', '--check', '--quick'];
 const unknown = [...options].find((option) => !known.includes(option));
 if (unknown !== undefined) {
-  process.stderr.write(`usage: npm run bench -- [${known.join('] [')}]; not ${unknown}\n`);
+  const names = Object.entries(others).map(([name, about]) => `       npm run bench -- ${name} [--lab]: ${about}\n`);
+  process.stderr.write(`usage: npm run bench -- [${known.join('] [')}]; not ${unknown}\n${names.join('')}`);
   process.exit(1);
 }
 

@@ -121,9 +121,20 @@ export function deviceNodes(machine: Machine): string[] {
   return Object.entries(machine.devices).flatMap(([path, present]) => (present && !young(path) ? [path] : []));
 }
 
+/** Releases that were compared, as one number: it is asked at every system call. */
+const known = new Map<string, number>();
+
+function ordinal(release: string): number {
+  let number = known.get(release);
+  if (number === undefined) {
+    const [major = 0, minor = 0] = release.split('.').map((part) => Number.parseInt(part, 10));
+    number = major * 0x1_0000 + minor;
+    known.set(release, number);
+  }
+  return number;
+}
+
 /** True when the machine's kernel is `version` ('6.14') or newer. */
 export function atLeast(machine: Machine, version: string): boolean {
-  const [major = 0, minor = 0] = version.split('.').map(Number);
-  const [hasMajor = 0, hasMinor = 0] = machine.release.split('.').map((part) => Number.parseInt(part, 10));
-  return hasMajor > major || (hasMajor === major && hasMinor >= minor);
+  return ordinal(machine.release) >= ordinal(version);
 }
