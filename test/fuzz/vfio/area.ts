@@ -4,8 +4,20 @@ import type { Area, WeightedStep } from '../step.ts';
 import { bindAll, containerSteps, ready } from './containers.ts';
 import { deviceSteps, tellAll } from './devices.ts';
 
-/** What a device’s descriptor must not be given at random: a write to a register of edu may make it transfer, which ends QEMU before 9. */
-const elsewhere = new Set(['write', 'pwrite', 'store', 'mmap', 'eventfd', 'madvise', 'mprotect', 'load', 'look', 'read']);
+/** What a device’s descriptor must not be given at random: a write to a register of edu may make it transfer, which ends QEMU before 9, and registers of other devices have no model. `deviceSteps` have their own. */
+const elsewhere = new Set([
+  'write',
+  'pread',
+  'pwrite',
+  'store',
+  'mmap',
+  'eventfd',
+  'madvise',
+  'mprotect',
+  'load',
+  'look',
+  'read',
+]);
 
 const files: readonly WeightedStep[] = fileSteps.filter(({ name }) => !elsewhere.has(name));
 
