@@ -18,7 +18,7 @@ const ID = 0x010000ed;
 const RAISE = 0x60;
 const ACKNOWLEDGE = 0x64;
 const LIVE = 1000;
-const rounds = process.argv.includes('--quick') ? 15 : 51;
+const rounds = process.argv.includes('--quick') ? 25 : 201;
 
 /** Nanoseconds of one of `count` turns of `work`, which says of each whether it did what it is measured for. */
 function timed(count, work) {
@@ -103,28 +103,34 @@ const contestants = {
   simulator: openEdu(openKernel({ kernel: 'sim', devices: ['/dev/vfio/vfio'], machine: 'lab-vtd-7.2' })),
 };
 
-/** A turn is some milliseconds on an emulated machine. */
 const columns = [
-  { name: 'pread of 4 bytes', what: 'pread', count: 100 },
-  { name: 'mapped access', what: 'load', count: 500 },
-  { name: 'MAP and UNMAP', what: 'map', count: 50 },
-  { name: `the same, ${LIVE} live`, what: 'map', count: 50, live: LIVE },
-  { name: 'interrupt', what: 'irq', count: 20 },
+  { name: 'pread of 4 bytes', what: 'pread' },
+  { name: 'mapped access', what: 'load' },
+  { name: 'MAP and UNMAP', what: 'map' },
+  { name: `the same, ${LIVE} live`, what: 'map', live: LIVE },
+  { name: 'interrupt', what: 'irq' },
 ];
 
+/** Nanoseconds of everybody’s turns: short enough that most are not interrupted, and of the same length, so that all suffer alike from what else the machine does. */
+const TURN = 1_000_000;
+const WARM = 2000;
+
 /** Medians over the rounds, in nanoseconds, and of the ratios to C within each round. */
-async function measure({ what, count, live }) {
-  const present = Object.entries(contestants).filter(([, each]) => each[what] !== undefined);
-  for (const [, each] of present) {
+async function measure({ what, live }) {
+  const present = [];
+  for (const [name, each] of Object.entries(contestants)) {
+    if (each[what] === undefined) continue;
     if (live !== undefined) await each.live(live);
-    for (let warm = 0; warm < 40; warm++) await each[what](count);
+    await each[what](WARM);
+    const once = median([await each[what](3), await each[what](3), await each[what](3)]);
+    present.push({ name, turn: each[what], count: Math.min(5_000, Math.max(1, Math.round(TURN / once))), samples: [] });
   }
-  const samples = Object.fromEntries(present.map(([name]) => [name, []]));
-  for (let round = 0; round < rounds; round++) for (const [name, each] of present) samples[name].push(await each[what](count));
-  const ratio = (values) => samples.C && median(values.map((value, round) => value / samples.C[round]));
-  return Object.fromEntries(
-    Object.entries(samples).map(([name, values]) => [name, { ns: median(values), ratio: ratio(values) }]),
-  );
+  for (let round = 0; round < rounds; round++) for (const each of present) each.samples.push(await each.turn(each.count));
+  const base = present.find(({ name }) => name === 'C')?.samples;
+  return present.map(({ name, samples }) => {
+    const ratio = base && median(samples.map((value, round) => value / base[round]));
+    return { name, ns: median(samples), ratio };
+  });
 }
 
 const show = ({ ns, ratio }) => {
@@ -133,7 +139,7 @@ const show = ({ ns, ratio }) => {
 };
 
 for (const column of columns) {
-  const cells = Object.entries(await measure(column)).map(([name, cell]) => `${name} ${show(cell)}`);
+  const cells = (await measure(column)).map((cell) => `${cell.name} ${show(cell)}`);
   process.stdout.write(`${column.name}: ${cells.join(', ')}\n`);
 }
 for (const each of Object.values(contestants)) await each.close();
