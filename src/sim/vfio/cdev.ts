@@ -1,4 +1,5 @@
 import { E2BIG, EBADF, EBADFD, EFAULT, EINVAL, EOPNOTSUPP } from '../../uapi/sys.ts';
+import { VFIO_DEVICE_BIND_IOMMUFD_PRIVATE } from '../../uapi/tee-io/xu-jan25.ts';
 import * as v from '../../uapi/vfio.ts';
 import type { Process } from '../process.ts';
 import type { VfioDevice, VfioDeviceFile } from './device.ts';
@@ -27,7 +28,8 @@ export function bindIommufd(file: VfioDeviceFile, p: Process, arg: bigint): numb
 function bindDevice(file: VfioDeviceFile, p: Process, arg: bigint, bind: v.vfio_device_bind_iommufd): number {
   const { device } = file;
   if (file.accessGranted) return -EINVAL;
-  const refused = checkToken(device, p, bind);
+  const isPrivate = asksPrivate(p, bind);
+  const refused = checkToken(device, p, isPrivate ? { ...bind, flags: 0 } : bind);
   if (refused < 0) return refused;
   const iommufd = p.fds.get(bind.iommufd);
   if (iommufd === undefined) return -EBADF;
@@ -43,14 +45,21 @@ function bindDevice(file: VfioDeviceFile, p: Process, arg: bigint, bind: v.vfio_
     forget(file, p);
     return -EFAULT;
   }
+  device.isPrivate = isPrivate;
   file.accessGranted = true;
   return 0;
+}
+
+/** RFC: bit 0 of a struct as it was before tokens is PRIVATE, of a longer one TOKEN. */
+function asksPrivate({ system }: Process, { argsz, flags }: v.vfio_device_bind_iommufd): boolean {
+  return system.machine.teeIo !== undefined && argsz === BIND_MIN && (flags & VFIO_DEVICE_BIND_IOMMUFD_PRIVATE) !== 0;
 }
 
 /** vfio_df_unbind_iommufd, when the file goes. One that was never bound has nothing to give back. */
 export function unbindIommufd(file: VfioDeviceFile, p: Process): void {
   if (!file.accessGranted) return;
   file.device.close(p);
+  file.device.isPrivate = false;
   forget(file, p);
   file.device.group.unblock();
 }

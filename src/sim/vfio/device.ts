@@ -36,6 +36,8 @@ export abstract class VfioDevice {
   kvm: KvmReference | null = null;
   /** From BIND_IOMMUFD, or the first open of a group that an iommufd serves, to the last close. */
   bound: BoundDevice | undefined;
+  /** RFC: bound with VFIO_DEVICE_BIND_IOMMUFD_PRIVATE; the host stays out of its BARs. */
+  isPrivate = false;
   /** The driver is being unbound and waits for the users. */
   unregistering = false;
   /** Completed with the last registration reference. */

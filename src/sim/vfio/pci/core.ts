@@ -13,6 +13,7 @@ import { VfioDevice, type VfioDeviceFile } from '../device.ts';
 import type { LoggingOps } from '../dma-logging.ts';
 import { deviceFeature, type FeatureDevice, type FeatureRequest } from '../feature.ts';
 import type { MigrationOps } from '../migration.ts';
+import { BarClaims } from './bar-claims.ts';
 import { BarMemory } from './bar-memory.ts';
 import { type ConfigOwner, ConfigSpaceView } from './config.ts';
 import type { VfioPciDmaBuf } from './dma-buf.ts';
@@ -56,6 +57,8 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
   readonly power: VfioPciPower;
   readonly ioeventfds: VfioPciIoeventfds;
   readonly dmaBufs: Set<VfioPciDmaBuf> = new Set();
+  /** RFC: absent where the machine has no confidential device assignment. */
+  readonly barClaims: BarClaims | undefined;
   readonly isExpress: boolean;
   readonly brokenIntx: boolean;
   readonly msixTable: { readonly bar: number; readonly start: number; readonly end: number } | undefined;
@@ -86,6 +89,7 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
     this.ioeventfds = new VfioPciIoeventfds(this);
     this.brokenIntx = hasNoIntx(pdev);
     this.msixTable = msixTable(pdev);
+    this.barClaims = this.system.machine.teeIo === undefined ? undefined : new BarClaims();
     this.#backing = new VfioPciBacking(this);
     this.#bars = [0, 1, 2, 3, 4, 5].map((bar) => new BarMemory(pdev, bar));
   }
@@ -172,6 +176,7 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
     claims.forEach((claim, bar) => {
       if (claim === 0) pdev.unclaim(bar);
     });
+    this.barClaims?.forget();
     this.#opened = undefined;
     this.precopyInfoV2 = false;
     this.needsReset = true;
@@ -232,6 +237,7 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
   }
 
   override mmap(_file: VfioDeviceFile, _p: Process, map: FileMap): Backing | number {
+    if (this.isPrivate) return -EINVAL;
     const error = checkMmap(this, VFIO_PCI_NUM_REGIONS, map);
     return error < 0 ? error : this.#backing;
   }
@@ -313,6 +319,14 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
 
   barError(bar: number): number {
     return this.#opened!.claims[bar]!;
+  }
+
+  useBar(bar: number): number {
+    return this.barError(bar) || (this.barClaims?.use(bar) ?? 0);
+  }
+
+  isPrivateBar(bar: number): boolean {
+    return this.isPrivate && this.mappable(bar);
   }
 
   barMemory(bar: number): DeviceMemory {

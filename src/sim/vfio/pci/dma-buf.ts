@@ -1,3 +1,4 @@
+import type { Struct } from '../../../uapi/struct.ts';
 import { EFAULT, EINVAL, ENODEV, ENOMEM, EOPNOTSUPP, EOVERFLOW, O_CLOEXEC } from '../../../uapi/sys.ts';
 import { VFIO_PCI_ROM_REGION_INDEX, vfio_device_feature_dma_buf, vfio_region_dma_range } from '../../../uapi/vfio.ts';
 import { type DmaBufExporter, DmaBufFile, type DmaBufImporter, type DmaBufPiece } from '../../dma-buf.ts';
@@ -12,30 +13,45 @@ const IORESOURCE_MEM = 0x200n;
 const KMALLOC_MAX = 4 * 2 ** 20;
 const TOP = 1n << 64n;
 
+/** What an exporter asks of importers, 0 or −errno each: to attach, and to be given the memory. */
+export interface ImportRules {
+  attach(importer: DmaBufImporter, revoked: boolean): number;
+  map(importer: DmaBufImporter, revoked: boolean): number;
+}
+
+/** Only who reaches it on the bus, and lets go of it when told. */
+const mainlineRules: ImportRules = {
+  attach: ({ allowPeer2Peer, moveNotify }, revoked) => {
+    if (!allowPeer2Peer || moveNotify === undefined) return -EOPNOTSUPP;
+    return revoked ? -ENODEV : 0;
+  },
+  map: (_importer, revoked) => (revoked ? -ENODEV : 0),
+};
+
 /** Ranges of a BAR that other devices may reach. Revoked while nobody may, and for ever once the device is closed. */
 export class VfioPciDmaBuf implements DmaBufExporter {
   readonly name = 'vfio_pci_core';
   readonly file: DmaBufFile;
+  readonly #rules: ImportRules;
   /** Undefined after the last close. */
   #device: VfioPciCoreDevice | undefined;
   readonly #pieces: readonly DmaBufPiece[];
   #revoked: boolean;
 
-  constructor(p: Process, device: VfioPciCoreDevice, pieces: readonly DmaBufPiece[], flags: number) {
+  constructor(p: Process, device: VfioPciCoreDevice, pieces: readonly DmaBufPiece[], flags: number, rules: ImportRules) {
+    this.#rules = rules;
     this.#device = device;
     this.#pieces = pieces;
     this.#revoked = !device.memoryEnabled;
     this.file = new DmaBufFile(p, this, BigInt(pieces.reduce((sum, { length }) => sum + length, 0)), flags);
   }
 
-  /** Only who reaches it on the bus, and lets go of it when told. */
-  attach({ allowPeer2Peer, moveNotify }: DmaBufImporter): number {
-    if (!allowPeer2Peer || moveNotify === undefined) return -EOPNOTSUPP;
-    return this.#revoked ? -ENODEV : 0;
+  attach(importer: DmaBufImporter): number {
+    return this.#rules.attach(importer, this.#revoked);
   }
 
-  map(): readonly DmaBufPiece[] | number {
-    return this.#revoked ? -ENODEV : this.#pieces;
+  map(importer: DmaBufImporter): readonly DmaBufPiece[] | number {
+    return this.#rules.map(importer, this.#revoked) || this.#pieces;
   }
 
   /** vfio_pci_dma_buf_move. */
@@ -70,22 +86,33 @@ export function exportDmaBuf(p: Process, device: VfioPciCoreDevice, arg: bigint)
   const { region_index: bar, open_flags, flags, nr_ranges } = view;
   if (nr_ranges === 0 || flags !== 0) return -EINVAL;
   if (bar >= VFIO_PCI_ROM_REGION_INDEX || barLength(device.pdev, bar) === 0 || device.barError(bar) < 0) return -ENODEV;
-  const ranges = copyRanges(p, arg + BigInt(HEADER), nr_ranges);
+  const ranges = copyRanges(p, arg + BigInt(HEADER), nr_ranges, vfio_region_dma_range);
   if (typeof ranges === 'number') return ranges;
   const pieces = piecesOf(device, bar, ranges);
-  if (typeof pieces === 'number') return pieces;
-  if (!device.tryGet()) return -ENODEV;
-  const dmaBuf = new VfioPciDmaBuf(p, device, pieces, open_flags);
-  device.dmaBufs.add(dmaBuf);
-  return p.fds.install(dmaBuf.file, (open_flags & O_CLOEXEC) !== 0);
+  return typeof pieces === 'number' ? pieces : exportPieces(p, device, pieces, open_flags, mainlineRules);
 }
 
-function copyRanges(p: Process, address: bigint, count: number): vfio_region_dma_range[] | number {
-  const { size } = vfio_region_dma_range;
+/** The file, behind all checks: its descriptor, or −errno. */
+export function exportPieces(
+  p: Process,
+  device: VfioPciCoreDevice,
+  pieces: readonly DmaBufPiece[],
+  flags: number,
+  rules: ImportRules,
+): number {
+  if (!device.tryGet()) return -ENODEV;
+  const dmaBuf = new VfioPciDmaBuf(p, device, pieces, flags, rules);
+  device.dmaBufs.add(dmaBuf);
+  return p.fds.install(dmaBuf.file, (flags & O_CLOEXEC) !== 0);
+}
+
+/** memdup_array_user: −ENOMEM where the array is longer than the kernel allocates. */
+export function copyRanges<T>(p: Process, address: bigint, count: number, struct: Struct<T>): T[] | number {
+  const { size } = struct;
   if (count * size > KMALLOC_MAX) return -ENOMEM;
   const bytes = p.mm.copyFrom(address, count * size);
   if (bytes === null) return -EFAULT;
-  return Array.from({ length: count }, (_, i) => vfio_region_dma_range.decode(bytes.subarray(i * size, (i + 1) * size)));
+  return Array.from({ length: count }, (_, i) => struct.decode(bytes.subarray(i * size, (i + 1) * size)));
 }
 
 /** Lengths and alignment of all first, then the BAR. */

@@ -6,6 +6,7 @@ import type { Process } from '../../process.ts';
 import { checkFeature, type FeatureRequest } from '../feature.ts';
 import type { VfioPciCoreDevice } from './core.ts';
 import { exportDmaBuf } from './dma-buf.ts';
+import { exportRfcDmaBuf, RFC_DMA_BUF_SIZE } from './dma-buf-rfc.ts';
 
 const GET = v.VFIO_DEVICE_FEATURE_GET;
 const SET = v.VFIO_DEVICE_FEATURE_SET;
@@ -59,8 +60,10 @@ function lowPowerExit(_p: Process, device: VfioPciCoreDevice, request: FeatureRe
 
 function dmaBuf(p: Process, device: VfioPciCoreDevice, request: FeatureRequest): number {
   if (!atLeast(p.system.machine, '6.19')) return -ENOTTY;
-  const checked = checkFeature(request, GET, v.vfio_device_feature_dma_buf.size);
-  return checked === 1 ? exportDmaBuf(p, device, request.arg) : checked;
+  const rfc = p.system.machine.teeIo?.dmaBufLayout === 'rfc';
+  const checked = checkFeature(request, GET, rfc ? RFC_DMA_BUF_SIZE : v.vfio_device_feature_dma_buf.size);
+  if (checked !== 1) return checked;
+  return (rfc ? exportRfcDmaBuf : exportDmaBuf)(p, device, request.arg);
 }
 
 const features: ReadonlyMap<number, Feature> = new Map<number, Feature>([

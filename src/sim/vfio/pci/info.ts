@@ -1,4 +1,5 @@
 import { EFAULT, EINVAL } from '../../../uapi/sys.ts';
+import { VFIO_REGION_INFO_FLAG_PRIVATE } from '../../../uapi/tee-io/xu-jan25.ts';
 import * as v from '../../../uapi/vfio.ts';
 import type { PciDev } from '../../pci/pci-dev.ts';
 import { romSize } from '../../pci/rom.ts';
@@ -125,6 +126,7 @@ function barRegion(device: VfioPciCoreDevice, bar: number): Region {
   const size = barLength(device.pdev, bar);
   if (size === 0) return NOTHING;
   if (!device.mappable(bar)) return { flags: READ_WRITE, size };
+  if (device.isPrivateBar(bar)) return { flags: VFIO_REGION_INFO_FLAG_PRIVATE, size };
   const flags = READ_WRITE | v.VFIO_REGION_INFO_FLAG_MMAP;
   if (device.msixTable?.bar !== bar) return { flags, size };
   const msix = { id: v.VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, version: 1, bytes: new Uint8Array(0) };

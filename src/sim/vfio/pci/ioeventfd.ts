@@ -50,7 +50,7 @@ export class VfioPciIoeventfds {
     if (offset + width > barLength(pdev, bar)) return -EINVAL;
     if (msixTable?.bar === bar && offset + width > msixTable.start && offset < msixTable.end) return -EINVAL;
     if (!WIDTHS.includes(width)) return -EINVAL;
-    const error = this.#owner.barError(bar);
+    const error = this.#owner.useBar(bar);
     if (error < 0) return error;
     const at = this.#all.findIndex((one) => one.bar === bar && one.offset === offset && one.data === data && one.width === width);
     if (at >= 0) {

@@ -15,7 +15,8 @@ export interface MapOwner {
   /** Memory can be reached: decode is on, not in D3, not in low power. */
   readonly reachable: boolean;
   mappable(bar: number): boolean;
-  barError(bar: number): number;
+  /** The BAR is used: 0, or why it cannot be. */
+  useBar(bar: number): number;
   barMemory(bar: number): DeviceMemory;
 }
 
@@ -68,7 +69,7 @@ export function checkMmap(owner: MapOwner, regions: number, { page, pages, share
   if (bar > 5 || !owner.mappable(bar)) return -EINVAL;
   const first = page % pagesPerRegion;
   if (first + pages > Math.ceil(barLength(owner.pdev, bar) / PAGE_SIZE)) return -EINVAL;
-  return owner.barError(bar);
+  return owner.useBar(bar);
 }
 
 /** vfio_pci_probe_mmaps: memory BARs of whole pages, and shorter ones that have their page for themselves. */

@@ -13,8 +13,10 @@ export interface RegionOwner {
   readonly memoryEnabled: boolean;
   /** Of the MSI-X table; undefined: none. */
   readonly msixTable: { readonly bar: number; readonly start: number; readonly end: number } | undefined;
-  /** 0, or why the BAR cannot be used. */
-  barError(bar: number): number;
+  /** The BAR is used: 0, or why it cannot be. */
+  useBar(bar: number): number;
+  /** RFC: its user may not reach it (VFIO_DEVICE_BIND_IOMMUFD_PRIVATE). */
+  isPrivateBar(bar: number): boolean;
 }
 
 /** A read or a write of user memory that goes to a region, piece by piece. */
@@ -36,7 +38,8 @@ export function accessBar(owner: RegionOwner, bar: number, { bytes, write }: Tra
   if (end === 0 || offset >= end) return -EINVAL;
   const transfer = { bytes: bytes.subarray(0, end - offset), write };
   if (bar === ROM) return write ? -EINVAL : readRom(owner, transfer, offset, end);
-  const error = owner.barError(bar);
+  if (owner.isPrivateBar(bar)) return -EINVAL;
+  const error = owner.useBar(bar);
   if (error < 0) return error;
   const table = owner.msixTable?.bar === bar ? owner.msixTable : { start: end, end };
   const memory = (pdev.resources[bar]!.flags & IORESOURCE_MEM) !== 0n;
