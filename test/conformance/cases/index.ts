@@ -58,6 +58,8 @@ import { smpCases } from './smp.ts';
 import { stateCases } from './state.ts';
 import { statsCases } from './stats.ts';
 import { systemCases } from './system.ts';
+import { teeIoIommufdCases } from './tee-io/iommufd.ts';
+import { teeIoKvmCases } from './tee-io/kvm.ts';
 import { translateCases } from './translate.ts';
 import { vcpuCases } from './vcpu.ts';
 import { vfioCases } from './vfio/index.ts';
@@ -134,6 +136,8 @@ export const kernelCases: readonly Case[] = [
   ...x86(pmuFilterCases),
   ...x86(guestMsrCases),
   ...iommufdCases,
+  ...x86(teeIoKvmCases),
+  ...teeIoIommufdCases,
 ];
 
 export { vfioCases };

@@ -2,6 +2,7 @@
 import type { Case } from '../../case.ts';
 import { bindCases } from '../pci/bind.ts';
 import { sysfsCases } from '../pci/sysfs.ts';
+import { teeIoVfioCases } from '../tee-io/vfio.ts';
 import { assignedCases } from './assigned.ts';
 import { bindingCases } from './binding.ts';
 import { cdevCases } from './cdev.ts';
@@ -50,4 +51,5 @@ export const vfioCases: readonly Case[] = [
   ...kvmVfioCases,
   ...kvmBarCases,
   ...objectCases,
+  ...teeIoVfioCases,
 ];
