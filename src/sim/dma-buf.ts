@@ -6,6 +6,8 @@ import { type Backing, File } from './file.ts';
 import type { DeviceMemory } from './hardware/dma-target.ts';
 import { NOT_MODELLED, RequestTable } from './ioctl-table.ts';
 import type { Process } from './process.ts';
+import type { TdiBinding } from './tee-io/binding.ts';
+import type { KvmReference } from './vfio-file.ts';
 
 /** Memory of a device that lies in one piece on the bus. */
 export interface DmaBufPiece {
@@ -22,12 +24,44 @@ export interface DmaBufExporter {
   attach(importer: DmaBufImporter): number;
   /** The pieces in order, or −errno. */
   map(importer: DmaBufImporter): readonly DmaBufPiece[] | number;
+  /**
+   * RFC (dma_buf_get_pfn_unlocked): what lies at a byte offset, for an importer that asks page by page: −ENODEV while nobody may reach it, −EINVAL past the end.
+   * Absent: the memory can only be mapped.
+   */
+  place?(offset: number): DmaBufPlace | number;
+  /** RFC: the assigned device whose memory it is. */
+  readonly assigned?: AssignedMemory;
   /** The last reference to the file is gone. */
   release(p: Process): void;
 }
 
+/** RFC: where a page of the memory is. */
+export interface DmaBufPlace {
+  readonly memory: DeviceMemory;
+  readonly offset: number;
+}
+
+/** RFC: what KVM asks of memory of an assigned device that is to belong to a guest. */
+export interface AssignedMemory {
+  /** The VM the device was opened with. */
+  readonly kvm: KvmReference | null;
+  /** The device was bound with VFIO_DEVICE_BIND_IOMMUFD_PRIVATE. */
+  readonly isPrivate?: boolean;
+  /** Its TDI, where the function has TEE-IO. */
+  readonly tdi?: AssignedTdi | undefined;
+}
+
+/** RFC: a TDI as far as the mappings of its memory go. */
+export interface AssignedTdi {
+  readonly binding: TdiBinding | undefined;
+  /** KVM has taken private mappings of its memory from the guest, or means to. */
+  mmioUnmapped(): void;
+}
+
 /** Who wants to reach the memory (`struct dma_buf_attach_ops`). */
 export interface DmaBufImporter {
+  /** RFC: it has no device, asks for each page when it needs it, and may attach before there is one. */
+  readonly byPage?: true;
   /** Reaches another device's memory without a detour through RAM. */
   readonly allowPeer2Peer: boolean;
   /**

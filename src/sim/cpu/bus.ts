@@ -77,6 +77,8 @@ export interface CpuBus {
    */
   emulatedPage?(gpaPage: number, access: PageAccess): RamPage | null;
   readonly emulatorDiffers?: boolean;
+  /** What is no RAM is a device's page that is mapped: no emulator comes between the processor and it. */
+  reachesDevice?(gpa: number, write: boolean): boolean;
   /** KVM's emulator does not have the instruction, yet the guest goes on: the paravirtual backend sees to a few such ones itself. */
   emulationFailed?(insnBytes: Uint8Array): void;
   /** WBINVD, INVD: what a guest's cache hides from DMA has reached memory. */

@@ -162,7 +162,7 @@ export abstract class Memory extends Mmu {
       const page = this.physical(Math.floor(gpa / 4096));
       const view = this.readable(page);
       if (view === null && this.vectoring) throw this.vectoringFailure(gpa, false);
-      if (view === null && this.emulate()) throw REDO;
+      if (view === null && this.emulateDevice(gpa, false)) throw REDO;
       if (view === null) data = this.deviceRead(key, gpa, length);
       else {
         if (access === READ) this.tlb.fill(linear, view, false, this.long);
@@ -340,7 +340,7 @@ export abstract class Memory extends Mmu {
     const page = this.physical(Math.floor(gpa / 4096));
     const view = this.writable(page);
     if (view === null && this.vectoring) throw this.vectoringFailure(gpa, true);
-    if (view === null && this.emulate()) throw REDO;
+    if (view === null && this.emulateDevice(gpa, true)) throw REDO;
     if (view === null) {
       if (this.bus.mmioWrite?.(gpa, data.slice())) {
         this.stop |= STOP_BLOCK;

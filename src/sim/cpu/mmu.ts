@@ -84,6 +84,12 @@ export abstract class Mmu extends State {
     this.refresh();
   }
 
+  /** An access to what is no RAM: the emulator's, but where a device is mapped. */
+  emulateDevice(gpa: number, write: boolean): boolean {
+    if (this.emulating || this.bus.emulatorDiffers !== true || this.bus.reachesDevice?.(gpa, write) === true) return false;
+    return this.emulate();
+  }
+
   /** The instruction is KVM's emulator's from here to its end. False where that makes no difference. */
   emulate(): boolean {
     if (this.emulating || this.bus.emulatorDiffers !== true) return false;

@@ -1,10 +1,13 @@
 import type { Width } from '../../kernel/memory.ts';
 import type { PageRef } from '../pages.ts';
 
-/** Memory of a device as another master or the CPU reaches it (peer-to-peer). `store` answers 0 or −errno. */
+/**
+ * Memory of a device as another master or the CPU reaches it (peer-to-peer). `store` answers 0 or −errno. `t`: the request carries the T bit, it comes out of
+ * a trusted VM; default: it does not.
+ */
 export interface DeviceMemory {
-  load(offset: number, width: Width): number | bigint;
-  store(offset: number, width: Width, value: number | bigint): number;
+  load(offset: number, width: Width, t?: boolean): number | bigint;
+  store(offset: number, width: Width, value: number | bigint, t?: boolean): number;
 }
 
 /** Where an access leads. `length`: how many bytes from there lie in one piece. `at` is an index into `page.u8`. */

@@ -1,6 +1,7 @@
 import { KVM_CAP_MEMORY_ATTRIBUTES, KVM_MEMORY_ATTRIBUTE_PRIVATE, kvm_memory_attributes } from '../../uapi/kvm.ts';
 import { EFAULT, EINVAL } from '../../uapi/sys.ts';
 import type { Process } from '../process.ts';
+import { endPrivate } from './private-dma.ts';
 import type { Vm } from './vm.ts';
 
 const PAGE_MASK = 0xfffn;
@@ -145,6 +146,7 @@ export function setMemoryAttributes(vm: Vm, p: Process, arg: bigint): number {
   const value = Number(attributes);
   if (vm.attributes.all(start, end, value)) return 0;
   vm.attributes.set(start, end, value);
+  if (vm.teeIo !== undefined && (value & PRIVATE) === 0) endPrivate(vm.memslots, start, end);
   vm.zap();
   return 0;
 }

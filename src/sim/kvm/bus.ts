@@ -1,7 +1,7 @@
 import { KVM_MEM_READONLY, KVM_X86_QUIRK_FIX_HYPERCALL_INSN, KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS } from '../../uapi/kvm.ts';
 import type { CpuBus, CpuidResult, Hypercall, MsrExit, PageAccess, RamPage } from '../cpu/bus.ts';
 import { legalXcr0 } from './debugregs.ts';
-import { type DevicePage, devicePage, loadDevice, reachable, storeDevice } from './device-memory.ts';
+import { type DevicePage, devicePage, loadDevice, storeDevice } from './device-memory.ts';
 import { emulationFailed } from './exits.ts';
 import { guestRdmsr, guestWrmsr } from './guest-msrs.ts';
 import { hypercall } from './hypercalls.ts';
@@ -75,8 +75,14 @@ export class VcpuBus implements CpuBus {
   page(gpaPage: number, access: PageAccess): RamPage | null {
     const slot = this.#vcpu.vm.memslots.find(gpaPage, this.#space);
     const own = this.#vcpu.backend.emulated ? undefined : gmemPage(this.#vcpu.vm, slot, gpaPage);
+    if (own === null && access === 'fetch' && slot?.dmaBuf !== undefined) notModelled('guest code in the memory of a device');
     if (own !== undefined) return own;
     return this.#userPage(slot, gpaPage, access);
+  }
+
+  /** Accesses to a device's page that is mapped are the processor's own. */
+  reachesDevice(gpa: number, write: boolean): boolean {
+    return this.#device(gpa, write) !== undefined;
   }
 
   /** Private memory, and what is in a guest_memfd alone. */
@@ -111,7 +117,7 @@ export class VcpuBus implements CpuBus {
       return page;
     }
     const device = devicePage(this.#vcpu.vm, slot, gpaPage);
-    if (device !== undefined && reachable(device, write)) return this.#devicePage(slot, gpaPage, access);
+    if (device !== undefined && (write ? device.writable : device.readable)) return this.#devicePage(slot, gpaPage, access);
     this.#holes = true;
     if (this.#vcpu.backend.badHostPage === 'efault') throw new HostPageFault(gpaPage);
     return null;
@@ -129,7 +135,7 @@ export class VcpuBus implements CpuBus {
   #device(gpa: number, write: boolean): DevicePage | undefined {
     const gfn = Math.floor(gpa / 4096);
     const device = devicePage(this.#vcpu.vm, this.#vcpu.vm.memslots.find(gfn, this.#space), gfn);
-    return device !== undefined && reachable(device, write) ? device : undefined;
+    return device !== undefined && (write ? device.writable : device.readable) ? device : undefined;
   }
 
   /** The vCPU whose ring is full does not come to execute the store: it leaves first. */

@@ -2,59 +2,72 @@ import type { Width } from '../../kernel/memory.ts';
 import { KVM_MEM_READONLY } from '../../uapi/kvm.ts';
 import { PROT_READ, PROT_WRITE } from '../../uapi/sys.ts';
 import type { Backing } from '../file.ts';
+import type { DeviceMemory } from '../hardware/dma-target.ts';
 import { PAGE_SIZE } from '../pages.ts';
+import type { DmaBufSlot } from './dma-buf-slot.ts';
 import type { Memslot } from './memslots.ts';
 import type { Vm } from './vm.ts';
 
-/** A guest page whose host mapping shows a device: the guest reaches it without an exit, by accesses of the width of its own. */
+type DeviceBacking = Backing & Required<Pick<Backing, 'load' | 'store' | 'pfn'>>;
+
+/** A guest page that is a device's: the guest reaches it without an exit, by accesses of the width of its own. */
 export interface DevicePage {
-  readonly backing: Required<Pick<Backing, 'load' | 'store' | 'pfn'>>;
-  /** The page of the backing. */
-  readonly index: number;
-  /** What the host mapping and the slot allow. */
+  readonly memory: DeviceMemory;
+  /** Of the page, in that memory. */
+  readonly offset: number;
+  /** It can be mapped for loads, and for stores. */
   readonly readable: boolean;
   readonly writable: boolean;
+  /** RFC: accesses carry the T bit. */
+  readonly t: boolean;
 }
 
 /** The device behind a frame; undefined: memory, or nothing. */
-export function devicePage({ mm }: Vm, slot: Memslot | undefined, gfn: number): DevicePage | undefined {
+export function devicePage(vm: Vm, slot: Memslot | undefined, gfn: number): DevicePage | undefined {
   if (slot === undefined) return undefined;
+  if (slot.dmaBuf !== undefined) return assignedPage(vm, slot, slot.dmaBuf, gfn);
+  const { mm } = vm;
   const hva = Number(slot.userspace_addr) + (gfn - slot.base_gfn) * PAGE_SIZE;
   const vma = mm.vmaAt(hva);
   if (vma === undefined || !isDevice(vma.backing)) return undefined;
+  const index = vma.page + Math.floor((hva - vma.start) / PAGE_SIZE);
+  // hva_to_pfn_remapped
+  const mappable = vma.backing.pfn(index) !== null;
   return {
-    backing: vma.backing,
-    index: vma.page + Math.floor((hva - vma.start) / PAGE_SIZE),
-    readable: (vma.prot & PROT_READ) !== 0,
-    writable: (vma.prot & PROT_WRITE) !== 0 && (slot.flags & KVM_MEM_READONLY) === 0,
+    memory: vma.backing,
+    offset: index * PAGE_SIZE,
+    readable: mappable && (vma.prot & PROT_READ) !== 0,
+    writable: mappable && (vma.prot & PROT_WRITE) !== 0 && (slot.flags & KVM_MEM_READONLY) === 0,
+    t: false,
   };
 }
 
-function isDevice(backing: Backing): backing is Backing & DevicePage['backing'] {
+/** RFC: a page of a dma-buf in the slot. */
+function assignedPage(vm: Vm, slot: Memslot, dmaBuf: DmaBufSlot, gfn: number): DevicePage | undefined {
+  const place = dmaBuf.place(gfn - slot.base_gfn);
+  return place && { ...place, readable: true, writable: true, t: vm.isPrivate(gfn) };
+}
+
+function isDevice(backing: Backing): backing is DeviceBacking {
   return backing.pfn !== undefined && backing.load !== undefined && backing.store !== undefined;
 }
 
-/** hva_to_pfn_remapped: the page can be mapped for this access now. */
-export function reachable({ backing, index, readable, writable }: DevicePage, write: boolean): boolean {
-  return (write ? writable : readable) && backing.pfn(index) !== null;
-}
-
 /** Loads of the guest; the accesses of one instruction that is not aligned are several to the device. */
-export function loadDevice({ backing, index }: DevicePage, within: number, data: Uint8Array): void {
+export function loadDevice({ memory, offset, t }: DevicePage, within: number, data: Uint8Array): void {
   const view = new DataView(data.buffer, data.byteOffset, data.length);
   for (const [at, width] of accesses(within, data.length)) {
-    const value = backing.load(index * PAGE_SIZE + within + at, width);
+    const value = memory.load(offset + within + at, width, t);
     if (width === 8) view.setBigUint64(at, BigInt(value), true);
     else for (let i = 0, left = Number(value); i < width; i++, left = Math.floor(left / 256)) view.setUint8(at + i, left & 0xff);
   }
 }
 
-export function storeDevice({ backing, index }: DevicePage, within: number, data: Uint8Array): void {
+export function storeDevice({ memory, offset, t }: DevicePage, within: number, data: Uint8Array): void {
   const view = new DataView(data.buffer, data.byteOffset, data.length);
   for (const [at, width] of accesses(within, data.length)) {
     let value = 0;
     for (let i = width - 1; i >= 0 && width < 8; i--) value = value * 256 + view.getUint8(at + i);
-    backing.store(index * PAGE_SIZE + within + at, width, width === 8 ? view.getBigUint64(at, true) : value);
+    memory.store(offset + within + at, width, width === 8 ? view.getBigUint64(at, true) : value, t);
   }
 }
 

@@ -42,7 +42,7 @@ export class DeviceFile extends AnonFile {
   }
 
   override ioctl(p: Process, request: number, arg: bigint): number {
-    if (p.mm !== this.vm.mm) return -EIO;
+    if (p.mm !== this.vm.mm || this.vm.dead) return -EIO;
     return deviceIoctls.dispatch(this.device, p, request, arg);
   }
 }

@@ -24,6 +24,7 @@ import {
 import { has } from '../changes.ts';
 import { type Backing, File, type FileMap } from '../file.ts';
 import type { Machine } from '../machine.ts';
+import { PageSet } from '../page-set.ts';
 import { PAGE_SIZE, type PageRef, PageStore } from '../pages.ts';
 import type { Process } from '../process.ts';
 import type { Vm } from './vm.ts';
@@ -36,6 +37,8 @@ export class GuestMemfdInode extends PageStore {
   readonly size: bigint;
   readonly flags: bigint;
   readonly ino: bigint;
+  /** RFC: pages that private DMA may reach. Whatever takes one from the guest takes it out. */
+  readonly committed: PageSet = new PageSet();
   readonly #poisoned: Set<number> = new Set();
 
   constructor(size: bigint, flags: bigint, ino: bigint) {
@@ -71,12 +74,14 @@ export class GuestMemfdInode extends PageStore {
   /** A memory error (kvm_gmem_error_folio): mappings of the page are zapped; who touches it next is told. A punched hole takes it away. */
   poison(index: number): void {
     this.#poisoned.add(index);
+    this.committed.remove(index, index + 1);
     this.notify();
   }
 
   override punch(from: number | bigint, to: number | bigint): void {
     const [first, end] = [BigInt(from) / PAGE, BigInt(to) / PAGE];
     for (const index of this.#poisoned) if (first <= index && index < end) this.#poisoned.delete(index);
+    this.committed.remove(Number(first), Math.min(Number(end), this.pages));
     super.punch(from, to);
   }
 }
@@ -193,6 +198,7 @@ export function bindGuestMemfd(vm: Vm, p: Process, fd: number, offset: bigint, n
 
 /** kvm_gmem_unbind: the slot goes, or never came to be. What the file holds stays in it. */
 export function unbindGuestMemfd(binding: GmemBinding | undefined): void {
+  binding?.file?.inode.committed.remove(binding.pgoff, binding.pgoff + binding.npages);
   binding?.file?.unbind(binding);
 }
 

@@ -3,6 +3,7 @@ import { EFAULT, EINVAL, ENOENT, ENOSPC, EOPNOTSUPP } from '../../uapi/sys.ts';
 import type { RamPage } from '../cpu/bus.ts';
 import type { Process } from '../process.ts';
 import { isPrivate } from './attributes.ts';
+import { DmaBufFault } from './dma-buf-slot.ts';
 import { guestPage } from './guest-memfd.ts';
 import type { Memslot } from './memslots.ts';
 import { RUN } from './run-page.ts';
@@ -73,7 +74,8 @@ export class MmioFrames {
 
 /**
  * kvm_mmu_faultin_pfn as far as it is about private memory and guest_memfd: the page that is not userspace's; null for MMIO; undefined where
- * the access goes to `userspace_addr`, if there is a slot. Throws MemoryFault. The attribute says which kind of access it is.
+ * the access goes to `userspace_addr`, if there is a slot; null also for device memory, which the guest reaches by its accesses. Throws MemoryFault and DmaBufFault.
+ * The attribute says which kind of access it is.
  */
 export function gmemPage(vm: Vm, slot: Memslot | undefined, gfn: number): RamPage | null | undefined {
   const found = vm.mmioFrames.get(gfn);
@@ -81,6 +83,11 @@ export function gmemPage(vm: Vm, slot: Memslot | undefined, gfn: number): RamPag
   const privateGfn = vm.hasPrivateMemory && isPrivate(vm, gfn);
   // A stale entry is faulted in as shared memory, and goes when that succeeds.
   if (found !== undefined && privateGfn) throw new MemoryFault(gfn, false, -EFAULT);
+  if (slot?.dmaBuf !== undefined) {
+    slot.dmaBuf.fault(gfn - slot.base_gfn, privateGfn);
+    vm.mmioFrames.forget(gfn);
+    return null;
+  }
   if (!privateGfn && slot?.gmem?.only !== true) {
     if (slot === undefined && vm.hasPrivateMemory) vm.mmioFrames.remember(gfn, vm.memslots.generation);
     return undefined;
@@ -120,15 +127,20 @@ function preFault(vcpu: Vcpu, range: kvm_pre_fault_memory): number {
 
 /** kvm_tdp_map_page of a read. It does not come from the processor: an entry for MMIO in the page tables does not matter to it. */
 function preFaultPage(vcpu: Vcpu, gfn: number): number {
-  const { mmioFrames } = vcpu.vm;
+  const { vm } = vcpu;
+  const { mmioFrames } = vm;
   const found = mmioFrames.get(gfn);
   mmioFrames.forget(gfn);
   try {
-    return vcpu.bus.page(gfn, 'read') === null ? -ENOENT : 0;
+    const page = vcpu.bus.page(gfn, 'read');
+    if (page === null) return vm.memslots.find(gfn)?.dmaBuf === undefined ? -ENOENT : 0;
+    if (vm.teeIo !== undefined && isPrivate(vm, gfn)) vm.commit(gfn);
+    return 0;
   } catch (error) {
     if (found !== undefined) mmioFrames.remember(gfn, found);
     if (error instanceof MemoryFault) return memoryFaultExit(vcpu, error);
     if (error instanceof HostPageFault) return -EFAULT;
+    if (error instanceof DmaBufFault) return error.result;
     throw error;
   }
 }

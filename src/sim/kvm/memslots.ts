@@ -6,7 +6,9 @@ import {
   kvm_userspace_memory_region2,
 } from '../../uapi/kvm.ts';
 import { EEXIST, EINVAL } from '../../uapi/sys.ts';
+import { xuMay25 } from '../../uapi/tee-io.ts';
 import type { DirtyTracking } from './dirty-log.ts';
+import type { DmaBufSlot } from './dma-buf-slot.ts';
 import { type GmemBinding, unbindGuestMemfd } from './guest-memfd.ts';
 import { SlotIndex } from './slot-index.ts';
 
@@ -15,6 +17,9 @@ export const KVM_USER_MEM_SLOTS = 32764;
 /** Pages one slot may have. */
 export const KVM_MEM_MAX_NR_PAGES: number = 2 ** 31 - 1;
 
+const { KVM_MEM_VFIO_DMABUF } = xuMay25;
+/** What a slot has from its creation to its deletion. */
+const FIXED_FLAGS = KVM_MEM_READONLY | KVM_MEM_GUEST_MEMFD | KVM_MEM_VFIO_DMABUF;
 const PAGE_MASK = 0xfffn;
 const U64_END = 1n << 64n;
 
@@ -28,6 +33,8 @@ export interface Memslot {
   flags: number;
   /** KVM_MEM_GUEST_MEMFD: the memory of its private frames, or of all. */
   readonly gmem: GmemBinding | undefined;
+  /** RFC, KVM_MEM_VFIO_DMABUF: the device memory of its frames. */
+  readonly dmaBuf: DmaBufSlot | undefined;
   /** KVM_MEM_LOG_DIRTY_PAGES: a bit a page, in whole 64-bit words; none where rings are used instead. */
   dirty: Uint8Array | undefined;
 }
@@ -53,6 +60,8 @@ export interface SlotLimits {
   readonly guestMemfd: boolean;
   /** kvm_gmem_bind: the slot's part of a guest_memfd, or −errno. */
   bind(fd: number, offset: bigint, npages: number): GmemBinding | number;
+  /** RFC, KVM_MEM_VFIO_DMABUF: the slot's device memory, or −errno. Absent: there is no such flag. */
+  readonly bindDmaBuf?: ((fd: number, npages: number) => DmaBufSlot | number) | undefined;
   readonly dirty: DirtyTracking;
 }
 
@@ -93,6 +102,11 @@ export class Memslots {
     return this.#spaces[as_id]?.list() ?? [];
   }
 
+  /** RFC: the VM is gone, and what its slots hold with it. */
+  releaseDmaBufs(): void {
+    for (const space of this.#spaces) for (const { dmaBuf } of space.list()) dmaBuf?.release();
+  }
+
   /**
    * KVM_SET_USER_MEMORY_REGION and …2, once the struct is copied in: 0 or −errno. The checks are in the kernel's order, the
    * first that fails decides.
@@ -123,15 +137,16 @@ export class Memslots {
       if (old === undefined) return -EINVAL;
       space.remove(old);
       unbindGuestMemfd(old.gmem);
+      old.dmaBuf?.release();
       this.generation++;
       this.roots++;
       return 0;
     }
     if (old !== undefined) {
-      // A guest_memfd slot can only be deleted, not even set again to what it is.
-      if (flags & KVM_MEM_GUEST_MEMFD) return -EINVAL;
+      // A guest_memfd slot can only be deleted, not even set again to what it is; nor can one of a dma-buf.
+      if (flags & (KVM_MEM_GUEST_MEMFD | KVM_MEM_VFIO_DMABUF)) return -EINVAL;
       if (userspace_addr !== old.userspace_addr || npages !== old.npages) return -EINVAL;
-      if ((flags ^ old.flags) & (KVM_MEM_READONLY | KVM_MEM_GUEST_MEMFD)) return -EINVAL;
+      if ((flags ^ old.flags) & FIXED_FLAGS) return -EINVAL;
       if (base_gfn === old.base_gfn) {
         if (flags !== old.flags) {
           Object.assign(old, { flags, dirty: limits.dirty.bitmapFor(flags, npages, old) });
@@ -144,24 +159,30 @@ export class Memslots {
     if (space.overlaps(base_gfn, npages, old)) return -EEXIST;
     const gmem = flags & KVM_MEM_GUEST_MEMFD ? limits.bind(region.guest_memfd, region.guest_memfd_offset, npages) : undefined;
     if (typeof gmem === 'number') return gmem;
+    if (flags & KVM_MEM_VFIO_DMABUF && region.guest_memfd_offset !== 0n) return -EINVAL;
+    const dmaBuf = flags & KVM_MEM_VFIO_DMABUF ? limits.bindDmaBuf?.(region.guest_memfd, npages) : undefined;
+    if (typeof dmaBuf === 'number') return dmaBuf;
     // A slot to be moved is invalid for a moment, also if it then stays where it is.
     if (old !== undefined) this.roots++;
     // The frame limit comes after overlap and guest_memfd, and counts the host's address bits.
     if (base_gfn + npages > 2 ** (limits.gpaBits - 12)) {
       unbindGuestMemfd(gmem);
+      dmaBuf?.release();
       return -EINVAL;
     }
 
     if (old !== undefined) space.remove(old);
     const dirty = limits.dirty.bitmapFor(flags, npages, old);
-    const slot = old === undefined ? { as_id, id, base_gfn, npages, userspace_addr, flags, gmem, dirty } : old;
+    const slot = old === undefined ? { as_id, id, base_gfn, npages, userspace_addr, flags, gmem, dmaBuf, dirty } : old;
     space.insert(Object.assign(slot, { base_gfn, flags, dirty }));
     this.generation++;
     return 0;
   }
 }
 
+/** The memory of a slot is userspace's, a guest_memfd or a dma-buf, and only userspace's can be read-only or logged. */
 function allowedFlags(flags: number, limits: SlotLimits): number {
   if (flags & KVM_MEM_GUEST_MEMFD) return limits.guestMemfd ? KVM_MEM_GUEST_MEMFD : 0;
+  if (flags & KVM_MEM_VFIO_DMABUF) return limits.bindDmaBuf === undefined ? 0 : KVM_MEM_VFIO_DMABUF;
   return KVM_MEM_LOG_DIRTY_PAGES | (limits.readonlyMem ? KVM_MEM_READONLY : 0) | (limits.guestMemfd ? KVM_MEM_GUEST_MEMFD : 0);
 }

@@ -22,6 +22,7 @@ import type { Pending, Slice } from '../vcpu-like.ts';
 import { assistEntry, assistExit } from './apic-assist.ts';
 import { DirtyRingFull } from './bus.ts';
 import { linearWidth } from './cpuid.ts';
+import { DmaBufFault } from './dma-buf-slot.ts';
 import { deliverPayload, loadEvents, storeEvents } from './events.ts';
 import { complete, writeExit } from './exits.ts';
 import { HostPageFault, MemoryFault, memoryFaultExit } from './memory-fault.ts';
@@ -67,6 +68,7 @@ export function runSlice(vcpu: Vcpu, fuel: number, first: boolean, pending: Pend
     if (error instanceof DirtyRingFull) result = ringFull(vcpu);
     else if (error instanceof MemoryFault) result = memoryFaultExit(vcpu, error);
     else if (error instanceof HostPageFault) result = -EFAULT;
+    else if (error instanceof DmaBufFault) result = error.result;
     else throw error;
   } finally {
     vcpu.bus.endSlice();
@@ -131,6 +133,7 @@ function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
 
 /** vcpu_enter_guest or vcpu_block. A signal is looked at before the guest executes anything; an exit beats it. */
 function turn(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
+  if (vcpu.vm.dead) return -EIO;
   if (vcpu.mpState === KVM_MP_STATE_UNINITIALIZED) return uninitialized(vcpu, pending);
   const awake = runnable(vcpu);
   if (awake) updateParavirt(vcpu);

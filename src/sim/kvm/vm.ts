@@ -4,10 +4,14 @@ import type { AddressSpace } from '../address-space.ts';
 import { has } from '../changes.ts';
 import { AnonFile } from '../file.ts';
 import type { Machine } from '../machine.ts';
+import type { PageRef } from '../pages.ts';
 import type { Process } from '../process.ts';
 import type { System } from '../system.ts';
+import type { TdiBinding } from '../tee-io/binding.ts';
+import type { TeeIo } from '../tee-io/switches.ts';
+import type { Tvm } from '../tee-io/tvm.ts';
 import { ApicMap } from './apic-map.ts';
-import { FrameRanges, setMemoryAttributes } from './attributes.ts';
+import { FrameRanges, isPrivate, setMemoryAttributes } from './attributes.ts';
 import { type Backend, backendOf } from './backends.ts';
 import { checkExtension, vmCapability } from './caps.ts';
 import { getClock, setClock, VmClock } from './clock.ts';
@@ -15,6 +19,7 @@ import { type CoalescedZone, registerCoalescedMmio, unregisterCoalescedMmio } fr
 import { createDevice, type Device } from './devices.ts';
 import { clearDirtyLog, DirtyTracking, getDirtyLog } from './dirty-log.ts';
 import { resetDirtyRings } from './dirty-ring.ts';
+import { DmaBufSlot } from './dma-buf-slot.ts';
 import { enableVmCap } from './enable-cap.ts';
 import { bindGuestMemfd, createGuestMemfd } from './guest-memfd.ts';
 import { IoBus } from './io-bus.ts';
@@ -31,6 +36,7 @@ import { setMsrFilter } from './msr-filter.ts';
 import type { Pics } from './pic.ts';
 import { createPit, createPit2, getPit, getPit2, type Pit, reinjectControl, setPit, setPit2 } from './pit.ts';
 import { setPmuEventFilter } from './pmu-filter.ts';
+import { commitPage, isCommitted, privatePage } from './private-dma.ts';
 import type { RunPages } from './run-page.ts';
 import { getVmStatsFd, Stats } from './stats.ts';
 import { askedKhz } from './tsc.ts';
@@ -46,7 +52,7 @@ const KVM_MIN_ALLOC_MMU_PAGES = 64n;
  * `struct kvm`. The VM descriptor and each vCPU descriptor hold a reference; a mapping holds its descriptor's file. Nothing is left of
  * it when the last one goes.
  */
-export class Vm {
+export class Vm implements Tvm {
   readonly machine: Machine;
   readonly backend: Backend;
   /** KVM_X86_DEFAULT_VM or KVM_X86_SW_PROTECTED_VM. */
@@ -103,6 +109,8 @@ export class Vm {
   /** Pages of the first vCPU, whose third is the VM's coalesced MMIO ring. */
   ring: RunPages | undefined = undefined;
   readonly coalescedZones: Set<CoalescedZone> = new Set();
+  /** RFC: the TDIs that are bound to it. */
+  readonly tdis: Set<TdiBinding> = new Set();
   readonly #runner: System['runner'];
   #references = 1;
 
@@ -119,6 +127,11 @@ export class Vm {
     this.dirty = new DirtyTracking(this.memslots, this.backend.emulated);
   }
 
+  /** RFC: the series the machine's kernel has. */
+  get teeIo(): TeeIo | undefined {
+    return this.machine.teeIo;
+  }
+
   /** kvm_arch_has_private_mem. */
   get hasPrivateMemory(): boolean {
     return this.type === kvm.KVM_X86_SW_PROTECTED_VM;
@@ -127,6 +140,29 @@ export class Vm {
   /** Every vCPU faults its memory in anew. */
   zap(): void {
     this.zapped++;
+  }
+
+  isPrivate(gfn: number): boolean {
+    return isPrivate(this, gfn);
+  }
+
+  commit(gfn: number): number {
+    return commitPage(this.memslots, gfn);
+  }
+
+  isCommitted(gfn: number): boolean {
+    return isCommitted(this.memslots, gfn);
+  }
+
+  privatePage(gfn: number, populate: boolean): PageRef | null {
+    return privatePage(this.memslots, gfn, populate);
+  }
+
+  /** KVM_BUG_ON: also what its vCPUs are executing ends. */
+  kill(): void {
+    this.dead = true;
+    for (const { cpu } of this.vcpus.values()) cpu.yield();
+    this.#runner.wake();
   }
 
   /** KVM_CHECK_EXTENSION on its descriptor. */
@@ -169,6 +205,7 @@ export class Vm {
     for (const { lapic } of this.vcpus.values()) lapic?.timer.cancel();
     this.vcpus.clear();
     this.pit?.stop();
+    this.memslots.releaseDmaBufs();
   }
 }
 
@@ -231,6 +268,7 @@ function setMemoryRegion(size: number, v1: boolean) {
       readonlyMem: vm.capability(kvm.KVM_CAP_READONLY_MEM) !== 0,
       guestMemfd: vm.capability(kvm.KVM_CAP_GUEST_MEMFD) !== 0,
       bind: (fd, offset, npages) => bindGuestMemfd(vm, p, fd, offset, npages),
+      bindDmaBuf: vm.teeIo && vm.hasPrivateMemory ? (fd, npages) => DmaBufSlot.bind(vm, p, fd, npages) : undefined,
       dirty: vm.dirty,
     };
     return vm.memslots.set(decodeRegion(bytes), limits, v1);

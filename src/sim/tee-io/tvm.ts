@@ -2,6 +2,11 @@ import type { PageRef } from '../pages.ts';
 import type { KvmReference } from '../vfio-file.ts';
 import type { TdiBinding } from './binding.ts';
 
+/** Whether what VFIO holds is a VM the TSM can bind to: every one of KVM's is. */
+export function isTvm(kvm: KvmReference | null | undefined): kvm is Tvm {
+  return kvm !== null && kvm !== undefined && 'tdis' in kvm;
+}
+
 /** A VM whose guest may own TDIs, as the TSM and the hardware know it. */
 export interface Tvm extends KvmReference {
   /** kvm_arch_has_private_mem. */

@@ -1,7 +1,14 @@
 import type { Struct } from '../../../uapi/struct.ts';
 import { EFAULT, EINVAL, ENODEV, ENOMEM, EOPNOTSUPP, EOVERFLOW, O_CLOEXEC } from '../../../uapi/sys.ts';
 import { VFIO_PCI_ROM_REGION_INDEX, vfio_device_feature_dma_buf, vfio_region_dma_range } from '../../../uapi/vfio.ts';
-import { type DmaBufExporter, DmaBufFile, type DmaBufImporter, type DmaBufPiece } from '../../dma-buf.ts';
+import {
+  type AssignedMemory,
+  type DmaBufExporter,
+  DmaBufFile,
+  type DmaBufImporter,
+  type DmaBufPiece,
+  type DmaBufPlace,
+} from '../../dma-buf.ts';
 import type { Process } from '../../process.ts';
 import type { VfioPciCoreDevice } from './core.ts';
 import { barLength } from './rdwr.ts';
@@ -32,6 +39,7 @@ const mainlineRules: ImportRules = {
 export class VfioPciDmaBuf implements DmaBufExporter {
   readonly name = 'vfio_pci_core';
   readonly file: DmaBufFile;
+  readonly assigned: AssignedMemory;
   readonly #rules: ImportRules;
   /** Undefined after the last close. */
   #device: VfioPciCoreDevice | undefined;
@@ -41,17 +49,28 @@ export class VfioPciDmaBuf implements DmaBufExporter {
   constructor(p: Process, device: VfioPciCoreDevice, pieces: readonly DmaBufPiece[], flags: number, rules: ImportRules) {
     this.#rules = rules;
     this.#device = device;
+    this.assigned = { kvm: device.kvm, isPrivate: device.isPrivate };
     this.#pieces = pieces;
     this.#revoked = !device.memoryEnabled;
     this.file = new DmaBufFile(p, this, BigInt(pieces.reduce((sum, { length }) => sum + length, 0)), flags);
   }
 
   attach(importer: DmaBufImporter): number {
-    return this.#rules.attach(importer, this.#revoked);
+    return importer.byPage ? 0 : this.#rules.attach(importer, this.#revoked);
   }
 
   map(importer: DmaBufImporter): readonly DmaBufPiece[] | number {
     return this.#rules.map(importer, this.#revoked) || this.#pieces;
+  }
+
+  place(offset: number): DmaBufPlace | number {
+    if (this.#revoked) return -ENODEV;
+    let within = offset;
+    for (const { memory, offset: start, length } of this.#pieces) {
+      if (within < length) return { memory, offset: start + within };
+      within -= length;
+    }
+    return -EINVAL;
   }
 
   /** vfio_pci_dma_buf_move. */
