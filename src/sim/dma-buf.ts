@@ -4,9 +4,9 @@ import { EFAULT, EINVAL, ENOTTY, O_ACCMODE, O_NONBLOCK, POLLIN, POLLOUT } from '
 import type { Coverage } from './coverage.ts';
 import { type Backing, File } from './file.ts';
 import type { DeviceMemory } from './hardware/dma-target.ts';
+import type { TdiBinding } from './hardware/tsm/binding.ts';
 import { NOT_MODELLED, RequestTable } from './ioctl-table.ts';
 import type { Process } from './process.ts';
-import type { TdiBinding } from './tee-io/binding.ts';
 import type { KvmReference } from './vfio-file.ts';
 
 /** Memory of a device that lies in one piece on the bus. */

@@ -3,6 +3,7 @@ import { rangeError } from '../kernel/errors.ts';
 import { SimBackend } from './backend.ts';
 import type { CoverageRow } from './coverage.ts';
 import type { PciFunction } from './hardware/pci-function.ts';
+import { type TeeIoOption, teeIoOf } from './hardware/tsm/switches.ts';
 import { firstProcess, makeNodes } from './init.ts';
 import { registerPci } from './initcalls.ts';
 import { registerIommufd } from './iommufd/main.ts';
@@ -12,13 +13,12 @@ import type { PciPlug } from './pci/pci-subsystem.ts';
 import type { Process } from './process.ts';
 import { machineOf } from './profiles.ts';
 import { System } from './system.ts';
-import { type TeeIoOption, teeIoOf } from './tee-io/switches.ts';
 
 export type { CoverageRow } from './coverage.ts';
 export * from './hardware/index.ts';
+export type { TeeIo, TeeIoDialect, TeeIoOption } from './hardware/tsm/switches.ts';
 export type { CapabilityValue, CpuidLeaf, KvmMachine, Limits, Machine } from './machine.ts';
 export { DEFAULT_PROFILE, profiles } from './profiles.ts';
-export type { TeeIo, TeeIoDialect, TeeIoOption } from './tee-io/switches.ts';
 
 export interface SimOptions {
   /** A profile's name, or a description of one's own. Default: 'pvm-6.18'. */

@@ -1,6 +1,6 @@
 import type { IommuMachine, PciPlacement } from './hardware/machine-pci.ts';
+import type { TeeIo } from './hardware/tsm/switches.ts';
 import type { ParameterValues } from './parameters.ts';
-import type { TeeIo } from './tee-io/switches.ts';
 import type { User } from './user.ts';
 
 /** One CPUID leaf as KVM_GET_SUPPORTED_CPUID lists it. */

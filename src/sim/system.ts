@@ -4,6 +4,7 @@ import { Coverage } from './coverage.ts';
 import type { File } from './file.ts';
 import { ClassDevice } from './fs/class-device.ts';
 import { FsTree } from './fs/tree.ts';
+import type { Tsm } from './hardware/tsm/tsm.ts';
 import type { Machine } from './machine.ts';
 import { makeParameters, type Parameters } from './parameters.ts';
 import { type PciPlug, PciSubsystem } from './pci/pci-subsystem.ts';
@@ -74,6 +75,11 @@ export class System {
   get pci(): PciSubsystem {
     this.#pci ??= new PciSubsystem(this);
     return this.#pci;
+  }
+
+  /** RFC: the security manager of the machine; absent: as mainline. */
+  get tsm(): Tsm | undefined {
+    return this.machine.teeIo === undefined ? undefined : this.pci.fabric.tsm;
   }
 
   /** CLOCK_REALTIME in nanoseconds: simulated time too. */

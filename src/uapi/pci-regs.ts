@@ -86,6 +86,7 @@ export const PCI_MSIX_ENTRY_CTRL_MASKBIT = 1;
 export const PCI_EXP_FLAGS = 2;
 export const PCI_EXP_DEVCAP = 4;
 export const PCI_EXP_DEVCAP_FLR = 0x1000_0000;
+export const PCI_EXP_DEVCAP_TEE = 0x4000_0000;
 export const PCI_EXP_DEVCTL = 8;
 export const PCI_EXP_DEVCTL_CERE = 0x1;
 export const PCI_EXP_DEVCTL_NFERE = 0x2;

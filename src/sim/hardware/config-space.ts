@@ -14,6 +14,14 @@ export interface RegisterBits {
 /** Told after a write that touched the double word: what it held, what it holds, and what was written over which bytes. */
 export type WriteHook = (before: number, after: number, written: number) => void;
 
+/** A write from the bus, with all registers before and after it. */
+export interface ObservedWrite {
+  readonly before: Uint8Array;
+  readonly after: Uint8Array;
+  readonly offset: number;
+  readonly written: Uint8Array;
+}
+
 /**
  * Configuration registers as hardware has them: read-only bits, bits that a one clears, BARs that answer a write of all ones with their size. `read` and
  * `write` are what comes over the bus, `peek` and `poke` what the device does itself.
@@ -22,6 +30,8 @@ export class ConfigSpace {
   readonly size: 256 | 4096;
   /** Moves with every change of a register. */
   generation = 0;
+  /** Told of each write from the bus, after it. */
+  observer: ((write: ObservedWrite) => void) | undefined;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   readonly #initial: Uint8Array;
@@ -72,6 +82,15 @@ export class ConfigSpace {
 
   write(offset: number, width: ConfigWidth, value: number): void {
     if (offset < 0 || offset + width > this.size) return;
+    const { observer } = this;
+    const before = observer === undefined ? undefined : this.snapshot();
+    this.#write(offset, width, value);
+    if (before === undefined) return;
+    const written = Uint8Array.from({ length: width }, (_, i) => (value >>> (8 * i)) & 0xff);
+    observer?.({ before, after: this.snapshot(), offset, written });
+  }
+
+  #write(offset: number, width: ConfigWidth, value: number): void {
     this.generation++;
     const key = offset & ~3;
     const before = this.peek(key, 4);

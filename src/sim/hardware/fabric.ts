@@ -1,12 +1,14 @@
 import { rangeError } from '../../kernel/errors.ts';
 import type { Width } from '../../kernel/memory.ts';
 import * as r from '../../uapi/pci-regs.ts';
-import { type Bar, barAddress, sizeBars } from './bars.ts';
+import { type Bar, sizeBars } from './bars.ts';
 import { PciBridge, PciBus } from './bridge.ts';
 import type { DeviceMemory, DmaTarget, IommuDomain } from './dma-target.ts';
 import type { IommuHardware } from './iommu.ts';
 import type { Message } from './msix-table.ts';
 import type { PageRequest, PciFunction, Place, Severity } from './pci-function.ts';
+import type { Tsm } from './tsm/tsm.ts';
+import { ownWindow, type Physical, windowOf } from './windows.ts';
 
 /** What hardware finds at its upper end: the clock, the interrupt controller, the root complex's error registers. */
 export interface Host {
@@ -23,14 +25,14 @@ class Slot implements Place {
   readonly fabric: PciFabric;
   readonly bus: PciBus;
   readonly devfn: number;
-  /** A virtual function's physical one, and its index. */
-  readonly physical: { readonly fn: PciFunction; readonly index: number } | undefined;
+  /** Of a virtual function. */
+  readonly physical: Physical | undefined;
   /** The bridges above, the nearest first. */
   readonly above: readonly PciBridge[];
   /** What was found out about its BARs, and when: the sum of the generations of all registers that decide it. */
   readonly decoded: Map<number, { readonly stamp: number; readonly base: bigint; readonly decodes: boolean }> = new Map();
 
-  constructor(fabric: PciFabric, bus: PciBus, devfn: number, physical?: { fn: PciFunction; index: number }) {
+  constructor(fabric: PciFabric, bus: PciBus, devfn: number, physical?: Physical) {
     this.fabric = fabric;
     this.bus = bus;
     this.devfn = devfn;
@@ -104,6 +106,8 @@ export class PciFabric {
   readonly iommu: IommuHardware | undefined;
   /** What addresses mean where no IOMMU translates them; absent: they reach other devices only, as RAM has no physical addresses here. */
   hostMemory: IommuDomain | undefined;
+  /** Decides what a trusted device serves and reaches; absent: there is no TSM, and no T bit. */
+  tsm: Tsm | undefined;
   readonly #roots = new Map<number, PciBus>();
   readonly #virtual = new Map<PciFunction, PciFunction[]>();
 
@@ -141,7 +145,7 @@ export class PciFabric {
   }
 
   /** Puts a function on a bus. It wakes up with its reset values. */
-  plug(fn: PciFunction, bus: PciBus, devfn: number, physical?: { fn: PciFunction; index: number }): void {
+  plug(fn: PciFunction, bus: PciBus, devfn: number, physical?: Physical): void {
     if (fn.place !== undefined) throw rangeError(`the function is plugged in already, at ${fn.place.bdf}`);
     if (bus.functions.has(devfn)) throw rangeError(`${formatAddress(bus.segment, bus.number, devfn)} is taken`);
     bus.functions.set(devfn, fn);
@@ -167,18 +171,26 @@ export class PciFabric {
     return fn.place instanceof Slot && fn.place.fabric === this ? fn.place : undefined;
   }
 
-  /** A load by the CPU, or by another device, from the address `base` that a BAR had. All ones where nobody decodes it. */
-  load(fn: PciFunction, bar: number, base: bigint, offset: number, width: Width): number | bigint {
-    if (this.#decodes(fn, bar, base)) return fn.load(bar, offset, width);
+  /** A load by the CPU, or by another device, from the address `base` that a BAR had. All ones where nobody decodes it, or the device rejects it. `t`: the T bit. */
+  load(fn: PciFunction, bar: number, base: bigint, offset: number, width: Width, t = false): number | bigint {
+    if (this.#decodes(fn, bar, base) && this.tsm?.admits(fn, bar, base + BigInt(offset), t) !== false)
+      return fn.load(bar, offset, width);
     return width === 8 ? 0xffff_ffff_ffff_ffffn : 2 ** (8 * width) - 1;
   }
 
-  store(fn: PciFunction, bar: number, base: bigint, offset: number, width: Width, value: number | bigint): void {
-    if (this.#decodes(fn, bar, base)) fn.store(bar, offset, width, value);
+  store(fn: PciFunction, bar: number, base: bigint, offset: number, width: Width, value: number | bigint, t = false): void {
+    if (!this.#decodes(fn, bar, base) || this.tsm?.admits(fn, bar, base + BigInt(offset), t) === false) return;
+    fn.store(bar, offset, width, value);
+    this.tsm?.stored(fn, bar, offset);
   }
 
   translate(fn: PciFunction, address: bigint, length: number, write: boolean, pasid?: number): DmaTarget | undefined {
     if (!this.opensUp(fn)) return undefined;
+    const ordinary = (most: number): DmaTarget | undefined => this.#translate(fn, address, most, write, pasid);
+    return this.tsm === undefined ? ordinary(length) : this.tsm.translate(fn, address, length, ordinary);
+  }
+
+  #translate(fn: PciFunction, address: bigint, length: number, write: boolean, pasid?: number): DmaTarget | undefined {
     if (this.iommu !== undefined) return this.iommu.translate(fn, address, length, write, pasid);
     return this.#peer(address, length) ?? this.hostMemory?.translate(address, length, write);
   }
@@ -227,7 +239,7 @@ export class PciFabric {
 
   #decodesNow(fn: PciFunction, slot: Slot, bar: number, base: bigint): boolean {
     if (fn.powerState !== 0) return false;
-    const window = slot.physical === undefined ? ownWindow(fn, bar) : virtualWindow(slot.physical, bar);
+    const window = windowOf(fn, slot.physical, bar);
     if (window === undefined || window.base !== base) return false;
     return slot.above.every((bridge) => bridge.forwardsDown(window.space, base));
   }
@@ -254,42 +266,6 @@ export class PciFabric {
     }
     return undefined;
   }
-}
-
-interface Window {
-  readonly space: 'io' | 'mem';
-  readonly base: bigint;
-}
-
-/** What a BAR decodes now; undefined: COMMAND says nothing. */
-function ownWindow(fn: PciFunction, bar: number): Window | undefined {
-  const { config, spec } = fn;
-  const registers = { read: (at: number, width: 1 | 2 | 4) => config.peek(at, width) };
-  const command = config.peek(r.PCI_COMMAND, 2);
-  if (bar === 6) {
-    const at = spec.bridge === true ? r.PCI_ROM_ADDRESS1 : r.PCI_ROM_ADDRESS;
-    const value = config.peek(at, 4);
-    const on = (value & r.PCI_ROM_ADDRESS_ENABLE) !== 0 && (command & r.PCI_COMMAND_MEMORY) !== 0;
-    return on ? { space: 'mem', base: BigInt((value & 0xffff_f800) >>> 0) } : undefined;
-  }
-  const one = spec.bars?.[bar];
-  if (one === undefined) return undefined;
-  const io = one.space === 'io';
-  if ((command & (io ? r.PCI_COMMAND_IO : r.PCI_COMMAND_MEMORY)) === 0) return undefined;
-  const base = barAddress(registers, { at: r.PCI_BASE_ADDRESS_0 + 4 * bar, wide: one.space === 'mem64', io });
-  return { space: io ? 'io' : 'mem', base };
-}
-
-/** A virtual function's part of the physical function's VF BAR. */
-function virtualWindow({ fn, index }: { fn: PciFunction; index: number }, bar: number): Window | undefined {
-  const { config } = fn;
-  const at = fn.positions.sriov;
-  const one = fn.spec.sriov?.vfBars[bar];
-  const on = r.PCI_SRIOV_CTRL_VFE | r.PCI_SRIOV_CTRL_MSE;
-  if (one === undefined || (config.peek(at + r.PCI_SRIOV_CTRL, 2) & on) !== on) return undefined;
-  const registers = { read: (offset: number, width: 1 | 2 | 4) => config.peek(offset, width) };
-  const base = barAddress(registers, { at: at + r.PCI_SRIOV_BAR + 4 * bar, wide: one.space === 'mem64', io: false });
-  return { space: 'mem', base: base + BigInt(index * one.size) };
 }
 
 /** The BARs of virtual functions as the physical one sizes them. */

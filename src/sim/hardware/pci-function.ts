@@ -6,6 +6,7 @@ import type { DmaTarget } from './dma-target.ts';
 import type { FunctionSpec } from './function-spec.ts';
 import { layOut, type Positions } from './layout.ts';
 import { type Message, MsixTable } from './msix-table.ts';
+import type { LockFault } from './tdisp/lock.ts';
 
 export type { Dma, PageRequest } from './bus-master.ts';
 export type { ConfigSpace, ConfigWidth } from './config-space.ts';
@@ -33,6 +34,14 @@ export interface Place {
   virtualFunctions(fn: PciFunction, count: number): void;
 }
 
+/** Who watches what happens to a function: the TSM. */
+export interface FunctionObserver {
+  /** It is about to be reset. */
+  reset(kind: ResetKind): void;
+  /** It has lost its place. */
+  pulled(): void;
+}
+
 const allOnes = (width: Width): number | bigint => (width === 8 ? 0xffff_ffff_ffff_ffffn : 2 ** (8 * width) - 1);
 
 /**
@@ -49,6 +58,7 @@ export abstract class PciFunction {
   readonly dma: Dma = new BusMaster(this);
   /** Where it is plugged in. */
   place: Place | undefined;
+  observer: FunctionObserver | undefined;
   readonly #msix: MsixTable | undefined;
   #intx = false;
   #wire = false;
@@ -75,6 +85,17 @@ export abstract class PciFunction {
 
   /** Back to what the model is after this kind of reset; timers are cancelled and configuration space has been reset. */
   reset(_kind: ResetKind): void {}
+
+  /** TDISP: all work and DMA is finished or aborted, when the function is locked and when it is stopped. */
+  quiesce(): void {}
+
+  /** TDISP: what the guest that had it has left in it is overwritten. */
+  scrub(): void {}
+
+  /** TDISP: what of the model's own stands in the way of a lock. */
+  lockFaults(): readonly LockFault[] {
+    return [];
+  }
 
   // ---- used by models
 
@@ -174,6 +195,7 @@ export abstract class PciFunction {
 
   /** Everything a reset does: the registers, the interrupts, then the model. */
   performReset(kind: ResetKind): void {
+    this.observer?.reset(kind);
     for (const cancel of [...this.#timers]) cancel();
     const virtualFunctions = this.positions.sriov !== 0;
     this.config.reset(kind === 'power');
@@ -194,6 +216,7 @@ export abstract class PciFunction {
     this.#intx = false;
     this.#updateWire();
     this.place = undefined;
+    this.observer?.pulled();
   }
 
   // ---- inside

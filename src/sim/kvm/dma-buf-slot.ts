@@ -1,10 +1,10 @@
 /** RFC: KVM_MEM_VFIO_DMABUF, memslots whose frames are memory of an assigned device (private MMIO for private assigned devices, January and May 2025). */
 import { EBADF, EINVAL, EIO } from '../../uapi/sys.ts';
 import { type DmaBufAttachment, DmaBufFile, type DmaBufImporter, type DmaBufPlace } from '../dma-buf.ts';
+import type { TeeIo } from '../hardware/tsm/switches.ts';
 import { PageSet } from '../page-set.ts';
 import { PAGE_SIZE } from '../pages.ts';
 import type { Process } from '../process.ts';
-import type { TeeIo } from '../tee-io/switches.ts';
 import { notModelled } from './ioctl-table.ts';
 import type { Vm } from './vm.ts';
 

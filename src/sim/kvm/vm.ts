@@ -3,13 +3,13 @@ import { EBUSY, EEXIST, EFAULT, EINVAL, EIO, EMFILE, ENOTTY, O_RDWR } from '../.
 import type { AddressSpace } from '../address-space.ts';
 import { has } from '../changes.ts';
 import { AnonFile } from '../file.ts';
+import type { TdiBinding } from '../hardware/tsm/binding.ts';
+import type { TeeIo } from '../hardware/tsm/switches.ts';
+import type { Tvm } from '../hardware/tsm/tvm.ts';
 import type { Machine } from '../machine.ts';
 import type { PageRef } from '../pages.ts';
 import type { Process } from '../process.ts';
 import type { System } from '../system.ts';
-import type { TdiBinding } from '../tee-io/binding.ts';
-import type { TeeIo } from '../tee-io/switches.ts';
-import type { Tvm } from '../tee-io/tvm.ts';
 import { ApicMap } from './apic-map.ts';
 import { FrameRanges, isPrivate, setMemoryAttributes } from './attributes.ts';
 import { type Backend, backendOf } from './backends.ts';

@@ -232,16 +232,16 @@ export class PciDev implements IommuMember {
 
   // ---- registers of the device
 
-  /** By the address of the resource: what nobody decodes reads as all ones. Bar 6 is the ROM, whose decoding is on for this access (pci_map_rom). */
-  barRead(bar: number, offset: number, width: Width): number | bigint {
+  /** By the address of the resource: what nobody decodes reads as all ones. Bar 6 is the ROM, whose decoding is on for this access (pci_map_rom). `t`: the T bit. */
+  barRead(bar: number, offset: number, width: Width, t = false): number | bigint {
     this.system.runner.spend(ACCESS);
-    return this.#withRom(bar, () => this.subsystem.fabric.load(this.fn, bar, this.#base(bar), offset, width));
+    return this.#withRom(bar, () => this.subsystem.fabric.load(this.fn, bar, this.#base(bar), offset, width, t));
   }
 
   /** Stores that nobody decodes are dropped. */
-  barWrite(bar: number, offset: number, width: Width, value: number | bigint): void {
+  barWrite(bar: number, offset: number, width: Width, value: number | bigint, t = false): void {
     this.system.runner.spend(ACCESS);
-    this.subsystem.fabric.store(this.fn, bar, this.#base(bar), offset, width, value);
+    this.subsystem.fabric.store(this.fn, bar, this.#base(bar), offset, width, value, t);
   }
 
   /** A store of the kernel's own, in no time. */

@@ -8,6 +8,7 @@ import { IommuHardware } from '../hardware/iommu.ts';
 import type { PciPlacement } from '../hardware/machine-pci.ts';
 import { makeModel } from '../hardware/models/index.ts';
 import type { PciFunction } from '../hardware/pci-function.ts';
+import { Tsm } from '../hardware/tsm/tsm.ts';
 import type { IommuGroup } from '../iommu/group.ts';
 import { enableAcs, IommuGroups, sharedGroup } from '../iommu/groups.ts';
 import type { System } from '../system.ts';
@@ -57,6 +58,8 @@ export class PciSubsystem {
     this.iommu = iommu === undefined || iommu.kind === 'none' ? undefined : new IommuHardware(iommu);
     this.vectors = new Vectors(this.interruptRemapping);
     this.fabric = new PciFabric(this.#host(), this.iommu);
+    const { teeIo } = system.machine;
+    if (teeIo !== undefined) this.fabric.tsm = new Tsm(teeIo, this.fabric);
     const placed = [
       ...pci.map((placement) => ({ at: placement.at, device: makeModel(placement), placement })),
       ...system.plugs.map((plug) => ({ ...plug, placement: undefined })),

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { DmaBufFile } from '../../../src/sim/dma-buf.ts';
-import type { TeeIo } from '../../../src/sim/tee-io/switches.ts';
+import type { TeeIo } from '../../../src/sim/hardware/tsm/switches.ts';
 import { EINVAL, ENODEV, EPERM, O_CLOEXEC, O_RDWR } from '../../../src/uapi/sys.ts';
 import * as v from '../../../src/uapi/vfio.ts';
 import { join } from '../vfio/kit.ts';

@@ -124,6 +124,17 @@ export class Accelerator extends PciFunction {
     this.#cancel = undefined;
   }
 
+  /** Aborts the command under way; the queue is none any more. */
+  override quiesce(): void {
+    this.#cancel?.();
+    this.#cancel = undefined;
+    this.registers = { ...NOTHING };
+  }
+
+  override scrub(): void {
+    this.memory.fill(0);
+  }
+
   // ---- registers
 
   override read(bar: number, offset: number, width: Width): number | bigint {

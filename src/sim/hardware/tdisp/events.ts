@@ -18,6 +18,7 @@ export type TdiEvent =
   | 'forced-firmware-update'
   | 'debug-authorization'
   | 'conventional-reset'
+  | 'host-access'
   | 'device-specific-change'
   | 'data-scrubbed'
   | 'free-change';
@@ -70,6 +71,8 @@ export const TDI_EVENTS: Readonly<Record<TdiEvent, TdiEventRule>> = {
     moves: { [CONFIG_LOCKED]: CONFIG_UNLOCKED, [RUN]: CONFIG_UNLOCKED, [ERROR]: CONFIG_UNLOCKED },
     virtualFunctions: true,
   },
+  /** Somebody without the T bit reached for memory of the guest's. Not the specification's: a device may be that strict. */
+  'host-access': { moves: toError },
   'device-specific-change': { moves: toError },
   /** The device has scrubbed the TVM's data on its own: it may then leave ERROR. */
   'data-scrubbed': { moves: { [ERROR]: CONFIG_UNLOCKED } },

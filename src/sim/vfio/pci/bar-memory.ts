@@ -12,12 +12,12 @@ export class BarMemory implements DeviceMemory {
     this.#bar = bar;
   }
 
-  load(offset: number, width: Width): number | bigint {
-    return this.#pdev.barRead(this.#bar, offset, width);
+  load(offset: number, width: Width, t = false): number | bigint {
+    return this.#pdev.barRead(this.#bar, offset, width, t);
   }
 
-  store(offset: number, width: Width, value: number | bigint): number {
-    this.#pdev.barWrite(this.#bar, offset, width, value);
+  store(offset: number, width: Width, value: number | bigint, t = false): number {
+    this.#pdev.barWrite(this.#bar, offset, width, value, t);
     return 0;
   }
 }

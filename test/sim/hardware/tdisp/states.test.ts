@@ -191,6 +191,7 @@ const EVENTS: Readonly<Record<TdiEvent, readonly TdispState[]>> = {
   'forced-firmware-update': toError,
   'debug-authorization': toError,
   'conventional-reset': [U, U, U, U],
+  'host-access': toError,
   'device-specific-change': toError,
   'data-scrubbed': [U, L, R, U],
   'free-change': nothing,

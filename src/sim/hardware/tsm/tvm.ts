@@ -1,5 +1,5 @@
-import type { PageRef } from '../pages.ts';
-import type { KvmReference } from '../vfio-file.ts';
+import type { PageRef } from '../../pages.ts';
+import type { KvmReference } from '../../vfio-file.ts';
 import type { TdiBinding } from './binding.ts';
 
 /** Whether what VFIO holds is a VM the TSM can bind to: every one of KVM's is. */

@@ -1,5 +1,5 @@
 /** Confidential device assignment as posted series have it. Off, every number of theirs is answered as mainline answers it. */
-import { rangeError } from '../../kernel/errors.ts';
+import { rangeError } from '../../../kernel/errors.ts';
 
 /** RFC. What a simulated kernel has of the series, and which of their meanings where they disagree. */
 export interface TeeIo {
