@@ -6,6 +6,7 @@
  *   npm run fuzz -- --area kvm --seconds 60 --seed 1     the host's kernel against the simulator
  *   npm run fuzz -- --lab [--machine NAME]               the lab's kernel instead (Linux 7.2, SVM)
  *   npm run fuzz -- --kernel ffi | sim                   through ffi-rs; the simulator against itself
+ *   npm run fuzz -- --calls N                            no more sequences once so many calls are made
  *   npm run fuzz -- --differences N                      go on until N different ones are found
  *   npm run fuzz -- --seed S --batch B                   back to what was found there
  */
@@ -14,7 +15,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
-const main = join(root, '.cache', 'fuzz', 'fuzz', 'main.js');
+const compiledTo = join(root, '.cache', 'fuzz', 'fuzz');
+const main = join(compiledTo, 'main.js');
 
 execFileSync(process.execPath, [join(root, 'scripts', 'ensure.mjs')], { cwd: root, stdio: 'inherit' });
 const compiled = spawnSync(
@@ -24,30 +26,28 @@ const compiled = spawnSync(
 );
 if (compiled.status !== 0) process.exit(compiled.status ?? 1);
 
-/** `--lab` and `--machine` are ours, everything else is the fuzzer's. */
+/** `--lab` is ours, and where it is given `--machine`; everything else is the fuzzer's. */
 const args = process.argv.slice(2);
-const lab = args.indexOf('--lab');
-if (lab >= 0) args.splice(lab, 1);
-const machine = args.indexOf('--machine');
-const labArgs = machine < 0 ? [] : args.splice(machine, 2);
-const seconds = Number(args[args.indexOf('--seconds') + 1] || 60);
+const take = (name, values) => {
+  const at = args.indexOf(name);
+  return at < 0 ? [] : args.splice(at, 1 + values);
+};
+const optionOf = (name, otherwise) => (args.includes(name) ? args[args.indexOf(name) + 1] : otherwise);
 
-const [command, given] =
-  lab < 0
-    ? [process.execPath, [main, ...args]]
-    : [
-        process.execPath,
-        [
-          join(root, 'scripts', 'lab', 'main.mjs'),
-          ...labArgs,
-          ...(args.includes('vfio') ? [] : ['--devices', 'edu']),
-          '--timeout',
-          String(seconds + 300),
-          '--',
-          'node',
-          main,
-          ...args,
-        ],
-      ];
-const { status } = spawnSync(command, given, { cwd: root, stdio: 'inherit' });
+function inLab(machine, command) {
+  const devices = area === 'vfio' ? [] : ['--devices', 'edu'];
+  const timeout = ['--timeout', String(Number(optionOf('--seconds', 60)) + 300)];
+  return [join(root, 'scripts', 'lab', 'main.mjs'), ...machine, ...devices, ...timeout, '--', 'node', main, ...command];
+}
+
+const area = optionOf('--area', 'kvm');
+const lab = take('--lab', 0).length > 0;
+const { areas } = await import(join(compiledTo, 'areas.js'));
+const given = () => {
+  if (!lab) return [main, ...args];
+  const machine = take('--machine', 1);
+  if (!areas[area]?.whole) return inLab(machine, args);
+  return [main, ...args, ...machine, '--', process.execPath, ...inLab(machine, ['--area', area, '--serve'])];
+};
+const { status } = spawnSync(process.execPath, given(), { cwd: root, stdio: 'inherit' });
 process.exitCode = status ?? 1;

@@ -15,6 +15,8 @@ export interface Patch {
   readonly what: 'fd' | 'address';
   /** Added to it. */
   readonly plus: number;
+  /** The address is rounded up to a multiple of this, before. */
+  readonly aligned?: number;
 }
 
 export type Argument =
@@ -82,6 +84,8 @@ export type Call =
   | { readonly do: 'load'; readonly memory: Ref; readonly offset: number; readonly width: 8 | 16 | 32 | 64 }
   | { readonly do: 'look'; readonly memory: Ref };
 
+const roundUp = (value: bigint, to: bigint): bigint => ((value + to - 1n) / to) * to;
+
 /** One of the two kernels, with what its names stand for. */
 export class Side {
   readonly kernel: Kernel;
@@ -118,9 +122,9 @@ export class Side {
   bytes(arg: Argument & { is: 'bytes' }): Uint8Array {
     const bytes = Uint8Array.from(arg.bytes);
     const view = new DataView(bytes.buffer);
-    for (const { at, ref, what, plus } of arg.patches) {
+    for (const { at, ref, what, plus, aligned = 1 } of arg.patches) {
       if (what === 'fd') view.setInt32(at, this.fd(ref) + plus, true);
-      else view.setBigUint64(at, this.memory(ref).address + BigInt(plus), true);
+      else view.setBigUint64(at, roundUp(this.memory(ref).address, BigInt(aligned)) + BigInt(plus), true);
     }
     return bytes;
   }

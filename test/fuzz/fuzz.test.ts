@@ -5,14 +5,15 @@ import { describe, expect, it } from 'vitest';
 import { areas } from './areas.ts';
 import { type Finding, fuzz, showFinding } from './fuzz.ts';
 import { pairWith } from './machine.ts';
+import { playOn, type Remote } from './remote.ts';
 import type { Area } from './step.ts';
 
 const machine = Object.values(profiles)[0]!;
 const area = areas['kvm'] as Area;
 
 /** A simulated kernel whose backend gives another answer to some ioctls. */
-function faulty(change: (request: number, result: number, arg: unknown) => number) {
-  const kernel = openSim({ machine });
+function faulty(change: (request: number, result: number, arg: unknown) => number, like = machine) {
+  const kernel = openSim({ machine: like });
   const original = kernel.tryIoctl.bind(kernel);
   kernel.tryIoctl = (fd, request, arg, options) => change(request, original(fd, request, arg, options), arg);
   return kernel;
@@ -62,6 +63,20 @@ describe('the fuzzer', () => {
     const found = find(limit)!;
     expect(found.difference.message).toContain('KVM_CREATE_VCPU');
     expect(found.program.length).toBeLessThanOrEqual(3);
+  });
+
+  it('finds the same in a kernel that is given a sequence whole', () => {
+    const allocator = areas['allocator'] as Area;
+    const test = profiles['lab-vtd-7.2']!;
+    const remoteWith = (change: Parameters<typeof faulty>[0]): Remote => ({
+      play: (program, patience) => playOn(faulty(change, test), undefined, { program, patience }),
+    });
+    const look = (change: Parameters<typeof faulty>[0]) =>
+      fuzz({ area: allocator, pair: pairWith(remoteWith(change), test), seed: 2, time: 60_000, calls: 3000 });
+    expect(look((_, result) => result).findings).toEqual([]);
+    const overlap = look((called, result) => (called === request('IOMMU_IOAS_MAP') && result === -EEXIST ? -EINVAL : result));
+    expect(overlap.findings[0]!.difference.message).toContain('EEXIST');
+    expect(overlap.findings[0]!.program.length).toBeLessThanOrEqual(8);
   });
 
   it('finds a byte too many in a struct', () => {

@@ -14,6 +14,8 @@ export interface FuzzOptions {
   readonly time: number;
   /** Most sequences. */
   readonly sequences?: number;
+  /** Most calls: the sequence in which they are reached is the last. */
+  readonly calls?: number;
   /** Stop at so many different differences. Default 1. */
   readonly differences?: number;
   /** Sequences of batches before this one are not played: to come back to one that was found. */
@@ -41,17 +43,19 @@ const SHRINK = { runs: 1500, time: 8_000 };
 
 const word = fc.noBias(fc.nat(0xffff_ffff));
 const tape = fc.array(word, { minLength: 12, maxLength: WORDS, size: 'max' });
-const tapes: fc.Arbitrary<Tapes> = fc.array(tape, { minLength: 1, maxLength: STEPS + 1, size: 'max' });
+const tapesOf = (steps: number): fc.Arbitrary<Tapes> => fc.array(tape, { minLength: 1, maxLength: steps + 1, size: 'max' });
 
 /** Batch after batch, each with a seed of its own: the same seed draws the same sequences. */
-export function fuzz({ area, pair, seed, time, sequences = Infinity, differences = 1, batch = 0, report }: FuzzOptions): Verdict {
+export function fuzz(options: FuzzOptions): Verdict {
+  const { area, pair, seed, time, sequences = Infinity, calls = Infinity, differences = 1, batch = 0, report } = options;
   const tally = new Tally();
   const known = new Set<string>();
   const findings: Finding[] = [];
   const end = Date.now() + time;
+  const over = (): boolean => Date.now() > end || tally.sequences >= sequences || tally.calls >= calls;
   let at = batch;
-  for (; Date.now() < end && tally.sequences < sequences && findings.length < differences; at++) {
-    const found = runBatch(area, pair, batchSeed(seed, at), tally, known, () => Date.now() > end || tally.sequences >= sequences);
+  for (; !over() && findings.length < differences; at++) {
+    const found = runBatch(area, pair, batchSeed(seed, at), tally, known, over);
     if (found === undefined) continue;
     known.add(found.difference.signature);
     if (!repeats(pair, found)) {
@@ -91,7 +95,7 @@ function runBatch(
   let best: Shrunk | undefined;
   let shrinking = { runs: SHRINK.runs, until: 0 };
   const quiet = new Tally();
-  const property = fc.property(tapes, (drawn) => {
+  const property = fc.property(tapesOf(area.length ?? STEPS), (drawn) => {
     if (best === undefined ? over() : shrinking.runs-- <= 0 || Date.now() > shrinking.until) return;
     const { program, difference } = play(area, pair, drawn, best === undefined ? tally : quiet, known);
     if (difference === undefined || (best !== undefined && best.difference.signature !== difference.signature)) return;

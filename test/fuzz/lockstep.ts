@@ -15,12 +15,13 @@ import { NOT_MODELLED } from '../conformance/case.ts';
 import { BUDGET, type Call, KVM_RUN_PAGE, perform, type Ref, type Seen, Side, Unbound } from './call.ts';
 import { leftOut } from './excluded.ts';
 import { title } from './paste.ts';
+import { type Remote, reused } from './remote.ts';
 import { WITH_BYTES } from './step.ts';
 import { hideStale, hideVolatile } from './volatile.ts';
 
 /** The two kernels of one sequence, fresh. */
 export interface Pair {
-  real(): Kernel;
+  readonly real: (() => Kernel) | Remote;
   sim(): Kernel;
   /** Makes a fresh kernel what sequences begin with; returns what their paths are called there. */
   prepare?(kernel: Kernel): ReadonlyMap<string, string>;
@@ -77,16 +78,21 @@ export class Difference extends Error {
 export class Cut extends Error {}
 
 export class Lockstep {
-  readonly real: Side;
+  /** Undefined where the real kernel is in another process: it is given the program in `settle`. */
+  readonly real: Side | undefined;
   readonly sim: Side;
   readonly program: Call[] = [];
+  /** What the simulator showed, and the real kernel is still to show. */
+  readonly #expected: Seen[][] = [];
   readonly #pair: Pair;
   readonly #tally: Tally;
+  readonly #patience: number;
 
   /** `patience`: how many times as long as usual a guest of the real kernel may run. */
   constructor(pair: Pair, tally: Tally, patience: number) {
     this.#pair = pair;
     this.#tally = tally;
+    this.#patience = patience;
     const side = (kernel: Kernel): Side => {
       try {
         return new Side(kernel, patience, pair.prepare?.(kernel));
@@ -97,14 +103,14 @@ export class Lockstep {
     };
     this.sim = side(pair.sim());
     try {
-      this.real = side(pair.real());
+      this.real = typeof pair.real === 'function' ? side(pair.real()) : undefined;
     } catch (error) {
       this.sim.kernel.close();
       throw error;
     }
   }
 
-  /** Performs the call on both and compares. What both showed; undefined where it was skipped on both. */
+  /** Performs the call on both and compares, or has it done in `settle`. What both showed; undefined where it was skipped on both. */
   perform(call: Call): readonly Seen[] | undefined {
     if (leftOut(call, this.#pair.hostKhz)) {
       this.#tally.leftOut++;
@@ -118,19 +124,42 @@ export class Lockstep {
     if (sim === undefined) return undefined;
     this.program.push(call);
     this.#tally.calls++;
+    if (this.real === undefined) {
+      this.#expected.push(sim);
+      return sim;
+    }
     const real = perform(this.real, call);
     compare(call, real, sim, this.#pair.hardware);
     if (call.do === 'mmap' && this.#haveBytes(call.as)) real.push({ label: 'bytes', value: WITH_BYTES });
     return real;
   }
 
+  /** Has a real kernel in another process make all calls, and compares. */
+  settle(): void {
+    if (typeof this.#pair.real === 'function' || this.#expected.length === 0) return;
+    const { seen, stopped } = this.#pair.real.play(this.program.slice(0, this.#expected.length), this.#patience);
+    for (const [at, real] of seen.entries()) {
+      try {
+        compare(this.program[at]!, real, this.#expected[at]!, this.#pair.hardware);
+      } catch (error) {
+        this.program.length = at + 1;
+        throw error;
+      }
+    }
+    if (stopped !== undefined) throw new Cut(stopped);
+  }
+
   close(): void {
     this.sim.kernel.close();
-    this.real.kernel.close();
+    this.real?.kernel.close();
+  }
+
+  get #sides(): readonly Side[] {
+    return this.real === undefined ? [this.sim] : [this.real, this.sim];
   }
 
   #haveBytes(name: Ref): boolean {
-    return [this.real, this.sim].every(({ memories }) => memories.get(name)?.bytes !== undefined);
+    return this.#sides.every(({ memories }) => memories.get(name)?.bytes !== undefined);
   }
 
   #simulate(call: Call): Seen[] | undefined {
@@ -165,18 +194,10 @@ export class Lockstep {
     return ['kvm', 'vm', 'vcpu'].some((kind) => this.#pair.modelled.has(`${call.name} (${kind})`));
   }
 
-  /** A closed descriptor whose number is another one's now: which one that is, depends on what else the process has open. */
-  #reused(name: Ref): boolean {
-    return [this.real, this.sim].some(({ fds }) => {
-      const fd = fds.get(name);
-      return fd !== undefined && [...fds].findLast(([, other]) => other === fd)![0] !== name;
-    });
-  }
-
   /** The guard of a real kernel would throw where the simulator would answer: such calls are left out, on both. */
   #admissible(call: Call): boolean {
-    if ('fd' in call && this.#reused(call.fd)) return false;
-    if (call.do !== 'ioctl' || call.unsafe || call.arg.is !== 'bytes' || !this.real.kernel.features.guard) return true;
+    if ('fd' in call && this.#sides.some((side) => reused(side, call.fd))) return false;
+    if (call.do !== 'ioctl' || call.unsafe || call.arg.is !== 'bytes' || !this.real?.kernel.features.guard) return true;
     const row = ioctlByRequest(call.request, kindOf(call.fd));
     return row === undefined || safe(row, this.real.bytes(call.arg), this.real.kernel);
   }

@@ -85,7 +85,7 @@ export function likeHost(machine: Machine, kernel: Kernel): Machine {
 }
 
 /** A pair of a kernel that is opened by `real`, and the simulator as that machine. */
-export function pairWith(real: () => Kernel, machine: Machine): Pair {
+export function pairWith(real: Pair['real'], machine: Machine): Pair {
   const modelled = new Set(
     openSim({ machine })
       .coverage()

@@ -1,4 +1,7 @@
-/** `npm run fuzz`, once compiled: runs under plain node, also in the lab. Run by scripts/fuzz/main.mjs. */
+/**
+ * `npm run fuzz`, once compiled: runs under plain node, also in the lab. Run by scripts/fuzz/main.mjs. With `--serve` it is the other process of `connect`;
+ * words behind `--` are the command that starts it.
+ */
 import { parseArgs } from 'node:util';
 import { openSim, profiles } from 'kvio/sim';
 import { hostKernel } from '../conformance/candidates.ts';
@@ -6,14 +9,19 @@ import { areas } from './areas.ts';
 import { fuzz, showFinding } from './fuzz.ts';
 import type { Pair } from './lockstep.ts';
 import { likeHost, pairWith, profileFor } from './machine.ts';
+import { connect, type Remote, serve } from './remote.ts';
 import type { Area } from './step.ts';
 
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
     area: { type: 'string', default: 'kvm' },
     seconds: { type: 'string', default: '60' },
     seed: { type: 'string', default: '1' },
     sequences: { type: 'string' },
+    calls: { type: 'string' },
+    machine: { type: 'string' },
+    serve: { type: 'boolean', default: false },
     differences: { type: 'string', default: '1' },
     batch: { type: 'string', default: '0' },
     kernel: { type: 'string', default: 'native' },
@@ -25,7 +33,17 @@ if (area === undefined) {
   console.error(`--area must be one of ${Object.keys(areas).join(', ')}, not ${values.area}`);
   process.exitCode = 2;
 } else if ('notRun' in area) notRun(area.notRun);
-else {
+else if (values.serve) {
+  const found = hostKernel('native');
+  if ('missing' in found) notRun(found.missing);
+  else serve(found.candidate.open, area.prepare);
+} else if (positionals.length > 0) {
+  const remote = connect(positionals[0]!, positionals.slice(1));
+  const pair = pairOn(area, remote, values.machine ?? 'vtd');
+  if (typeof pair === 'string') notRun(pair);
+  else run(area, pair.pair, pair.what);
+  remote.close();
+} else {
   const pair = area.prepare === undefined ? pairOf(values.kernel) : pairOn(area, values.kernel, process.env['KVIO_LAB'] ?? 'vtd');
   if (typeof pair === 'string') notRun(pair);
   else run(area, pair.pair, pair.what);
@@ -55,9 +73,14 @@ function pairOf(kind: string): { pair: Pair; what: string } | string {
 }
 
 /** A machine of the lab, which this runs in, and the simulated one of its name; or the simulated one against itself. */
-function pairOn({ prepare }: Area, kind: string, name: string): { pair: Pair; what: string } | string {
+function pairOn({ prepare }: Area, kind: string | Remote, name: string): { pair: Pair; what: string } | string {
   const machine = Object.values(profiles).find((profile) => profile.name.startsWith(`lab-${name}-`));
   if (machine === undefined) return `the simulator has no machine like ${name} of the lab`;
+  if (typeof kind === 'object')
+    return {
+      pair: { ...pairWith(kind, machine), ...(prepare && { prepare }) },
+      what: `the lab’s kernel and sim ${machine.name}`,
+    };
   if (kind !== 'sim' && process.env['KVIO_LAB'] === undefined) return 'devices of this host are left alone: run it with --lab';
   const found = kind === 'sim' ? undefined : hostKernel('native');
   if (found !== undefined && 'missing' in found) return found.missing;
@@ -73,6 +96,7 @@ function run(chosen: Area, pair: Pair, what: string): void {
   const { tally, findings, batches } = fuzz({
     ...{ area: chosen, pair, seed, time: seconds * 1000, differences: Number(values.differences), batch: Number(values.batch) },
     ...(values.sequences === undefined ? {} : { sequences: Number(values.sequences) }),
+    ...(values.calls === undefined ? {} : { calls: Number(values.calls) }),
     report: (finding) => console.log(`\n${showFinding(finding, chosen.name, '')}\n`),
   });
   const spent = (Date.now() - started) / 1000;

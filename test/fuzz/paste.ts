@@ -110,7 +110,9 @@ export function printCase(name: string, program: readonly Call[]): string {
     (printers[call.do] as (call: Call, label: string, at: number) => string[])(call, `${at + 1} ${title(call)}`, at + 1),
   );
   const text = body.join('\n');
-  const imports = [...new Set(text.match(/\bKVM_[A-Z0-9_]+\b/g) ?? [])].filter((constant) => constant in uapi).sort();
+  const imports = [...new Set(text.match(/\b(KVM|VFIO|IOMMU)_[A-Z0-9_]+\b/g) ?? [])]
+    .filter((constant) => constant in uapi)
+    .sort();
   return [
     `import { ${imports.join(', ')} } from 'kvio/uapi';`,
     `import { define${text.includes('result(') ? ', result' : ''} } from '../case.ts';`,
@@ -128,10 +130,11 @@ function makeBytes(name: string, arg: Argument & { is: 'bytes' }): string[] {
   return lines;
 }
 
-function patched(name: string, { at, ref, what, plus }: Patch): string {
+function patched(name: string, { at, ref, what, plus, aligned }: Patch): string {
   const view = `new DataView(${name}.buffer)`;
   if (what === 'fd') return `${view}.setInt32(${at}, ${ref}${plus ? ` + ${plus}` : ''}, true);`;
-  return `${view}.setBigUint64(${at}, ${ref}.address${plus ? ` + ${plus}n` : ''}, true);`;
+  const address = aligned === undefined ? `${ref}.address` : `((${ref}.address + ${aligned - 1}n) & -${aligned}n)`;
+  return `${view}.setBigUint64(${at}, ${address}${plus ? ` + ${plus}n` : ''}, true);`;
 }
 
 /** The stretches that are not zero. */

@@ -54,7 +54,11 @@ function withLockstep(
   const lockstep = new Lockstep(pair, tally, patience);
   tally.sequences++;
   try {
-    body(lockstep);
+    try {
+      body(lockstep);
+    } finally {
+      lockstep.settle();
+    }
   } catch (error) {
     if (error instanceof Difference) {
       if (!known.has(error.signature)) return { program: lockstep.program, difference: error };

@@ -27,6 +27,13 @@ export interface Area {
   readonly scenes: readonly Step[];
   /** Makes a fresh kernel what a sequence begins with; see `Pair`. Such an area is of a machine made for it: the lab’s, and the simulated one of the same name. */
   readonly prepare?: (kernel: Kernel) => ReadonlyMap<string, string>;
+  /**
+   * Its steps need no answer the simulator does not give, and no call may be kept from a real kernel for what it answered before: a sequence can be sent
+   * to the lab whole.
+   */
+  readonly whole?: true;
+  /** Most steps of a sequence; 30 where it is not said. */
+  readonly length?: number;
   /** Everything that can still be asked when the sequence is over. */
   readonly last: Step;
 }

@@ -20,6 +20,12 @@ export interface VcpuState {
   pending: boolean;
 }
 
+export interface Mapped {
+  readonly ioas: number;
+  readonly iova: bigint;
+  readonly length: bigint;
+}
+
 /** An open file description; dups share it. */
 export interface FileState {
   readonly kind: string;
@@ -27,6 +33,10 @@ export interface FileState {
   readonly vcpu?: VcpuState;
   /** Of an iommufd: what it has made, by id. */
   readonly objects?: Map<number, string>;
+  /** Of an iommufd: what is mapped in it, as far as the sequence knows. */
+  readonly mapped?: Mapped[];
+  /** Of an iommufd: no page table is ever made on it. */
+  bare?: boolean;
   /** The device of VFIO it is about. */
   readonly place?: { readonly address: string };
 }

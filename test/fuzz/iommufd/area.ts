@@ -1,6 +1,7 @@
 /** /dev/iommu with the mock devices of a test kernel, as the lab's is. */
 import { fileSteps } from '../files.ts';
 import type { Area, WeightedStep } from '../step.ts';
+import { allocatorLast, allocatorScenes, allocatorSteps } from './allocator.ts';
 import { iommufdSteps, started, tellAll, withDevice } from './steps.ts';
 
 /** Memory and files, closed and cut while they are mapped for devices; not what is about other descriptors. */
@@ -10,8 +11,19 @@ const files: readonly WeightedStep[] = fileSteps.filter(({ name }) => wanted.has
 export const iommufdArea: Area = {
   name: 'iommufd',
   devices: ['/dev/iommu'],
+  whole: true,
   steps: [...iommufdSteps, ...files],
   scenes: [withDevice, started, withDevice, function* () {}],
   prepare: () => new Map(),
   last: tellAll,
+};
+
+/** Its address spaces alone, and a great many calls. */
+export const allocatorArea: Area = {
+  ...iommufdArea,
+  name: 'allocator',
+  length: 100,
+  steps: allocatorSteps,
+  scenes: allocatorScenes,
+  last: allocatorLast,
 };

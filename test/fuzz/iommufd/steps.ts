@@ -3,7 +3,7 @@ import * as u from 'kvio/uapi';
 import { IOMMU_TEST_CMD, op } from '../../conformance/iommufd.ts';
 import type { Argument, Call, Ref } from '../call.ts';
 import { type Choices, oddValue } from '../choices.ts';
-import { making, type Step, succeeded, type WeightedStep } from '../step.ts';
+import { type Answer, making, type Step, succeeded, type WeightedStep } from '../step.ts';
 import { flags, integer, NOWHERE, request, struct, type Word } from '../vfio/calls.ts';
 import type { Descriptor, World } from '../world.ts';
 
@@ -17,13 +17,13 @@ const SELFTEST_TYPE = 0xdead_beef;
 /** What an id is, as far as the sequence knows: IOAS_ALLOC gave it, … */
 export type ObjectKind = 'ioas' | 'hwpt' | 'stdev' | 'idev' | 'viommu' | 'vdevice';
 
-function iommufd(c: Choices, w: World): Descriptor | undefined {
+export function iommufd(c: Choices, w: World): Descriptor | undefined {
   const open = w.live('iommufd');
   return open.length === 0 ? undefined : c.pick(open);
 }
 
 /** An id of this kind most often; else one of another, or any small number. */
-function id(c: Choices, { file }: Descriptor, kind: ObjectKind): number {
+export function objectOf(c: Choices, { file }: Descriptor, kind: ObjectKind): number {
   const all = [...(file.objects ?? [])];
   const fitting = all.filter(([, what]) => what === kind).map(([key]) => key);
   return c.weighted([
@@ -72,20 +72,27 @@ const size = (c: Choices, right: number): number =>
     [1, right - 4],
   ]);
 
-const call = (fd: Descriptor, name: string, number: number, arg: Argument): Call => request(fd.name, name, number, arg);
+export const call = (fd: Descriptor, name: string, number: number, arg: Argument): Call => request(fd.name, name, number, arg);
 
 /** What a successful call wrote at this place of its struct. */
-function wrote(answer: Parameters<typeof succeeded>[0], at: number): number {
+export const wrote = (answer: Answer, at: number): number => viewOf(answer)?.getUint32(at, true) ?? 0;
+export const wroteLong = (answer: Answer, at: number): bigint => viewOf(answer)?.getBigUint64(at, true) ?? 0n;
+
+function viewOf(answer: Answer): DataView | undefined {
   const bytes = answer?.find(({ label }) => label === 'bytes')?.value;
-  return bytes instanceof Uint8Array ? new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, true) : 0;
+  return bytes instanceof Uint8Array ? new DataView(bytes.buffer, bytes.byteOffset) : undefined;
 }
 
-function remember({ file }: Descriptor, key: number, kind: ObjectKind): void {
+export function remember({ file }: Descriptor, key: number, kind: ObjectKind): void {
   if (key !== 0) file.objects?.set(key, kind);
 }
 
-const open: Step = function* (_c, w) {
-  yield* making(w, 'iommufd', { kind: 'iommufd', objects: new Map() }, (as: Ref) => ({ do: 'open', path: '/dev/iommu', as }));
+export const open: Step = function* (_c, w) {
+  yield* making(w, 'iommufd', { kind: 'iommufd', objects: new Map(), mapped: [] }, (as: Ref) => ({
+    do: 'open',
+    path: '/dev/iommu',
+    as,
+  }));
 };
 
 const ioasAlloc: Step = function* (c, w) {
@@ -98,7 +105,7 @@ const ioasAlloc: Step = function* (c, w) {
 const destroy: Step = function* (c, w) {
   const fd = iommufd(c, w);
   if (fd === undefined) return;
-  const which = id(c, fd, c.pick(['hwpt', 'stdev', 'ioas', 'viommu', 'vdevice', 'idev']));
+  const which = objectOf(c, fd, c.pick(['hwpt', 'stdev', 'ioas', 'viommu', 'vdevice', 'idev']));
   const answer = yield call(fd, 'IOMMU_DESTROY', u.IOMMU_DESTROY, struct('ll', [size(c, 8), which]));
   if (succeeded(answer)) fd.file.objects?.delete(which);
 };
@@ -112,7 +119,7 @@ const map: Step = function* (c, w) {
   if (fd === undefined) return;
   const how = flags(c, access) | FIXED;
   const bytes = length(c);
-  const words = [size(c, 40), how, id(c, fd, 'ioas'), c.chance(0.02) ? 1 : 0, address(c, w, bytes), bytes, iova(c)];
+  const words = [size(c, 40), how, objectOf(c, fd, 'ioas'), c.chance(0.02) ? 1 : 0, address(c, w, bytes), bytes, iova(c)];
   yield call(fd, 'IOMMU_IOAS_MAP', u.IOMMU_IOAS_MAP, struct('llllqqq', words));
 };
 
@@ -127,7 +134,7 @@ const mapFile: Step = function* (c, w) {
     [1, BigInt(c.below(0x8000))],
     [1, oddValue(c, 8)],
   ]);
-  const words = [size(c, 40), how, id(c, fd, 'ioas'), { fd: c.pick(memfds).name }, start, length(c), iova(c)];
+  const words = [size(c, 40), how, objectOf(c, fd, 'ioas'), { fd: c.pick(memfds).name }, start, length(c), iova(c)];
   yield call(fd, 'IOMMU_IOAS_MAP_FILE', u.IOMMU_IOAS_MAP_FILE, struct('llllqqq', words));
 };
 
@@ -135,7 +142,7 @@ const copy: Step = function* (c, w) {
   const fd = iommufd(c, w);
   if (fd === undefined) return;
   const how = flags(c, access) | FIXED;
-  const words = [size(c, 40), how & ~0x1_0000, id(c, fd, 'ioas'), id(c, fd, 'ioas'), length(c), iova(c), iova(c)];
+  const words = [size(c, 40), how & ~0x1_0000, objectOf(c, fd, 'ioas'), objectOf(c, fd, 'ioas'), length(c), iova(c), iova(c)];
   yield call(fd, 'IOMMU_IOAS_COPY', u.IOMMU_IOAS_COPY, struct('llllqqq', words));
 };
 
@@ -143,7 +150,7 @@ const unmap: Step = function* (c, w) {
   const fd = iommufd(c, w);
   if (fd === undefined) return;
   const [from, bytes] = c.chance(0.1) ? [0n, U64_MAX] : [iova(c), length(c)];
-  yield call(fd, 'IOMMU_IOAS_UNMAP', u.IOMMU_IOAS_UNMAP, struct('llqq', [size(c, 24), id(c, fd, 'ioas'), from, bytes]));
+  yield call(fd, 'IOMMU_IOAS_UNMAP', u.IOMMU_IOAS_UNMAP, struct('llqq', [size(c, 24), objectOf(c, fd, 'ioas'), from, bytes]));
 };
 
 const option: Step = function* (c, w) {
@@ -151,7 +158,7 @@ const option: Step = function* (c, w) {
   if (fd === undefined) return;
   const which = c.pick([1, 1, 1, 0, 2]);
   const operation = c.pick([0, 0, 1, 2]);
-  const object = which === 1 ? id(c, fd, 'ioas') : c.below(3);
+  const object = which === 1 ? objectOf(c, fd, 'ioas') : c.below(3);
   const words = [size(c, 24), which, operation, object, c.pick([0n, 1n, 1n, 2n, U64_MAX])];
   yield call(fd, 'IOMMU_OPTION', u.IOMMU_OPTION, struct('llllq', words));
 };
@@ -165,7 +172,7 @@ const ranges: Step = function* (c, w) {
   if (fd === undefined || ram === undefined) return;
   yield* tellRanges(
     fd,
-    id(c, fd, 'ioas'),
+    objectOf(c, fd, 'ioas'),
     ram.name,
     c.weighted([
       [3, ROOM],
@@ -192,12 +199,12 @@ const allow: Step = function* (c, w) {
     list.set([first, BigInt.asUintN(64, first + length(c) - 1n)], 2 * i);
   }
   yield { do: 'store', memory: ram.name, offset: 0, bytes: new Uint8Array(list.buffer) };
-  const words = [size(c, 24), id(c, fd, 'ioas'), count, 0, { memory: ram.name }];
+  const words = [size(c, 24), objectOf(c, fd, 'ioas'), count, 0, { memory: ram.name }];
   yield call(fd, 'IOMMU_IOAS_ALLOW_IOVAS', u.IOMMU_IOAS_ALLOW_IOVAS, struct('llllq', words));
 };
 
 /** IOMMU_TEST_CMD with words at its union. */
-function test(fd: Descriptor, operation: number, which: number, layout: string, words: readonly Word[]): Call {
+export function test(fd: Descriptor, operation: number, which: number, layout: string, words: readonly Word[]): Call {
   const head = struct(`llll${layout}`, [TEST_SIZE, operation, which, 0, ...words]) as Argument & { is: 'bytes' };
   const bytes = new Uint8Array(TEST_SIZE);
   bytes.set(head.bytes);
@@ -206,13 +213,13 @@ function test(fd: Descriptor, operation: number, which: number, layout: string, 
 
 const reserve: Step = function* (c, w) {
   const fd = iommufd(c, w);
-  if (fd !== undefined) yield test(fd, op.ADD_RESERVED, id(c, fd, 'ioas'), 'qq', [iova(c), length(c)]);
+  if (fd !== undefined) yield test(fd, op.ADD_RESERVED, objectOf(c, fd, 'ioas'), 'qq', [iova(c), length(c)]);
 };
 
 const mock: Step = function* (c, w) {
   const fd = iommufd(c, w);
   if (fd === undefined) return;
-  const target = id(c, fd, c.pick(['ioas', 'ioas', 'hwpt']));
+  const target = objectOf(c, fd, c.pick(['ioas', 'ioas', 'hwpt']));
   const answer = yield test(fd, op.MOCK_DOMAIN_FLAGS, target, 'llll', [0, 0, 0, c.pick([0, 0, 4, 1, 5, 2, 8])]);
   if (!succeeded(answer)) return;
   remember(fd, wrote(answer, 16), 'stdev');
@@ -223,8 +230,8 @@ const mock: Step = function* (c, w) {
 const replace: Step = function* (c, w) {
   const fd = iommufd(c, w);
   if (fd === undefined) return;
-  const target = id(c, fd, c.pick(['ioas', 'hwpt']));
-  const answer = yield test(fd, op.MOCK_DOMAIN_REPLACE, id(c, fd, 'stdev'), 'l', [target]);
+  const target = objectOf(c, fd, c.pick(['ioas', 'hwpt']));
+  const answer = yield test(fd, op.MOCK_DOMAIN_REPLACE, objectOf(c, fd, 'stdev'), 'l', [target]);
   if (succeeded(answer)) remember(fd, wrote(answer, 16), 'hwpt');
 };
 
@@ -233,7 +240,7 @@ const pasid: Step = function* (c, w) {
   if (fd === undefined) return;
   const which = c.pick([1, 2, 1024, 0, 1 << 20, (1 << 20) - 1]);
   const operation = c.pick([op.PASID_ATTACH, op.PASID_REPLACE, op.PASID_DETACH, op.PASID_CHECK_HWPT]);
-  yield test(fd, operation, id(c, fd, 'stdev'), 'll', [which, id(c, fd, 'hwpt')]);
+  yield test(fd, operation, objectOf(c, fd, 'stdev'), 'll', [which, objectOf(c, fd, 'hwpt')]);
 };
 
 /** Data of the test's own: a cache's first value, a format. */
@@ -249,9 +256,9 @@ const hwpt: Step = function* (c, w) {
     bytes: new Uint8Array(Uint32Array.of(c.below(9), c.pick([0, 0, 1, 2])).buffer),
   };
   const data = nested || c.chance(0.15) ? [c.pick([SELFTEST_DATA, SELFTEST_DATA, 1]), c.pick([4, 8, 3, 12])] : [0, 0];
-  const target = id(c, fd, nested ? c.pick(['hwpt', 'viommu']) : 'ioas');
+  const target = objectOf(c, fd, nested ? c.pick(['hwpt', 'viommu']) : 'ioas');
   const known = nested ? [0, 0, 8, 1] : [0, 1, 2, 8, 3, 9];
-  const words = [size(c, 48), flags(c, known) & ~4, id(c, fd, 'idev'), target, 0, 0, ...data, { memory: ram.name }, 0, 0];
+  const words = [size(c, 48), flags(c, known) & ~4, objectOf(c, fd, 'idev'), target, 0, 0, ...data, { memory: ram.name }, 0, 0];
   const answer = yield call(fd, 'IOMMU_HWPT_ALLOC', u.IOMMU_HWPT_ALLOC, struct('llllllllqll', words));
   if (succeeded(answer)) remember(fd, wrote(answer, 16), 'hwpt');
 };
@@ -259,7 +266,17 @@ const hwpt: Step = function* (c, w) {
 const viommu: Step = function* (c, w) {
   const fd = iommufd(c, w);
   if (fd === undefined) return;
-  const words = [size(c, 40), 0, c.pick([SELFTEST_TYPE, SELFTEST_TYPE, 5]), id(c, fd, 'idev'), id(c, fd, 'hwpt'), 0, 0, 0, 0n];
+  const words = [
+    size(c, 40),
+    0,
+    c.pick([SELFTEST_TYPE, SELFTEST_TYPE, 5]),
+    objectOf(c, fd, 'idev'),
+    objectOf(c, fd, 'hwpt'),
+    0,
+    0,
+    0,
+    0n,
+  ];
   const answer = yield call(fd, 'IOMMU_VIOMMU_ALLOC', u.IOMMU_VIOMMU_ALLOC, struct('llllllllq', words));
   if (succeeded(answer)) remember(fd, wrote(answer, 20), 'viommu');
 };
@@ -267,7 +284,7 @@ const viommu: Step = function* (c, w) {
 const vdevice: Step = function* (c, w) {
   const fd = iommufd(c, w);
   if (fd === undefined) return;
-  const words = [size(c, 24), id(c, fd, 'viommu'), id(c, fd, 'idev'), 0, c.pick([1n, 2n, 0n, U64_MAX])];
+  const words = [size(c, 24), objectOf(c, fd, 'viommu'), objectOf(c, fd, 'idev'), 0, c.pick([1n, 2n, 0n, U64_MAX])];
   const answer = yield call(fd, 'IOMMU_VDEVICE_ALLOC', u.IOMMU_VDEVICE_ALLOC, struct('llllq', words));
   if (succeeded(answer)) remember(fd, wrote(answer, 12), 'vdevice');
 };
@@ -276,7 +293,16 @@ const vdevice: Step = function* (c, w) {
 const queue: Step = function* (c, w) {
   const fd = iommufd(c, w);
   if (fd === undefined) return;
-  const words = [size(c, 40), 0, id(c, fd, 'viommu'), SELFTEST_TYPE, c.below(3), 0, iova(c), c.pick([PAGE, 0x800n, 1n, 0n])];
+  const words = [
+    size(c, 40),
+    0,
+    objectOf(c, fd, 'viommu'),
+    SELFTEST_TYPE,
+    c.below(3),
+    0,
+    iova(c),
+    c.pick([PAGE, 0x800n, 1n, 0n]),
+  ];
   yield call(fd, 'IOMMU_HW_QUEUE_ALLOC', u.IOMMU_HW_QUEUE_ALLOC, struct('llllllqq', words));
 };
 
@@ -287,7 +313,7 @@ const hwInfo: Step = function* (c, w) {
   const words = [
     size(c, 40),
     c.pick([0, 1, 2]),
-    id(c, fd, 'idev'),
+    objectOf(c, fd, 'idev'),
     c.pick([0, 4, 8, 16]),
     { memory: ram.name },
     c.pick([0, 0xfeed_beef, 1]),
@@ -300,7 +326,7 @@ const hwInfo: Step = function* (c, w) {
 const track: Step = function* (c, w) {
   const fd = iommufd(c, w);
   if (fd === undefined) return;
-  const words = [size(c, 16), c.pick([1, 0, 1, 2]), id(c, fd, 'hwpt'), 0];
+  const words = [size(c, 16), c.pick([1, 0, 1, 2]), objectOf(c, fd, 'hwpt'), 0];
   yield call(fd, 'IOMMU_HWPT_SET_DIRTY_TRACKING', u.IOMMU_HWPT_SET_DIRTY_TRACKING, struct('llll', words));
 };
 
@@ -309,13 +335,13 @@ const checkMap: Step = function* (c, w) {
   const fd = iommufd(c, w);
   if (fd === undefined) return;
   const bytes = length(c);
-  yield test(fd, op.MD_CHECK_MAP, id(c, fd, 'hwpt'), 'qqq', [iova(c), bytes, address(c, w, bytes)]);
+  yield test(fd, op.MD_CHECK_MAP, objectOf(c, fd, 'hwpt'), 'qqq', [iova(c), bytes, address(c, w, bytes)]);
 };
 
 const vfioIoas: Step = function* (c, w) {
   const fd = iommufd(c, w);
   if (fd === undefined) return;
-  const words = [size(c, 12), id(c, fd, 'ioas'), c.pick([1, 0, 2, 3])];
+  const words = [size(c, 12), objectOf(c, fd, 'ioas'), c.pick([1, 0, 2, 3])];
   yield call(fd, 'IOMMU_VFIO_IOAS', u.IOMMU_VFIO_IOAS, struct('lll', words));
 };
 

@@ -4,7 +4,11 @@ import { type Choices, oddValue } from '../choices.ts';
 import type { World } from '../world.ts';
 
 /** A word of a struct: a number, a descriptor, or an address in memory. */
-export type Word = number | bigint | { readonly fd: Ref } | { readonly memory: Ref; readonly plus?: number };
+export type Word =
+  | number
+  | bigint
+  | { readonly fd: Ref }
+  | { readonly memory: Ref; readonly plus?: number; readonly aligned?: number };
 
 /** Bytes of words: `l` is 32 bits, `q` 64, `b` 8. */
 export function struct(layout: string, words: readonly Word[], room = 0): Argument {
@@ -17,8 +21,10 @@ export function struct(layout: string, words: readonly Word[], room = 0): Argume
   for (const [n, kind] of kinds.entries()) {
     const word = words[n] ?? 0;
     if (typeof word === 'object' && 'fd' in word) patches.push({ at, ref: word.fd, what: 'fd', plus: 0 });
-    else if (typeof word === 'object') patches.push({ at, ref: word.memory, what: 'address', plus: word.plus ?? 0 });
-    else if (kind === 'q') view.setBigUint64(at, BigInt.asUintN(64, BigInt(word)), true);
+    else if (typeof word === 'object') {
+      const { memory: ref, plus = 0, aligned } = word;
+      patches.push({ at, ref, what: 'address', plus, ...(aligned !== undefined && { aligned }) });
+    } else if (kind === 'q') view.setBigUint64(at, BigInt.asUintN(64, BigInt(word)), true);
     else if (kind === 'l') view.setUint32(at, Number(BigInt.asUintN(32, BigInt(word))), true);
     else view.setUint8(at, Number(word) & 0xff);
     at += sizes[kind];
