@@ -5,6 +5,7 @@ import { parseIds } from './pci/driver.ts';
 import { registerHostDrivers } from './pci/host-drivers.ts';
 import { PciSysfs } from './pci/sysfs.ts';
 import type { System } from './system.ts';
+import { registerTsm } from './tee-io/sysfs.ts';
 import { registerMtty } from './vfio/mtty.ts';
 import { VfioPciDriver } from './vfio/pci/driver.ts';
 import { MigratableVfioDriver } from './vfio/pci/migratable.ts';
@@ -22,6 +23,7 @@ export function registerPci(system: System): void {
   if (registered || (system.pci.devices.length === 0 && machine.mtty !== true)) return;
   for (const [name, except] of modelCoverage()) system.coverage.add('device', name, except);
   const { bus } = new PciSysfs(system, system.pci);
+  registerTsm(system, bus);
   const atBoot = placed.flatMap(({ driver }) => driver ?? []);
   registerHostDrivers(bus, [...new Set([...(machine.pciDrivers ?? DEFAULT_DRIVERS), ...atBoot])]);
   if (core === undefined) return;

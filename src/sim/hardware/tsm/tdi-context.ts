@@ -1,4 +1,4 @@
-import { EBUSY, EINVAL, EIO, ENODEV, ENXIO, EOPNOTSUPP } from '../../../uapi/sys.ts';
+import { EBUSY, EINVAL, EIO, ENXIO, EOPNOTSUPP } from '../../../uapi/sys.ts';
 import type { DmaTarget } from '../dma-target.ts';
 import type { FunctionObserver, PciFunction, ResetKind } from '../pci-function.ts';
 import { decodeTdisp, encodeTdisp } from '../tdisp/codec.ts';
@@ -102,9 +102,9 @@ export class TdiContext implements FunctionObserver {
     else this.disconnect();
   }
 
-  /** sysfs tsm/connect: 0; −EBUSY, it is. */
+  /** sysfs tsm/connect: 0; −EBUSY, it is; −ENXIO, it is a virtual function. */
   connect(): number {
-    if (this.physical !== undefined) return -ENODEV;
+    if (this.physical !== undefined) return -ENXIO;
     if (this.#session) return -EBUSY;
     this.#session = true;
     this.#keys = true;
