@@ -1,3 +1,4 @@
+import type { AssignedFunction } from './assigned-function.ts';
 import type { File } from './file.ts';
 
 /** A VM as a VFIO file may know it: something to hold while a device that was opened with it is open. */
@@ -13,6 +14,8 @@ export interface VfioOperations {
   enforcedCoherent(): boolean;
   /** vfio_file_set_kvm. A device takes its reference when it is opened for the first time after this; null: forget the VM. */
   setKvm(kvm: KvmReference | null): void;
+  /** RFC: the TDI behind an open device. */
+  readonly assigned?: AssignedFunction | undefined;
 }
 
 export interface VfioFile extends File {

@@ -1,5 +1,6 @@
 import { IOMMU_HW_INFO_FLAG_INPUT_TYPE, IOMMUFD_PAGE_RESP_INVALID, type iommu_hw_info } from '../../uapi/iommufd.ts';
 import { EBUSY, EFAULT, EINVAL, ENOENT, EOPNOTSUPP } from '../../uapi/sys.ts';
+import type { AssignedFunction } from '../assigned-function.ts';
 import type { Process } from '../process.ts';
 import type { Call } from './call.ts';
 import type { IommufdContext } from './context.ts';
@@ -42,12 +43,17 @@ export class Idev extends IommufdObject {
   readonly group: IommufdGroup;
   readonly ops: IommuOps;
   vdevice: Vdevice | undefined;
+  /** RFC: VFIO's side of it, where its TDI can be bound. */
+  readonly assigned: AssignedFunction | undefined;
+  /** RFC: IOMMU_OPTION_EXCLUSIVE_RANGES. */
+  exclusiveRanges = false;
   readonly faults: PendingFaults = new PendingFaults(this);
   readonly #unbound: () => void;
 
   /** `unbound`: what the binding took from elsewhere (DMA ownership, the context's file) is given back. */
-  constructor(ctx: IommufdContext, group: IommufdGroup, ops: IommuOps, unbound: () => void) {
+  constructor(ctx: IommufdContext, group: IommufdGroup, ops: IommuOps, unbound: () => void, assigned?: AssignedFunction) {
     super();
+    this.assigned = assigned;
     this.ctx = ctx;
     this.group = group;
     this.ops = ops;

@@ -18,12 +18,14 @@ import {
   iommu_option,
 } from '../../uapi/iommufd.ts';
 import { EBADF, EBUSY, EFAULT, EINVAL, EMSGSIZE, ENOENT, EOPNOTSUPP, EOVERFLOW, EPERM } from '../../uapi/sys.ts';
+import { IOMMU_OPTION_EXCLUSIVE_RANGES } from '../../uapi/tee-io/aneesh-v1.ts';
 import { DmaBufFile } from '../dma-buf.ts';
 import type { File } from '../file.ts';
 import type { Interval } from '../interval-tree.ts';
 import type { Process } from '../process.ts';
 import type { Call } from './call.ts';
 import type { IommufdContext } from './context.ts';
+import type { Idev } from './device.ts';
 import { DmabufPages } from './dmabuf-pages.ts';
 import type { HwptPaging } from './hw-pagetable.ts';
 import { IoPageTable, type Permission, type Piece } from './io-pagetable.ts';
@@ -224,9 +226,25 @@ export function option(call: Call, cmd: iommu_option): number {
   return error < 0 ? error : call.respondPart(iommu_option.offsetOf('val64'), 8);
 }
 
+/** RFC: IOMMU_OPTION_EXCLUSIVE_RANGES. The host is to stay out of the BARs of the device while its TDI is bound. */
+function exclusiveRanges({ ctx, p }: Call, cmd: iommu_option): number {
+  if (p.system.machine.teeIo === undefined) return -EOPNOTSUPP;
+  const idev = ctx.objects.get<Idev>(cmd.object_id, 'device');
+  if (idev === undefined) return -ENOENT;
+  if (cmd.op === IOMMU_OPTION_OP_GET) {
+    cmd.val64 = idev.exclusiveRanges ? 1n : 0n;
+    return 0;
+  }
+  if (cmd.op !== IOMMU_OPTION_OP_SET) return -EOPNOTSUPP;
+  if (cmd.val64 !== 0n && (cmd.val64 & 1n) === 0n) return -EINVAL;
+  idev.exclusiveRanges = cmd.val64 !== 0n;
+  return 0;
+}
+
 const options: ReadonlyMap<number, (call: Call, cmd: iommu_option) => number> = new Map([
   [IOMMU_OPTION_RLIMIT_MODE, rlimitMode],
   [IOMMU_OPTION_HUGE_PAGES, hugePages],
+  [IOMMU_OPTION_EXCLUSIVE_RANGES, exclusiveRanges],
 ]);
 
 function rlimitMode({ ctx, p }: Call, cmd: iommu_option): number {

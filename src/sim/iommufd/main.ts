@@ -1,9 +1,8 @@
 import * as uapi from '../../uapi/iommufd.ts';
-import type { Struct } from '../../uapi/struct.ts';
 import { E2BIG, EFAULT, EINVAL, ENOTTY } from '../../uapi/sys.ts';
 import { CharFile } from '../char-device.ts';
 import type { Backing, FileMap } from '../file.ts';
-import { atLeast, type Machine } from '../machine.ts';
+import { atLeast } from '../machine.ts';
 import type { Process } from '../process.ts';
 import type { CharDevice, System } from '../system.ts';
 import { Call, type Handler } from './call.ts';
@@ -22,39 +21,19 @@ import {
   ioasUnmap,
   option,
 } from './ioas.ts';
+import { type Row, row } from './row.ts';
 import { testCommand } from './selftest.ts';
+import { tsmRows } from './tsm-rows.ts';
 import { VfioContext } from './vfio.ts';
 import { vfioCompatIoctl, vfioCompatRequests, vfioIoas } from './vfio-compat.ts';
 import { hwQueueAlloc, vdeviceAlloc, veventqAlloc, viommuAlloc } from './viommu.ts';
-
-/** One request of the table: its struct, how much of it there must be at least, and what it does. */
-export interface Row {
-  readonly name: string;
-  readonly request: number;
-  readonly struct: Struct<unknown>;
-  readonly least: number;
-  readonly since: string;
-  readonly handler: Handler<never>;
-}
 
 /** Below: VFIO's numbers. */
 const BASE = 0x80;
 
 const destroy: Handler<uapi.iommu_destroy> = ({ ctx, p }, { id }) => ctx.objects.destroy(p, id);
 
-function row<T>(
-  name: string,
-  request: number,
-  struct: Struct<T>,
-  last: keyof T & string,
-  since: string,
-  handler: Handler<T>,
-): Row {
-  const least = struct.offsetOf(last) + struct.sizeOf(last);
-  return { name, request, struct: struct as Struct<unknown>, least, since, handler: handler as Handler<never> };
-}
-
-/** iommufd_ioctl_ops. `last` is the last field that must be there. */
+/** iommufd_ioctl_ops. */
 const rows: readonly Row[] = [
   row('IOMMU_DESTROY', uapi.IOMMU_DESTROY, uapi.iommu_destroy, 'id', '6.2', destroy),
   row('IOMMU_IOAS_ALLOC', uapi.IOMMU_IOAS_ALLOC, uapi.iommu_ioas_alloc, 'out_ioas_id', '6.2', ioasAlloc),
@@ -114,10 +93,13 @@ class IoctlOps {
   /** It has IOMMU_TEST_CMD. */
   readonly testing: boolean;
 
-  constructor(machine: Machine, more: readonly Row[]) {
-    const present = [...rows.filter(({ since }) => atLeast(machine, since)), ...more];
+  /** RFC: what confidential device assignment has takes the place of what has the same number. */
+  constructor({ machine }: System) {
+    this.testing = machine.iommufdTest === true;
+    const mainline = rows.filter(({ since }) => atLeast(machine, since));
+    const posted = machine.teeIo === undefined ? [] : tsmRows(machine.teeIo);
+    const present = [...mainline, ...posted, ...(this.testing ? [testCommand] : [])];
     this.#rows = new Map(present.map((one) => [one.request & 0xff, one]));
-    this.testing = more.length > 0;
     this.#last = Math.max(...this.#rows.keys());
   }
 
@@ -181,7 +163,7 @@ export class IommufdFile extends CharFile {
 export function registerIommufd(system: System): void {
   const path = '/dev/iommu';
   if (system.device(path) === undefined) return;
-  const ops = new IoctlOps(system.machine, system.machine.iommufdTest === true ? [testCommand] : []);
+  const ops = new IoctlOps(system);
   const node: CharDevice = {
     path,
     major: 10,
@@ -191,4 +173,6 @@ export function registerIommufd(system: System): void {
   };
   system.register(node);
   for (const { name } of [...rows, testCommand, ...vfioCompatRequests]) system.coverage.add('ioctl', `${name} (iommufd)`);
+  const { teeIo } = system.machine;
+  for (const { name } of teeIo === undefined ? [] : tsmRows(teeIo)) system.coverage.add('RFC ioctl', `${name} (iommufd)`);
 }

@@ -10,17 +10,21 @@ import {
   IOMMU_PGFAULT_PERM_PRIV,
   IOMMU_PGFAULT_PERM_READ,
   IOMMU_PGFAULT_PERM_WRITE,
+  IOMMU_VIOMMU_TYPE_ARM_SMMUV3,
   IOMMUFD_PAGE_RESP_SUCCESS,
 } from '../../uapi/iommufd.ts';
 import { EBUSY, EOPNOTSUPP } from '../../uapi/sys.ts';
+import { IOMMU_VIOMMU_TYPE_TSM } from '../../uapi/tee-io/aik-v2.ts';
+import { IOMMU_VIOMMU_TYPE_ARM_REALM_SMMUV3 } from '../../uapi/tee-io/cca-v4.ts';
 import type { IommuHardware } from '../hardware/iommu.ts';
 import type { IommuMachine } from '../hardware/machine-pci.ts';
+import type { TeeIo } from '../hardware/tsm/switches.ts';
 import type { Interval } from '../interval-tree.ts';
 import type { IommuGroup } from '../iommu/group.ts';
 import type { PciDev } from '../pci/pci-dev.ts';
 import type { Process } from '../process.ts';
 import type { DomainFormat } from './domain.ts';
-import type { HardwareDomain, IommuOps, UserData } from './driver.ts';
+import type { HardwareDomain, IommuOps, UserData, ViommuOps } from './driver.ts';
 import type { PageRequest } from './pending-faults.ts';
 
 const NEST = IOMMU_HWPT_ALLOC_NEST_PARENT;
@@ -36,6 +40,14 @@ const takes: Readonly<Record<IommuMachine['kind'], (flags: number, machine: Iomm
   virtio: (flags) => flags === 0,
   none: () => false,
 };
+
+function viommuTypes({ vendor, dialects }: TeeIo): readonly number[] {
+  return [
+    IOMMU_VIOMMU_TYPE_ARM_SMMUV3,
+    ...(vendor === 'cca' ? [IOMMU_VIOMMU_TYPE_ARM_REALM_SMMUV3] : []),
+    ...(dialects.includes('aik-v2') ? [IOMMU_VIOMMU_TYPE_TSM] : []),
+  ];
+}
 
 const PCI_EXT_CAP_ID_PASID = 0x1b;
 /** Maximum PASID width, and the two kinds of access a function may ask for, in the capability's second half. */
@@ -96,6 +108,15 @@ export class PciIommuDevice implements IommuOps {
       enforcesCoherency: this.#group.enforceCoherency,
       dirtyTracking: (flags & DIRTY) !== 0,
     };
+  }
+
+  /**
+   * RFC. No series has given the IOMMUs of x86 a type of vIOMMU; so that there is something for a vDEVICE to belong to, those of a machine with confidential device assignment take
+   * Arm's: the plain one, the realm's where the TSM is CCA's, and SEV-TIO v2's own in its dialect. They are for the ids alone: no nested tables, no events, no queues.
+   */
+  viommuOps(type: number): ViommuOps | undefined {
+    const { teeIo } = this.#pci.system.machine;
+    return teeIo !== undefined && viommuTypes(teeIo).includes(type) ? {} : undefined;
   }
 
   reportPageRequests(report: ((request: PageRequest, answer: (code: number) => void) => void) | undefined): void {

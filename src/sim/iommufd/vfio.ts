@@ -7,6 +7,7 @@ import { Access } from './access.ts';
 import type { IommufdContext } from './context.ts';
 import { groupOf, Idev, RID } from './device.ts';
 import { PciIommuDevice } from './pci-iommu.ts';
+import { bindByVfio } from './tsm.ts';
 import { createCompatIoas, setNoIommu } from './vfio-compat.ts';
 
 /** PASIDs VFIO gives out are below: its own table of them is that long. */
@@ -42,11 +43,11 @@ export class VfioContext implements VfioIommufd {
   }
 
   bind(p: Process, device: VfioDevice): BoundDevice | number {
-    return device.pci === undefined ? new BoundAccess(this, this.#ctx, device) : this.#bindPci(p, device.pci);
+    return device.pci === undefined ? new BoundAccess(this, this.#ctx, device) : this.#bindPci(p, device, device.pci);
   }
 
   /** iommufd_device_bind. */
-  #bindPci(p: Process, pci: PciDev): BoundDevice | number {
+  #bindPci(p: Process, { assigned }: VfioDevice, pci: PciDev): BoundDevice | number {
     const ctx = this.#ctx;
     const group = pci.iommuGroup;
     if (group?.cacheCoherent === false) return -EINVAL;
@@ -60,7 +61,7 @@ export class VfioContext implements VfioIommufd {
       group.releaseDma(ctx);
       ctx.file.unref(p);
     };
-    return new BoundIdev(this, new Idev(ctx, groupOf(ctx, group), ops, unbound));
+    return new BoundIdev(this, new Idev(ctx, groupOf(ctx, group), ops, unbound, assigned));
   }
 }
 
@@ -92,6 +93,10 @@ class BoundIdev implements BoundDevice {
   detach(p: Process, pasid?: number): void {
     if (pasid === undefined) this.#idev.detach(p, RID);
     else if (this.#pasids.delete(pasid)) this.#idev.detach(p, pasid);
+  }
+
+  bindTdi(vdevice: number): number {
+    return bindByVfio(this.#idev, vdevice);
   }
 
   unbind(p: Process): void {

@@ -1,6 +1,8 @@
 import type { iommu_hw_queue_alloc, iommu_vdevice_alloc, iommu_veventq_alloc, iommu_viommu_alloc } from '../../uapi/iommufd.ts';
-import { EEXIST, EFAULT, EINVAL, ENOENT, EOPNOTSUPP, EOVERFLOW, ERANGE } from '../../uapi/sys.ts';
+import { EBADF, EEXIST, EFAULT, EINVAL, ENOENT, EOPNOTSUPP, EOVERFLOW, ERANGE } from '../../uapi/sys.ts';
+import { IOMMU_VIOMMU_KVM_FD } from '../../uapi/tee-io/aneesh-v1.ts';
 import type { Backing } from '../file.ts';
+import { isTvmFile, type TvmFile } from '../hardware/tsm/tvm.ts';
 import type { Process } from '../process.ts';
 import { Access, type AccessPins } from './access.ts';
 import type { Call } from './call.ts';
@@ -27,6 +29,8 @@ export class Viommu extends IommufdObject implements ViommuState {
   readonly vdevices: Map<bigint, Vdevice> = new Map();
   readonly veventqs: Map<number, Veventq> = new Map();
   readonly queues: Map<number, HwQueue> = new Map();
+  /** RFC: the VM it was made for (IOMMU_VIOMMU_KVM_FD), held as a file. */
+  kvmFile: TvmFile | undefined;
 
   constructor(ctx: IommufdContext, type: number, iommu: object, hwpt: HwptPaging, ops: ViommuOps) {
     super();
@@ -46,9 +50,10 @@ export class Viommu extends IommufdObject implements ViommuState {
     return this.vdevices.get(virtId)?.idev?.ops;
   }
 
-  override destroy(_p: Process): void {
+  override destroy(p: Process): void {
     this.ctx.regions.remove(this);
     this.hwpt.users--;
+    this.kvmFile?.unref(p);
   }
 }
 
@@ -76,10 +81,17 @@ export class Vdevice extends IommufdObject {
   }
 
   override destroy(_p: Process): void {
+    this.#unbind();
     if (this.idev !== undefined) this.idev.vdevice = undefined;
     this.idev = undefined;
     this.viommu.vdevices.delete(this.virtId);
     this.viommu.users--;
+  }
+
+  /** RFC: a TDI that was bound by its vDEVICE's id does not stay so without it. The KVM-VFIO device knows of none. */
+  #unbind(): void {
+    const { assigned } = this.idev ?? {};
+    if (assigned?.tdi?.binding?.door !== 'kvm-vfio') assigned?.unbind();
   }
 }
 
@@ -115,11 +127,15 @@ export class HwQueue extends IommufdObject {
   }
 }
 
+/** RFC: with the VM it is for. */
+type ViommuAlloc = iommu_viommu_alloc & { readonly kvm_vm_fd?: number };
+
 /** IOMMU_VIOMMU_ALLOC. `__reserved` is not looked at. */
-export function viommuAlloc(call: Call, cmd: iommu_viommu_alloc): number {
+export function viommuAlloc(call: Call, cmd: ViommuAlloc): number {
   const { ctx, p } = call;
   const { objects } = ctx;
-  if (cmd.flags !== 0 || cmd.type === 0) return -EOPNOTSUPP;
+  const flags = p.system.machine.teeIo === undefined ? 0 : IOMMU_VIOMMU_KVM_FD;
+  if ((cmd.flags & ~flags) !== 0 || cmd.type === 0) return -EOPNOTSUPP;
   const idev = objects.get<Idev>(cmd.dev_id, 'device');
   if (idev === undefined) return -ENOENT;
   const ops = idev.ops.viommuOps?.(cmd.type);
@@ -141,16 +157,24 @@ export function viommuAlloc(call: Call, cmd: iommu_viommu_alloc): number {
   return 0;
 }
 
-function makeViommu({ ctx, p }: Call, cmd: iommu_viommu_alloc, idev: Idev, ops: ViommuOps): Viommu | number {
+function makeViommu({ ctx, p }: Call, cmd: ViommuAlloc, idev: Idev, ops: ViommuOps): Viommu | number {
   const hwpt = ctx.objects.get<HwptPaging>(cmd.hwpt_id, 'hwpt-paging');
   if (hwpt === undefined) return -ENOENT;
   if (!hwpt.nestParent) return -EINVAL;
   const viommu = new Viommu(ctx, cmd.type, idev.ops.iommu, hwpt, ops);
   const data = cmd.data_len === 0 ? undefined : { type: cmd.type, uptr: cmd.data_uptr, length: cmd.data_len };
-  const error = ops.init?.(p, viommu, data) ?? 0;
+  const error = (ops.init?.(p, viommu, data) ?? 0) || takeKvm(p, viommu, cmd);
   if (error === 0) return viommu;
   viommu.destroy(p);
   return error;
+}
+
+function takeKvm(p: Process, viommu: Viommu, { flags, kvm_vm_fd = -1 }: ViommuAlloc): number {
+  if ((flags & IOMMU_VIOMMU_KVM_FD) === 0) return 0;
+  const file = p.fds.get(kvm_vm_fd);
+  if (file === undefined || !isTvmFile(file)) return -EBADF;
+  viommu.kvmFile = file.ref();
+  return 0;
 }
 
 /** IOMMU_VDEVICE_ALLOC. */
@@ -161,6 +185,7 @@ export function vdeviceAlloc(call: Call, cmd: iommu_vdevice_alloc): number {
   if (viommu === undefined || idev === undefined) return -ENOENT;
   if (viommu.iommu !== idev.ops.iommu) return -EINVAL;
   if (idev.vdevice !== undefined || viommu.vdevices.has(cmd.virt_id)) return -EEXIST;
+  if (ofTwoVms(viommu, idev)) return -EINVAL;
   const id = objects.reserve();
   const vdevice = new Vdevice(viommu, idev, cmd.virt_id);
   cmd.out_vdevice_id = id;
@@ -172,6 +197,11 @@ export function vdeviceAlloc(call: Call, cmd: iommu_vdevice_alloc): number {
   }
   objects.publish(id, vdevice);
   return 0;
+}
+
+/** RFC: the device was opened with another VM than its vIOMMU is for. */
+function ofTwoVms({ kvmFile }: Viommu, { assigned }: Idev): boolean {
+  return kvmFile !== undefined && assigned?.kvm !== undefined && kvmFile.tvm !== assigned.kvm;
 }
 
 /** IOMMU_VEVENTQ_ALLOC. Any type will do: one that never occurs leaves the queue empty. */

@@ -212,10 +212,13 @@ export class Vm implements Tvm {
 /** A descriptor made by KVM_CREATE_VM. */
 export class VmFile extends AnonFile {
   readonly vm: Vm;
+  /** RFC: file_is_kvm. */
+  readonly tvm: Tvm;
 
   constructor(vm: Vm) {
     super('anon_inode:kvm-vm', O_RDWR);
     this.vm = vm;
+    this.tvm = vm;
   }
 
   /** Irqfds go with the last descriptor, though vCPUs may keep the VM. */

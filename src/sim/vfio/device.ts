@@ -1,6 +1,7 @@
 import type { Stat } from '../../kernel/backend.ts';
 import { EINVAL, ENODEV } from '../../uapi/sys.ts';
 import { VFIO_DEVICE_BIND_IOMMUFD } from '../../uapi/vfio.ts';
+import type { AssignedFunction } from '../assigned-function.ts';
 import { Completion } from '../completion.ts';
 import { type Backing, File, type FileMap } from '../file.ts';
 import type { Directory } from '../fs/directory.ts';
@@ -75,6 +76,9 @@ export abstract class VfioDevice {
   request?(count: number): void;
   /** ops->dma_unmap: a mapping goes of which the driver has pinned pages. */
   dmaUnmap?(iova: bigint, length: bigint): void;
+
+  /** RFC: its TDI, for those who bind it. Absent: the driver has none. */
+  readonly assigned: AssignedFunction | undefined = undefined;
 
   /** VFIO_EMULATED_IOMMU: it does no DMA of its own (mdev). */
   get emulatedIommu(): boolean {
@@ -198,12 +202,7 @@ export class VfioDeviceFile extends File {
     this.from = origin.from;
     this.noexec = origin.from === 'group';
     this.#node = origin.from === 'cdev' ? origin.node : undefined;
-    this.vfio = {
-      enforcedCoherent: () => device.enforcesCoherency,
-      setKvm: (kvm) => {
-        this.kvm = kvm;
-      },
-    };
+    this.vfio = new DeviceFileOperations(this);
   }
 
   override get position(): bigint {
@@ -262,6 +261,27 @@ export class VfioDeviceFile extends File {
   #advance(done: number): number {
     if (done > 0) this.#position += BigInt(done);
     return done;
+  }
+}
+
+/** What KVM asks of the file. */
+class DeviceFileOperations implements VfioOperations {
+  readonly #file: VfioDeviceFile;
+
+  constructor(file: VfioDeviceFile) {
+    this.#file = file;
+  }
+
+  enforcedCoherent(): boolean {
+    return this.#file.device.enforcesCoherency;
+  }
+
+  setKvm(kvm: KvmReference | null): void {
+    this.#file.kvm = kvm;
+  }
+
+  get assigned(): AssignedFunction | undefined {
+    return this.#file.accessGranted ? this.#file.device.assigned : undefined;
   }
 }
 

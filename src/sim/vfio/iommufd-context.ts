@@ -26,6 +26,8 @@ export interface BoundDevice {
   attach(p: Process, pt: number, pasid?: number): number;
   /** Nothing where it is not attached. */
   detach(p: Process, pasid?: number): void;
+  /** RFC: what VFIO_DEVICE_TSM_BIND asks of the vDEVICE, and the bind itself: 0 or −errno. Absent: the device has none. */
+  bindTdi?(vdevice: number): number;
   /** iommufd_device_unbind: detaches what is attached, releases the group's DMA. */
   unbind(p: Process): void;
 }

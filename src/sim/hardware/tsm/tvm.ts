@@ -1,3 +1,4 @@
+import type { File } from '../../file.ts';
 import type { PageRef } from '../../pages.ts';
 import type { KvmReference } from '../../vfio-file.ts';
 import type { TdiBinding } from './binding.ts';
@@ -25,4 +26,14 @@ export interface Tvm extends KvmReference {
   zap(): void;
   /** Firmware has refused what KVM cannot go on without: every call on its descriptors is EIO from now on. */
   kill(): void;
+}
+
+/** The descriptor of a VM, as others hold it. */
+export interface TvmFile extends File {
+  readonly tvm: Tvm;
+}
+
+/** file_is_kvm. */
+export function isTvmFile(file: File): file is TvmFile {
+  return 'tvm' in file;
 }

@@ -43,6 +43,8 @@ export interface ConfigOwner {
   readonly msiQmax: number;
   /** Mappings of BARs go, dma-bufs are revoked: before memory decode goes. */
   memoryGoesDown(): void;
+  /** RFC: COMMAND as it may be written while the function's TDI is bound. */
+  allowedCommand(value: number): number;
   /** dma-bufs are good again, if memory can be reached. */
   memoryComesUp(): void;
   setIntxDisabled(disabled: boolean): void;
@@ -209,9 +211,10 @@ export class ConfigSpaceView {
     pdev.writeConfig(at, width, ((pdev.readConfig(at, width) & ~hardware) | (value & hardware)) >>> 0);
   }
 
-  #writeBasic(chunk: Chunk, value: number): void {
+  #writeBasic(chunk: Chunk, written: number): void {
     const { at } = chunk;
     const command = at === PCI_COMMAND;
+    const value = command ? this.#owner.allowedCommand(written) : written;
     if (command) this.#beforeCommand(value);
     this.#writeBits(chunk, value);
     if (command) {

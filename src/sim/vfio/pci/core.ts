@@ -13,7 +13,6 @@ import { VfioDevice, type VfioDeviceFile } from '../device.ts';
 import type { LoggingOps } from '../dma-logging.ts';
 import { deviceFeature, type FeatureDevice, type FeatureRequest } from '../feature.ts';
 import type { MigrationOps } from '../migration.ts';
-import { BarClaims } from './bar-claims.ts';
 import { BarMemory } from './bar-memory.ts';
 import { type ConfigOwner, ConfigSpaceView } from './config.ts';
 import type { VfioPciDmaBuf } from './dma-buf.ts';
@@ -26,6 +25,7 @@ import { VfioPciPower } from './power.ts';
 import { hasNoIntx } from './quirks.ts';
 import { accessBar, type RegionOwner } from './rdwr.ts';
 import { deviceReset, hotReset, hotResetInfo, tryResetFunction, tryResetSet } from './reset.ts';
+import { VfioPciTdi } from './tsm.ts';
 import { checkToken, matchName, type VfToken } from './vf-token.ts';
 
 const PCI_COMMAND = 4;
@@ -58,7 +58,7 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
   readonly ioeventfds: VfioPciIoeventfds;
   readonly dmaBufs: Set<VfioPciDmaBuf> = new Set();
   /** RFC: absent where the machine has no confidential device assignment. */
-  readonly barClaims: BarClaims | undefined;
+  override readonly assigned: VfioPciTdi | undefined;
   readonly isExpress: boolean;
   readonly brokenIntx: boolean;
   readonly msixTable: { readonly bar: number; readonly start: number; readonly end: number } | undefined;
@@ -89,7 +89,8 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
     this.ioeventfds = new VfioPciIoeventfds(this);
     this.brokenIntx = hasNoIntx(pdev);
     this.msixTable = msixTable(pdev);
-    this.barClaims = this.system.machine.teeIo === undefined ? undefined : new BarClaims();
+    const { teeIo } = this.system.machine;
+    this.assigned = teeIo === undefined ? undefined : new VfioPciTdi(this, teeIo);
     this.#backing = new VfioPciBacking(this);
     this.#bars = [0, 1, 2, 3, 4, 5].map((bar) => new BarMemory(pdev, bar));
   }
@@ -165,6 +166,7 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
   /** vfio_pci_core_close_device. The saved registers go back before the reset, which keeps them. */
   override closeDevice(_p: Process): void {
     const { pdev } = this;
+    this.assigned?.close();
     const { saved, claims } = this.#opened!;
     if (this.physical?.vfToken !== undefined) this.physical.vfToken.users--;
     for (const dmaBuf of [...this.dmaBufs]) dmaBuf.end();
@@ -176,7 +178,6 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
     claims.forEach((claim, bar) => {
       if (claim === 0) pdev.unclaim(bar);
     });
-    this.barClaims?.forget();
     this.#opened = undefined;
     this.precopyInfoV2 = false;
     this.needsReset = true;
@@ -216,7 +217,9 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
   // ---- the device file
 
   override ioctl(file: VfioDeviceFile, p: Process, request: number, arg: bigint): number {
-    return this.#awake(() => deviceIoctls.dispatch({ device: this, file }, p, request, arg));
+    return this.#awake(
+      () => this.assigned?.ioctl(p, request, arg) ?? deviceIoctls.dispatch({ device: this, file }, p, request, arg),
+    );
   }
 
   override read(_file: VfioDeviceFile, _p: Process, into: Uint8Array, offset: bigint): number {
@@ -322,7 +325,7 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
   }
 
   useBar(bar: number): number {
-    return this.barError(bar) || (this.barClaims?.use(bar) ?? 0);
+    return this.barError(bar) || (this.assigned?.claims.use(bar) ?? 0);
   }
 
   isPrivateBar(bar: number): boolean {
@@ -331,6 +334,15 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
 
   barMemory(bar: number): DeviceMemory {
     return this.#bars[bar]!;
+  }
+
+  /** RFC: memory or state of the function is about to go: −EBUSY where it must not while its TDI is bound. */
+  disturb(): number {
+    return this.assigned?.disturb() ?? 0;
+  }
+
+  allowedCommand(value: number): number {
+    return this.assigned?.command(value) ?? value;
   }
 
   memoryGoesDown(): void {
@@ -371,7 +383,10 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
 
   /** vfio_lock_and_set_power_state. */
   changePowerState(state: PowerState): void {
-    if (state === 3) this.memoryGoesDown();
+    if (state === 3) {
+      if (this.disturb() < 0) return;
+      this.memoryGoesDown();
+    }
     this.setPowerState(state);
     this.memoryComesUp();
   }
@@ -381,6 +396,7 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
   }
 
   resetFunction(): void {
+    if (this.disturb() < 0) return;
     this.withoutMemory(() => this.tryReset());
   }
 

@@ -49,7 +49,7 @@ export class VfioPciDmaBuf implements DmaBufExporter {
   constructor(p: Process, device: VfioPciCoreDevice, pieces: readonly DmaBufPiece[], flags: number, rules: ImportRules) {
     this.#rules = rules;
     this.#device = device;
-    this.assigned = { kvm: device.kvm, isPrivate: device.isPrivate };
+    this.assigned = { kvm: device.kvm, isPrivate: device.isPrivate, tdi: device.assigned?.tdi };
     this.#pieces = pieces;
     this.#revoked = !device.memoryEnabled;
     this.file = new DmaBufFile(p, this, BigInt(pieces.reduce((sum, { length }) => sum + length, 0)), flags);

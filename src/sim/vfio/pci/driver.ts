@@ -8,6 +8,7 @@ import type { Process } from '../../process.ts';
 import type { VfioCore } from '../vfio-main.ts';
 import { deviceIoctls, VfioPciCoreDevice } from './core.ts';
 import { isDenied } from './quirks.ts';
+import { VfioPciTdi } from './tsm.ts';
 import { newToken } from './vf-token.ts';
 
 const PCI_HEADER_TYPE = 0x0e;
@@ -26,6 +27,7 @@ export class VfioPciDriver implements PciDriver {
     bus.notifiers.add((dev) => capture(this.name, dev));
     deviceIoctls.cover(core.system.coverage);
     DmaBufFile.cover(core.system.coverage);
+    if (core.system.machine.teeIo !== undefined) VfioPciTdi.cover(core.system.coverage);
     core.system.coverage.add('ioctl', 'VFIO_MIG_GET_PRECOPY_INFO (vfio-migration)');
   }
 

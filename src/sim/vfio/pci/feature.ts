@@ -27,6 +27,8 @@ function vfToken(p: Process, { vfToken: token }: VfioPciCoreDevice, request: Fea
 
 /** Mappings go, dma-bufs are revoked, the user's count of the device's power goes. */
 function enter(device: VfioPciCoreDevice, wakeup: EventfdFile | undefined): number {
+  const held = device.disturb();
+  if (held < 0) return held;
   device.memoryGoesDown();
   if (device.power.enter(wakeup)) return 0;
   device.memoryComesUp();

@@ -42,6 +42,8 @@ function resetBus(pdev: PciDev): number {
 /** VFIO_DEVICE_RESET. A device that could not be reset when it was opened is EINVAL. */
 export function deviceReset(device: VfioPciCoreDevice): number {
   if (!device.resetWorks) return -EINVAL;
+  const held = device.disturb();
+  if (held < 0) return held;
   return device.withoutMemory(() => {
     device.setPowerState(0);
     return device.tryReset();
@@ -141,10 +143,8 @@ function resetSet(device: VfioPciCoreDevice, owned: (each: VfioPciCoreDevice) =>
   const stopped: VfioPciCoreDevice[] = [];
   let result = 0;
   for (const each of set) {
-    if (!owned(each)) {
-      result = -EINVAL;
-      break;
-    }
+    result = owned(each) ? each.disturb() : -EINVAL;
+    if (result < 0) break;
     each.memoryGoesDown();
     stopped.push(each);
   }

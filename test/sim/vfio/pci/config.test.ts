@@ -81,6 +81,7 @@ function owner(pdev: Registers, more: Partial<ConfigOwner> = {}): Told {
       return state.msiQmax;
     },
     maxPayload: 128,
+    allowedCommand: (value: number) => value,
     memoryGoesDown: () => void log.push('down'),
     memoryComesUp: () => void log.push('up'),
     setIntxDisabled: (disabled) => void log.push(`intx ${disabled ? 'off' : 'on'}`),
