@@ -7,7 +7,7 @@ import { dirname, join, relative, resolve } from 'node:path';
 import { importsOf } from './imports/scan.mjs';
 
 const kernels = ['native', 'ffi', 'sim'];
-const objects = ['kvm', 'vfio', 'iommufd', 'host'];
+const objects = ['kvm', 'vfio', 'iommufd', 'host', 'tee-io'];
 
 /** What a part of src/ may import besides itself. A part is a folder, or a file of src/ itself without its suffix. */
 const mayImport = {

@@ -5,13 +5,16 @@ export { type BindOptions, type BoundDevices, bindDriver } from './host/bind.ts'
 export { type Blocker, type IommuGroup, iommuGroup, listIommuGroups, type ReservedRegion } from './host/iommu-groups.ts';
 export { type ChangedParameter, moduleParameter, setModuleParameter } from './host/module-parameter.ts';
 export { listPciDevices, type PciDevice, type PciResource, pciDevice } from './host/pci.ts';
+export { listTsmDevices, TsmDevice } from './host/tsm.ts';
 // iommufd: one class per kind of object
 export { FaultQueue, type PageFaultGroup, type Vevent, VeventQueue } from './iommufd/events.ts';
 export { type DirtyBitmapRequest, Hwpt, type InvalidateRequest, InvalidationIncomplete } from './iommufd/hwpt.ts';
 export { type CopyOptions, type FileRange, Ioas, type MapOptions } from './iommufd/ioas.ts';
-export { type HwInfo, type HwptRequest, Iommufd, type ObjectId } from './iommufd/iommufd.ts';
+export { type HwInfo, type HwptRequest, Iommufd, type ObjectId, type ViommuRequest } from './iommufd/iommufd.ts';
 export { IommufdObject } from './iommufd/object.ts';
-export { HwQueue, Vdevice, Viommu } from './iommufd/viommu.ts';
+export type { GuestRequest, GuestResponse, TsmReq, TsmReqResponse } from './iommufd/tsm-request.ts';
+export { Vdevice } from './iommufd/vdevice.ts';
+export { HwQueue, Viommu } from './iommufd/viommu.ts';
 export { Handle } from './kernel/handle.ts';
 // The kernel: system calls on descriptors, memory it can see, errors
 export {
@@ -51,13 +54,16 @@ export { type Msrs, MsrsIncomplete, type MsrsInput } from './kvm/msrs.ts';
 export { KvmStats, type Statistic } from './kvm/stats.ts';
 export { Kvm } from './kvm/system.ts';
 export { type ExitIterable, Vcpu } from './kvm/vcpu.ts';
-export { type CoalescedZone, type MemorySlot, type MemorySlot2, Vm } from './kvm/vm.ts';
+export { type CoalescedZone, type DmaBufSlot, type MemorySlot, type MemorySlot2, Vm } from './kvm/vm.ts';
 export type { GsiRoute, Ioeventfd, Irqfd, Msi } from './kvm/vm-interrupts.ts';
 export type { MsrFilter, MsrRange } from './kvm/vm-state.ts';
 // Which kernel answers, and why
 export { type AttachOptions, attachKernel } from './open/attach.ts';
 export { kick } from './open/kick.ts';
 export { findKernels, type KernelFound, type OpenOptions, openKernel } from './open.ts';
+// RFC: confidential device assignment
+export type { TsmLayout } from './tee-io/requests.ts';
+export { Tdi, type TdiOptions, type TsmObject } from './tee-io/tdi.ts';
 export type { DirtyBitmap } from './vfio/bitmap.ts';
 export type { RawCapability } from './vfio/capabilities.ts';
 export { ConfigSpace, type PciCapability, type PciIds } from './vfio/config-space.ts';
@@ -65,6 +71,7 @@ export { ConfigSpace, type PciCapability, type PciIds } from './vfio/config-spac
 export { type DirtyPagesRequest, type DmaMap, type DmaUnmap, type IommuInfo, VfioContainer } from './vfio/container.ts';
 export type { Descriptor } from './vfio/descriptor.ts';
 export {
+  type BindIommufd,
   type DeviceInfo,
   type DeviceIoeventfd,
   type IrqInfo,
@@ -73,7 +80,7 @@ export {
   type RegionInfo,
   VfioDevice,
 } from './vfio/device.ts';
-export type { DmaBufRequest, DmaLoggingReport } from './vfio/device-features.ts';
+export type { DmaBufRequest, DmaLoggingReport, RfcDmaBufRequest } from './vfio/device-features.ts';
 export { DmaBuf } from './vfio/dma-buf.ts';
 export { Eventfd, type EventOptions } from './vfio/eventfd.ts';
 export { VfioGroup } from './vfio/group.ts';

@@ -1,6 +1,7 @@
 import { Handle } from '../kernel/handle.ts';
 import type { Kernel, MmapOptions } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
+import { rfcCall } from '../kernel/rfc.ts';
 import type { FdKind } from '../uapi/ioctls.ts';
 import {
   IOMMU_DESTROY,
@@ -31,6 +32,12 @@ import {
   iommu_vfio_ioas,
   iommu_viommu_alloc,
 } from '../uapi/iommufd.ts';
+import {
+  IOMMU_OPTION_EXCLUSIVE_RANGES,
+  IOMMU_VIOMMU_KVM_FD,
+  iommu_viommu_alloc as rfc_viommu_alloc,
+} from '../uapi/tee-io/aneesh-v1.ts';
+import { type Descriptor, fdOf } from '../vfio/descriptor.ts';
 import { withMemory } from '../vfio/temporary.ts';
 import { FaultQueue } from './events.ts';
 import { Hwpt } from './hwpt.ts';
@@ -54,6 +61,17 @@ export interface HwptRequest {
   /** IOMMU_HWPT_DATA_*, with its struct. */
   data?: { type: number; bytes: Uint8Array };
   fault?: FaultQueue;
+}
+
+/** What IOMMU_VIOMMU_ALLOC makes a vIOMMU of. */
+export interface ViommuRequest {
+  /** IOMMU_VIOMMU_TYPE_*. */
+  type: number;
+  dev_id: number;
+  hwpt: ObjectId;
+  data?: Uint8Array;
+  /** RFC (aneeshV2): the VM it belongs to. */
+  vm?: Descriptor;
 }
 
 /** What the IOMMU of a device tells of itself. */
@@ -132,19 +150,25 @@ export class Iommufd extends Handle {
     return new FaultQueue(this, out_fault_id, out_fault_fd);
   }
 
-  /** IOMMU_VIOMMU_ALLOC: a VM's slice of the IOMMU the device is behind, over a page table made as IOMMU_HWPT_ALLOC_NEST_PARENT. EOPNOTSUPP: the IOMMU has no such type. `data` is written back. */
-  viommuAlloc({ type, dev_id, hwpt, data }: { type: number; dev_id: number; hwpt: ObjectId; data?: Uint8Array }): Viommu {
-    const struct = iommu_viommu_alloc;
+  /**
+   * IOMMU_VIOMMU_ALLOC: a VM's slice of the IOMMU the device is behind, over a page table made as IOMMU_HWPT_ALLOC_NEST_PARENT. EOPNOTSUPP: the IOMMU has no such type. `data` is written back.
+   * RFC (aneeshV2): with `vm`, the vIOMMU holds the file of this VM. EBADF: it is none. EOPNOTSUPP, E2BIG: a kernel without the series.
+   */
+  viommuAlloc({ type, dev_id, hwpt, data, vm }: ViommuRequest): Viommu {
+    const size = vm === undefined ? iommu_viommu_alloc.size : rfc_viommu_alloc.size;
     const memory = data === undefined ? undefined : this.kernel.guestRam(4096);
     try {
       if (data !== undefined) memory!.write(0, data);
-      const bytes = struct.encode({
-        ...{ size: struct.size, flags: 0, type, dev_id, hwpt_id: idOf(hwpt), out_viommu_id: 0 },
-        ...{ data_len: data?.length ?? 0, data_uptr: memory?.address ?? 0n },
+      const whole = rfc_viommu_alloc.encode({
+        ...{ size, flags: vm === undefined ? 0 : IOMMU_VIOMMU_KVM_FD, type, dev_id },
+        ...{ hwpt_id: idOf(hwpt), out_viommu_id: 0, data_len: data?.length ?? 0, data_uptr: memory?.address ?? 0n },
+        kvm_vm_fd: vm === undefined ? 0 : fdOf(vm, 'vm'),
       });
-      this.ioctl(IOMMU_VIOMMU_ALLOC, bytes);
+      const bytes = whole.subarray(0, size);
+      if (vm === undefined) this.ioctl(IOMMU_VIOMMU_ALLOC, bytes);
+      else rfcCall('aneeshV2', ['EOPNOTSUPP', 'E2BIG'], () => this.ioctl(IOMMU_VIOMMU_ALLOC, bytes, { unsafe: true }));
       data?.set(memory!.read(0, data.length));
-      return new Viommu(this, struct.decode(bytes).out_viommu_id);
+      return new Viommu(this, iommu_viommu_alloc.decode(bytes).out_viommu_id);
     } finally {
       memory?.close();
     }
@@ -173,6 +197,16 @@ export class Iommufd extends Handle {
 
   set rlimitMode(process: boolean) {
     this.setOption(IOMMU_OPTION_RLIMIT_MODE, process ? 1n : 0n);
+  }
+
+  /** IOMMU_OPTION, of IOMMU_OPTION_EXCLUSIVE_RANGES (RFC, aneeshV1): whether a BAR of this device that is mapped is nobody else's. EOPNOTSUPP: a kernel without the series. */
+  getExclusiveRanges(dev_id: number): boolean {
+    return rfcCall('aneeshV1', ['EOPNOTSUPP'], () => this.getOption(IOMMU_OPTION_EXCLUSIVE_RANGES, dev_id)) === 1n;
+  }
+
+  /** IOMMU_OPTION, SET of IOMMU_OPTION_EXCLUSIVE_RANGES (RFC, aneeshV1). */
+  setExclusiveRanges(dev_id: number, on: boolean): void {
+    rfcCall('aneeshV1', ['EOPNOTSUPP'], () => this.setOption(IOMMU_OPTION_EXCLUSIVE_RANGES, on ? 1n : 0n, dev_id));
   }
 
   /** IOMMU_VFIO_IOAS, GET: what VFIO's own requests on this descriptor act on. ENODEV: nothing. */

@@ -9,9 +9,7 @@ import {
 import { VeventQueue } from './events.ts';
 import { type InvalidateRequest, invalidate } from './hwpt.ts';
 import { IommufdObject } from './object.ts';
-
-/** A device under the id a VM knows it by (IOMMU_VDEVICE_ALLOC). */
-export class Vdevice extends IommufdObject {}
+import { Vdevice } from './vdevice.ts';
 
 /** A queue in a VM's memory that the hardware reads itself (IOMMU_HW_QUEUE_ALLOC). What it lies in cannot be unmapped. */
 export class HwQueue extends IommufdObject {}

@@ -12,6 +12,8 @@ export interface KernelErrorDetails {
   path?: string | undefined;
   /** The capability that announces the call, where it may be missing. */
   capability?: string | undefined;
+  /** RFC: the posted series a kernel would need (`teeIo.SERIES`), where this one answers as without it. */
+  series?: string | undefined;
   /** One sentence: the rule that was broken, where we know it. */
   note?: string | undefined;
 }
@@ -29,6 +31,7 @@ export class KernelError extends Error {
   readonly fd?: number;
   readonly path?: string;
   readonly capability?: string;
+  readonly series?: string;
   readonly note?: string;
 
   constructor(errno: number, syscall: string, details: KernelErrorDetails = {}) {
@@ -40,7 +43,7 @@ export class KernelError extends Error {
     this.errno = -Math.abs(errno);
     this.code = code;
     this.syscall = syscall;
-    for (const key of ['request', 'fd', 'path', 'capability', 'note'] as const) {
+    for (const key of ['request', 'fd', 'path', 'capability', 'series', 'note'] as const) {
       const value = details[key];
       if (value !== undefined) Object.defineProperty(this, key, { value, enumerable: true });
     }

@@ -1,13 +1,22 @@
 import { descriptor } from '../kernel/arguments.ts';
 import { Handle } from '../kernel/handle.ts';
 import type { Kernel } from '../kernel/kernel.ts';
+import { rfcCall } from '../kernel/rfc.ts';
 import {
   KVM_DEV_VFIO_FILE,
   KVM_DEV_VFIO_FILE_ADD,
   KVM_DEV_VFIO_FILE_DEL,
   KVM_GET_DEVICE_ATTR,
   KVM_SET_DEVICE_ATTR,
+  kvm_device_attr,
 } from '../uapi/kvm.ts';
+import {
+  KVM_DEV_VFIO_DEVICE,
+  KVM_DEV_VFIO_DEVICE_TDI_BIND,
+  KVM_DEV_VFIO_DEVICE_TDI_UNBIND,
+  kvm_vfio_tsm_bind,
+} from '../uapi/tee-io/aik-v1.ts';
+import { KVM_DEV_VFIO_ADD_GROUP, KVM_DEV_VFIO_DEL_GROUP } from '../uapi/tee-io/kvm-vfio-2013.ts';
 import { type DeviceAttr, encodeAttr, hasAttr } from './device-attr.ts';
 
 /** A device in the kernel, made by KVM_CREATE_DEVICE: nothing but attributes. Its descriptor keeps the VM. */
@@ -57,6 +66,43 @@ export class KvmVfio extends KvmDevice {
   /** KVM_DEV_VFIO_FILE_DEL: by any descriptor of the same open file. ENOENT: not added. */
   delFile(fd: number): void {
     this.#file(KVM_DEV_VFIO_FILE_DEL, fd);
+  }
+
+  /** KVM_SET_DEVICE_ATTR of KVM_DEV_VFIO_ADD_GROUP (RFC, kvmVfio2013): a VFIO group, by the number itself. EBADF, EEXIST. ENXIO: a kernel without the series. */
+  addGroup(fd: number): void {
+    this.#group(KVM_DEV_VFIO_ADD_GROUP, fd);
+  }
+
+  /** KVM_SET_DEVICE_ATTR of KVM_DEV_VFIO_DEL_GROUP (RFC, kvmVfio2013). ENOENT: not added. */
+  delGroup(fd: number): void {
+    this.#group(KVM_DEV_VFIO_DEL_GROUP, fd);
+  }
+
+  /** KVM_SET_DEVICE_ATTR of KVM_DEV_VFIO_DEVICE_TDI_BIND (RFC, aikV1): binds the TDI of a VFIO device. ENOENT: no such device. ENODEV: it has no TDI. ENXIO: a kernel without the series. */
+  tdiBind(bind: { guest_rid: number; devfd: number }): void {
+    this.#tdi(KVM_DEV_VFIO_DEVICE_TDI_BIND, bind);
+  }
+
+  /** KVM_SET_DEVICE_ATTR of KVM_DEV_VFIO_DEVICE_TDI_UNBIND (RFC, aikV1). ENOENT: not bound here. */
+  tdiUnbind(bind: { guest_rid: number; devfd: number }): void {
+    this.#tdi(KVM_DEV_VFIO_DEVICE_TDI_UNBIND, bind);
+  }
+
+  #group(group: number, fd: number): void {
+    const addr = BigInt.asUintN(64, BigInt(descriptor(fd)));
+    const bytes = kvm_device_attr.encode({ flags: 0, group, attr: 0n, addr });
+    rfcCall('kvmVfio2013', ['ENXIO'], () => this.ioctl(KVM_SET_DEVICE_ATTR, bytes, { unsafe: true }));
+  }
+
+  #tdi(attr: number, { guest_rid, devfd }: { guest_rid: number; devfd: number }): void {
+    const bind = kvm_vfio_tsm_bind.encode({ guest_rid, devfd: descriptor(devfd) });
+    const memory = this.kernel.guestRam(4096);
+    try {
+      memory.write(0, bind);
+      rfcCall('aikV1', ['ENXIO'], () => this.setDeviceAttr({ group: KVM_DEV_VFIO_DEVICE, attr: BigInt(attr), memory }));
+    } finally {
+      memory.close();
+    }
   }
 
   #file(attr: number, fd: number): void {

@@ -35,7 +35,9 @@ import {
   KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
   kvm_run,
 } from '../uapi/kvm.ts';
-import type { unionMembers } from '../uapi/struct.ts';
+import type { Struct, unionMembers } from '../uapi/struct.ts';
+import { KVM_EXIT_VMGEXIT, kvm_user_vmgexit } from '../uapi/tee-io/aik-v2.ts';
+import { arm64_tio, KVM_EXIT_ARM64_TIO } from '../uapi/tee-io/cca-v4.ts';
 import { describeExit, INSPECT } from './show.ts';
 
 /** A member of the union in `struct kvm_run`. */
@@ -112,6 +114,10 @@ interface Exits {
   arm_sea: Fields<'arm_sea'>;
   arm_ldst64b: Fields<'arm_nisv'>;
   snp_req_certs: Fields<'snp_req_certs'>;
+  /** RFC (aikV2; of aikV1 there are `type`, `guest_rid` and `ret` only): number 40, on a VM of another type than TDX. */
+  vmgexit: kvm_user_vmgexit;
+  /** RFC (ccaV4). */
+  arm64_tio: arm64_tio;
 }
 
 type Named = { [R in keyof Exits]: { readonly reason: R } & { [K in keyof Exits[R]]: Exits[R][K] } };
@@ -136,6 +142,8 @@ interface Row {
   readonly number: number;
   readonly reason: keyof Exits;
   readonly member?: Member;
+  /** RFC: what lies in the union, where `struct kvm_run` has no such member. */
+  readonly layout?: Struct<kvm_user_vmgexit> | Struct<arm64_tio>;
   /** Fields that are not the member's own: derived, or under another name. */
   readonly special?: (run: kvm_run, page: Uint8Array) => Special;
   /** Whether userspace answers, given the exit: then its bytes stay in place also in an exit of its own. */
@@ -179,6 +187,10 @@ const rows: readonly Row[] = [
   { number: KVM_EXIT_ARM_LDST64B, reason: 'arm_ldst64b', member: 'arm_nisv' },
   { number: KVM_EXIT_SNP_REQ_CERTS, reason: 'snp_req_certs', member: 'snp_req_certs', answered: always },
 ];
+
+/** RFC: exits of series, which are no constants of the header. */
+const arm64Tio: Row = { number: KVM_EXIT_ARM64_TIO, reason: 'arm64_tio', layout: arm64_tio, answered: always };
+const vmgexit: Row = { number: KVM_EXIT_VMGEXIT, reason: 'vmgexit', layout: kvm_user_vmgexit, answered: always };
 
 const rowOf: ReadonlyMap<number, Row> = new Map(rows.map((row) => [row.number, row]));
 
@@ -237,9 +249,12 @@ export class ExitPage {
   readonly #page: Uint8Array;
   readonly #words: Uint32Array;
   /** By exit_reason: made when first met, then the same object every time, whose properties read the page. */
+  readonly #tdx: boolean;
   readonly #remembered: (KvmExit | undefined)[] = new Array<undefined>(64).fill(undefined);
 
-  constructor(page: Uint8Array) {
+  /** `tdx`: number 40 is KVM_EXIT_TDX, and not what SEV-TIO's series made of it. */
+  constructor(page: Uint8Array, tdx = true) {
+    this.#tdx = tdx;
     this.#page = page;
     this.#words = new Uint32Array(page.buffer, page.byteOffset, page.byteLength >> 2);
     this.run = kvm_run.view(page);
@@ -257,23 +272,32 @@ export class ExitPage {
 
   /** The exit the page holds, in an object of its own that stays as it is. Answers written to it still reach the page. */
   own(): KvmExit {
-    const row = rowOf.get(this.reason);
+    const row = this.#row(this.reason);
     return row === undefined ? other(this.reason) : this.#make(row, true);
   }
 
   #remember(number: number): KvmExit {
-    const row = rowOf.get(number);
+    const row = this.#row(number);
     if (row === undefined) return other(number);
     return (this.#remembered[number] = this.#make(row, false));
   }
 
+  #row(number: number): Row | undefined {
+    if (number === KVM_EXIT_ARM64_TIO) return arm64Tio;
+    return number === KVM_EXIT_VMGEXIT && !this.#tdx ? vmgexit : rowOf.get(number);
+  }
+
   #make(row: Row, own: boolean): KvmExit {
     const exit = exitNamed(row.reason);
-    if (row.member === undefined) return exit;
-    const member = this.run[row.member] as Record<string, unknown>;
+    const struct = row.layout ?? (row.member && kvm_run.field(row.member)!.struct!);
+    if (struct === undefined) return exit;
+    const member = (row.layout ? row.layout.view(this.#page, UNION) : this.run[row.member!]) as unknown as Record<
+      string,
+      unknown
+    >;
     const special = row.special?.(this.run, this.#page) ?? {};
     const keep = own ? (value: unknown) => copied(value, row.answered?.(this.run) === true) : undefined;
-    const names = new Set([...kvm_run.field(row.member)!.struct!.fields.map((field) => field.name), ...Object.keys(special)]);
+    const names = new Set([...struct.fields.map((field) => field.name), ...Object.keys(special)]);
     for (const name of names) {
       const accessor =
         name in special ? special[name] : { get: () => member[name], set: (value: never) => (member[name] = value) };
@@ -285,6 +309,7 @@ export class ExitPage {
 }
 
 const EXIT_REASON = kvm_run.offsetOf('exit_reason') / 4;
+const UNION = kvm_run.offsetOf('hw');
 
 const other = (number: number): KvmExit => exitNamed('other', { number });
 

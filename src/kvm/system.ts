@@ -1,3 +1,4 @@
+import { word } from '../kernel/arguments.ts';
 import { KernelError } from '../kernel/errors.ts';
 import { Handle, withWord } from '../kernel/handle.ts';
 import type { Kernel } from '../kernel/kernel.ts';
@@ -50,7 +51,7 @@ export class Kvm extends Handle {
    * EINVAL for an unknown type, EMFILE first.
    */
   createVm(type: number | bigint = 0): Vm {
-    return new Vm(this.kernel, withWord(this, KVM_CREATE_VM, type, 'type'), this);
+    return new Vm(this.kernel, withWord(this, KVM_CREATE_VM, type, 'type'), this, word(type, 'type'));
   }
 
   /** KVM_CHECK_EXTENSION: 0 for what is absent or unknown; never fails. Some answers differ per VM: `vm.checkExtension`. */

@@ -21,6 +21,7 @@ import {
   KVM_SET_REGS,
   KVM_SET_SREGS,
   KVM_SET_SREGS2,
+  KVM_X86_TDX_VM,
   kvm_cpuid2,
   kvm_fpu,
   kvm_mp_state,
@@ -110,7 +111,8 @@ export class Vcpu extends VcpuArm64 {
     this.id = origin?.id;
     this.vm = origin?.vm;
     this.kvmRun = page.bytes!;
-    this.#exits = new ExitPage(this.kvmRun);
+    const type = origin?.vm.type;
+    this.#exits = new ExitPage(this.kvmRun, type === undefined || type === BigInt(KVM_X86_TDX_VM));
   }
 
   protected override get kind(): FdKind {

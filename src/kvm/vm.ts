@@ -1,8 +1,10 @@
 import { word } from '../kernel/arguments.ts';
-import { setStruct, withWord } from '../kernel/handle.ts';
+import { typeError } from '../kernel/errors.ts';
+import { type Handle, setStruct, withWord } from '../kernel/handle.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
 import { rangeOf } from '../kernel/memory-argument.ts';
+import { rfcCall } from '../kernel/rfc.ts';
 import type { FdKind } from '../uapi/ioctls.ts';
 import {
   KVM_CHECK_EXTENSION,
@@ -27,6 +29,7 @@ import {
   kvm_userspace_memory_region2,
 } from '../uapi/kvm.ts';
 import type { Input } from '../uapi/struct.ts';
+import { KVM_MEM_VFIO_DMABUF } from '../uapi/tee-io/xu-jan25.ts';
 import { bitmapAddress, type ClearDirtyLog, type DirtyLog } from './dirty-log.ts';
 import type { GuestMemfd } from './guest-memfd.ts';
 import type { Kvm } from './system.ts';
@@ -55,6 +58,18 @@ export interface MemorySlot2 extends MemorySlot {
   guest_memfd_offset?: bigint;
 }
 
+/** RFC (xuJan25): a memslot over a dma-buf of VFIO, whose frames are shared or private in place. Anything but deleting it is EINVAL. */
+export interface DmaBufSlot {
+  slot: number;
+  /** KVM_MEM_VFIO_DMABUF is added. */
+  flags?: number;
+  guest_phys_addr: bigint;
+  /** A descriptor, or a `DmaBuf`. */
+  dma_buf: number | (Handle & { readonly size: bigint | undefined });
+  /** In bytes: the dma-buf's own, which a `DmaBuf` made here knows. */
+  memory_size?: bigint;
+}
+
 /** A range of guest-physical addresses, or of ports. */
 export interface CoalescedZone {
   addr: bigint;
@@ -69,9 +84,13 @@ export class Vm extends VmInterrupts {
   /** The `/dev/kvm` it came from; undefined for a descriptor from outside. */
   readonly kvm: Kvm | undefined;
 
-  constructor(kernel: Kernel, fd: number, kvm?: Kvm) {
+  /** What KVM_CREATE_VM was given; undefined for a descriptor from outside. */
+  readonly type: bigint | undefined;
+
+  constructor(kernel: Kernel, fd: number, kvm?: Kvm, type?: bigint) {
     super(kernel, fd);
     this.kvm = kvm;
+    this.type = type;
   }
 
   protected override get kind(): FdKind {
@@ -106,8 +125,16 @@ export class Vm extends VmInterrupts {
     setStruct(this, KVM_SET_USER_MEMORY_REGION, kvm_userspace_memory_region, hasMemory(region) ? plainRegion(region) : region);
   }
 
-  /** KVM_SET_USER_MEMORY_REGION2: the same with a guest_memfd behind the slot (KVM_MEM_GUEST_MEMFD). KVM_CAP_USER_MEMORY2. */
-  setUserMemoryRegion2(region: MemorySlot2 | Input<kvm_userspace_memory_region2>): void {
+  /**
+   * KVM_SET_USER_MEMORY_REGION2: the same with a guest_memfd behind the slot (KVM_MEM_GUEST_MEMFD). KVM_CAP_USER_MEMORY2.
+   * RFC (xuJan25): with `dma_buf` the slot is the MMIO of a device, and only a VM with private memory takes it. EINVAL: not of this size, no dma-buf, or a kernel without the series.
+   */
+  setUserMemoryRegion2(region: MemorySlot2 | DmaBufSlot | Input<kvm_userspace_memory_region2>): void {
+    if (isDmaBuf(region)) {
+      const bytes = kvm_userspace_memory_region2.encode(dmaBufRegion(region));
+      rfcCall('xuJan25', ['EINVAL'], () => this.ioctl(KVM_SET_USER_MEMORY_REGION2, bytes));
+      return;
+    }
     const plain = hasMemory(region) ? plainRegion2(region) : region;
     setStruct(this, KVM_SET_USER_MEMORY_REGION2, kvm_userspace_memory_region2, plain);
   }
@@ -180,6 +207,25 @@ export class Vm extends VmInterrupts {
 /** What is not even an object is left to the codec, whose error names the struct. */
 const hasMemory = <T extends MemorySlot>(region: T | object): region is T =>
   typeof region === 'object' && region !== null && 'memory' in region;
+
+const isDmaBuf = (region: object): region is DmaBufSlot => typeof region === 'object' && region !== null && 'dma_buf' in region;
+
+function dmaBufRegion({
+  slot,
+  flags = 0,
+  guest_phys_addr,
+  dma_buf,
+  memory_size,
+}: DmaBufSlot): Input<kvm_userspace_memory_region2> {
+  const known = typeof dma_buf === 'object' ? dma_buf.size : undefined;
+  const size = memory_size ?? known;
+  if (size === undefined) throw typeError('memory_size is missing: only a DmaBuf that was made here knows its own');
+  const fd = typeof dma_buf === 'object' ? dma_buf.fd : dma_buf;
+  return {
+    ...{ slot, flags: flags | KVM_MEM_VFIO_DMABUF, guest_phys_addr, memory_size: size, userspace_addr: 0n },
+    ...{ guest_memfd: fd >>> 0, guest_memfd_offset: 0n },
+  };
+}
 
 function plainRegion2({ guest_memfd = 0, guest_memfd_offset = 0n, ...region }: MemorySlot2): Input<kvm_userspace_memory_region2> {
   const fd = typeof guest_memfd === 'object' ? guest_memfd.fd : guest_memfd;

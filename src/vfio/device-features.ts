@@ -3,8 +3,10 @@ import { rangeError, typeError } from '../kernel/errors.ts';
 import { Handle } from '../kernel/handle.ts';
 import type { Memory } from '../kernel/memory.ts';
 import { addressOf } from '../kernel/memory-argument.ts';
+import { rfcCall } from '../kernel/rfc.ts';
 import type { Struct } from '../uapi/struct.ts';
 import { O_CLOEXEC, O_RDWR } from '../uapi/sys.ts';
+import { vfio_device_feature_dma_buf as rfc_feature_dma_buf } from '../uapi/tee-io/xu-jan25.ts';
 import * as v from '../uapi/vfio.ts';
 import { type Descriptor, fdOf } from './descriptor.ts';
 import { DmaBuf } from './dma-buf.ts';
@@ -19,6 +21,13 @@ export interface DmaBufRequest {
   open_flags?: number;
   /** In the BAR; may overlap. iommufd takes those of one range only. */
   dma_ranges: readonly { offset: bigint; length: bigint }[];
+}
+
+/** RFC (xuJan25): pieces of several BARs. */
+export interface RfcDmaBufRequest {
+  open_flags?: number;
+  /** `offset` and `length` 0: all of the BAR. */
+  dma_ranges: readonly { region_index: number; offset: bigint; length: bigint }[];
 }
 
 /** Where DMA_LOGGING_REPORT writes a bit per page. */
@@ -145,15 +154,25 @@ export abstract class VfioDeviceFeatures extends Handle {
 
   /**
    * VFIO_DEVICE_FEATURE, GET of DMA_BUF: pieces of a BAR as a dma-buf. EINVAL: a port BAR, not whole pages, beyond its end. ENODEV: no such BAR.
+   * RFC (xuJan25): where each range has its own `region_index`, the payload is that of the posting. EINVAL: a kernel without the series.
    */
-  getDmaBuf({ region_index, open_flags = O_RDWR | O_CLOEXEC, dma_ranges }: DmaBufRequest): DmaBuf {
+  getDmaBuf(request: DmaBufRequest | RfcDmaBufRequest): DmaBuf {
+    const { open_flags = O_RDWR | O_CLOEXEC, dma_ranges } = request;
     const nr_ranges = dma_ranges.length;
-    const data = v.vfio_device_feature_dma_buf.encode({ region_index, open_flags, flags: 0, nr_ranges, dma_ranges });
-    const fd = this.feature(v.VFIO_DEVICE_FEATURE_GET | v.VFIO_DEVICE_FEATURE_DMA_BUF, data);
+    const size = dma_ranges.some(({ length }) => length === 0n)
+      ? undefined
+      : dma_ranges.reduce((sum, { length }) => sum + length, 0n);
+    if ('region_index' in request) {
+      const { region_index } = request;
+      const data = v.vfio_device_feature_dma_buf.encode({ region_index, open_flags, flags: 0, nr_ranges, dma_ranges });
+      return new DmaBuf(this.kernel, this.feature(GET_DMA_BUF, data), size);
+    }
+    const ranges = request.dma_ranges.map((range) => ({ ...range, __pad: 0 }));
+    const data = rfc_feature_dma_buf.encode({ open_flags, nr_ranges, dma_ranges: ranges });
     return new DmaBuf(
       this.kernel,
-      fd,
-      dma_ranges.reduce((sum, { length }) => sum + length, 0n),
+      rfcCall('xuJan25', ['EINVAL'], () => this.feature(GET_DMA_BUF, data)),
+      size,
     );
   }
 
@@ -167,6 +186,8 @@ export abstract class VfioDeviceFeatures extends Handle {
     this.feature(feature | v.VFIO_DEVICE_FEATURE_SET, data);
   }
 }
+
+const GET_DMA_BUF: number = v.VFIO_DEVICE_FEATURE_GET | v.VFIO_DEVICE_FEATURE_DMA_BUF;
 
 const concat = (parts: readonly Uint8Array[]): Uint8Array => Uint8Array.from(parts.flatMap((part) => [...part]));
 

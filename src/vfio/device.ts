@@ -1,7 +1,10 @@
 import { KernelError } from '../kernel/errors.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
+import { type RfcRequest, rfcCall, rfcIoctl } from '../kernel/rfc.ts';
 import type { FdKind } from '../uapi/ioctls.ts';
+import { VFIO_DEVICE_BIND_IOMMUFD_PRIVATE, vfio_device_bind_iommufd } from '../uapi/tee-io/xu-jan25.ts';
+import { VFIO_DEVICE_TSM_BIND, VFIO_DEVICE_TSM_UNBIND, vfio_pci_tsm_bind, vfio_pci_tsm_unbind } from '../uapi/tee-io/xu-may25.ts';
 import * as v from '../uapi/vfio.ts';
 import { decodeChain, getChained, type RawCapability } from './capabilities.ts';
 import { ConfigSpace } from './config-space.ts';
@@ -71,6 +74,15 @@ export interface PciHotResetInfo {
     readonly bus: number;
     readonly devfn: number;
   } & ({ readonly group_id: number } | { readonly devid: number }))[];
+}
+
+/** To which iommufd a device is given, and how. */
+export interface BindIommufd {
+  iommufd: Descriptor;
+  /** 16 bytes, or a UUID's text. */
+  token?: string | Uint8Array;
+  /** RFC (xuJan25): VFIO_DEVICE_BIND_IOMMUFD_PRIVATE. */
+  private?: boolean;
 }
 
 /** A write to a BAR that the kernel makes whenever the eventfd is signalled. */
@@ -212,8 +224,10 @@ export class VfioDevice extends VfioDeviceFeatures {
   /**
    * VFIO_DEVICE_BIND_IOMMUFD, of a device opened by its own node: opens it, and gives it to this iommufd, in which the number that comes back is its id. `token`: where SR-IOV
    * wants one. There is no way back but `close()`. EBUSY: its group is open. EPERM: a driver of the host or another iommufd holds a device of the group. EINVAL: bound already.
+   * `private` (RFC, xuJan25): BARs that could be mapped can neither be mapped nor read nor written, by anybody, until the device is closed. EFAULT: a kernel without the series.
    */
-  bindIommufd({ iommufd, token }: { iommufd: Descriptor; token?: string | Uint8Array }): number {
+  bindIommufd({ iommufd, token, private: isPrivate = false }: BindIommufd): number {
+    if (isPrivate) return this.#bindPrivate(fdOf(iommufd, 'iommufd'));
     const struct = v.vfio_device_bind_iommufd;
     const bind = (flags: number, token_uuid_ptr: bigint): number => {
       const bytes = struct.encode({
@@ -243,6 +257,20 @@ export class VfioDevice extends VfioDeviceFeatures {
     const struct = v.vfio_device_detach_iommufd_pt;
     const flags = pasid === undefined ? 0 : v.VFIO_DEVICE_DETACH_PASID;
     this.ioctl(v.VFIO_DEVICE_DETACH_IOMMUFD_PT, struct.encode({ argsz: struct.size, flags, pasid: pasid ?? 0 }));
+  }
+
+  /**
+   * VFIO_DEVICE_TSM_BIND (RFC, xuMay25): the TDI of this device becomes that of the VM the KVM-VFIO device named before `bindIommufd`; `vdevice` is what the VM knows it by. Its BARs are this
+   * descriptor's alone until it is unbound. ENOENT: no such vdevice, or no VM. EBUSY: a BAR was mapped, read or written, or it is bound. EEXIST: bound by iommufd. EIO: the device refuses to be locked.
+   */
+  tsmBind({ vdevice }: { vdevice: number | { readonly id: number } }): void {
+    const vdevice_id = typeof vdevice === 'number' ? vdevice : vdevice.id;
+    rfcIoctl(this, TSM_BIND, vfio_pci_tsm_bind.encode({ argsz: vfio_pci_tsm_bind.size, flags: 0, vdevice_id, pad: 0 }));
+  }
+
+  /** VFIO_DEVICE_TSM_UNBIND (RFC, xuMay25): the TDI is CONFIG_UNLOCKED again and the BARs are anybody's. Not bound: nothing happens. */
+  tsmUnbind(): void {
+    rfcIoctl(this, TSM_UNBIND, vfio_pci_tsm_unbind.encode({ argsz: vfio_pci_tsm_unbind.size, flags: 0 }));
   }
 
   /** The region of this index (VFIO_DEVICE_GET_REGION_INFO), to read, write and map. */
@@ -276,10 +304,23 @@ export class VfioDevice extends VfioDeviceFeatures {
     return this.kernel.mmap({ fd: this.descriptorToMap(), length, offset, prot, view: false });
   }
 
+  /** The struct as it was before tokens: with more, the flag would say that there is one. */
+  #bindPrivate(iommufd: number): number {
+    const struct = vfio_device_bind_iommufd;
+    const flags = VFIO_DEVICE_BIND_IOMMUFD_PRIVATE;
+    const bytes = new Uint8Array(v.vfio_device_bind_iommufd.size);
+    bytes.set(struct.encode({ argsz: struct.size, flags, iommufd, out_devid: 0 }));
+    rfcCall('xuJan25', ['EFAULT'], () => this.ioctl(v.VFIO_DEVICE_BIND_IOMMUFD, bytes));
+    return struct.decode(bytes).out_devid;
+  }
+
   protected override describe(): string {
     return `${this.name === undefined ? '' : `${this.name}, `}${super.describe()}`;
   }
 }
+
+const TSM_BIND: RfcRequest = { series: 'xuMay25', name: 'VFIO_DEVICE_TSM_BIND', request: VFIO_DEVICE_TSM_BIND };
+const TSM_UNBIND: RfcRequest = { series: 'xuMay25', name: 'VFIO_DEVICE_TSM_UNBIND', request: VFIO_DEVICE_TSM_UNBIND };
 
 const deviceCaps = {
   [v.VFIO_DEVICE_INFO_CAP_PCI_ATOMIC_COMP]: [

@@ -1,5 +1,6 @@
 import { inspect } from 'node:util';
 import { hex } from '../kernel/inspect.ts';
+import { VFIO_REGION_INFO_FLAG_PRIVATE } from '../uapi/tee-io/xu-jan25.ts';
 import * as v from '../uapi/vfio.ts';
 
 type Names = Readonly<Record<string, number>>;
@@ -22,6 +23,7 @@ const flagNames: Readonly<Record<string, Names>> = {
     WRITE: v.VFIO_REGION_INFO_FLAG_WRITE,
     MMAP: v.VFIO_REGION_INFO_FLAG_MMAP,
     CAPS: v.VFIO_REGION_INFO_FLAG_CAPS,
+    PRIVATE: VFIO_REGION_INFO_FLAG_PRIVATE,
   },
   vfio_irq_info: {
     EVENTFD: v.VFIO_IRQ_INFO_EVENTFD,

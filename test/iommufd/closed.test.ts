@@ -1,5 +1,5 @@
 // Every method of what is closed is EBADF, and no method is forgotten here.
-import { Hwpt, Ioas, Iommufd, type Kernel, Viommu } from 'kvio';
+import { Hwpt, Ioas, Iommufd, type Kernel, Vdevice, Viommu } from 'kvio';
 import { describe, expect, it } from 'vitest';
 import { thrown } from '../vfio/fake.ts';
 import { testKernel } from './mock.ts';
@@ -22,6 +22,8 @@ const calls = {
     ioasChangeProcess: (iommufd: Iommufd) => iommufd.ioasChangeProcess(),
     getOption: (iommufd: Iommufd) => iommufd.getOption(0),
     setOption: (iommufd: Iommufd) => iommufd.setOption(0, 1n),
+    getExclusiveRanges: (iommufd: Iommufd) => iommufd.getExclusiveRanges(1),
+    setExclusiveRanges: (iommufd: Iommufd) => iommufd.setExclusiveRanges(1, true),
     getVfioIoas: (iommufd: Iommufd) => iommufd.getVfioIoas(),
     setVfioIoas: (iommufd: Iommufd) => iommufd.setVfioIoas(1),
     clearVfioIoas: (iommufd: Iommufd) => iommufd.clearVfioIoas(),
@@ -43,6 +45,14 @@ const calls = {
     invalidate: (hwpt: Hwpt) => hwpt.invalidate(entries),
     destroy: (hwpt: Hwpt) => hwpt.destroy(),
   },
+  Vdevice: {
+    tsmBind: (vdevice: Vdevice) => vdevice.tsmBind(),
+    tsmUnbind: (vdevice: Vdevice) => vdevice.tsmUnbind(),
+    tsmGuestRequest: (vdevice: Vdevice) => vdevice.tsmGuestRequest({ type: 0, request: new Uint8Array(4) }),
+    tsmReq: (vdevice: Vdevice) => vdevice.tsmReq({ scope: 0, request: new Uint8Array(4) }),
+    tsmMap: (vdevice: Vdevice) => vdevice.tsmMap({ start_gpa: 0n, end_gpa: 0n }),
+    destroy: (vdevice: Vdevice) => vdevice.destroy(),
+  },
   Viommu: {
     vdeviceAlloc: (viommu: Viommu) => viommu.vdeviceAlloc({ dev_id: 1, virt_id: 1n }),
     veventqAlloc: (viommu: Viommu) => viommu.veventqAlloc({ type: 1, veventq_depth: 1, dataLength: 4 }),
@@ -57,6 +67,7 @@ const made: Readonly<Record<string, (kernel: Kernel) => object>> = {
   Iommufd: (kernel) => closed(Iommufd.open(kernel)),
   Ioas: (kernel) => new Ioas(closed(Iommufd.open(kernel)), 1),
   Hwpt: (kernel) => new Hwpt(closed(Iommufd.open(kernel)), 1),
+  Vdevice: (kernel) => new Vdevice(closed(Iommufd.open(kernel)), 1),
   Viommu: (kernel) => new Viommu(closed(Iommufd.open(kernel)), 1),
 };
 
