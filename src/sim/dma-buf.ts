@@ -54,8 +54,8 @@ export interface AssignedMemory {
 /** RFC: a TDI as far as the mappings of its memory go. */
 export interface AssignedTdi {
   readonly binding: TdiBinding | undefined;
-  /** KVM has taken private mappings of its memory from the guest, or means to. */
-  mmioUnmapped(): void;
+  /** KVM takes private frames [`gpaBase`, `gpaTop`) that are its memory from the guest. */
+  mmioUnmapped(gpaBase: bigint, gpaTop: bigint): void;
 }
 
 /** Who wants to reach the memory (`struct dma_buf_attach_ops`). */

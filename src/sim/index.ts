@@ -7,18 +7,32 @@ import { type TeeIoOption, teeIoOf } from './hardware/tsm/switches.ts';
 import { firstProcess, makeNodes } from './init.ts';
 import { registerPci } from './initcalls.ts';
 import { registerIommufd } from './iommufd/main.ts';
+import { Agent } from './kvm/agent.ts';
 import { registerKvm } from './kvm/dev-kvm.ts';
+import { VcpuFile } from './kvm/vcpu-file.ts';
 import type { Machine } from './machine.ts';
 import type { PciPlug } from './pci/pci-subsystem.ts';
 import type { Process } from './process.ts';
 import { machineOf } from './profiles.ts';
 import { System } from './system.ts';
+import type { GuestAgent } from './tee-io/agent.ts';
 
 export type { CoverageRow } from './coverage.ts';
 export * from './hardware/index.ts';
 export type { TeeIo, TeeIoDialect, TeeIoOption } from './hardware/tsm/switches.ts';
 export type { CapabilityValue, CpuidLeaf, KvmMachine, Limits, Machine } from './machine.ts';
 export { DEFAULT_PROFILE, profiles } from './profiles.ts';
+export {
+  type AccessKind,
+  Guest,
+  type GuestAgent,
+  type GuestScript,
+  type GuestStep,
+  TDX_GHCI_NR,
+  type TioCall,
+  type VmgexitAnswer,
+  type VmgexitRequest,
+} from './tee-io/agent.ts';
 
 export interface SimOptions {
   /** A profile's name, or a description of one's own. Default: 'pvm-6.18'. */
@@ -78,6 +92,13 @@ export class SimKernel extends KernelCore {
   /** The function at an address ('0000:00:02.0'): the back door to the machine's own. */
   pci(at: string): PciFunction | undefined {
     return this.process.system.pci.fabric.find(at);
+  }
+
+  /** RFC. The back door to a guest's side: from its next KVM_RUN on the vCPU does what `agent` says, and its own code no more. */
+  agent(vcpuFd: number, agent: GuestAgent): void {
+    const file = this.process.fds.get(vcpuFd);
+    if (!(file instanceof VcpuFile)) throw rangeError(`an agent plays the guest of a vCPU: ${vcpuFd} is no vCPU's descriptor`);
+    file.vcpu.agent = new Agent(file.vcpu, agent);
   }
 
   /** What is modelled: system calls, ioctls … as their handler tables have them. */

@@ -145,8 +145,8 @@ export function setMemoryAttributes(vm: Vm, p: Process, arg: bigint): number {
   const end = Number((address + size) >> 12n);
   const value = Number(attributes);
   if (vm.attributes.all(start, end, value)) return 0;
-  vm.attributes.set(start, end, value);
   if (vm.teeIo !== undefined && (value & PRIVATE) === 0) endPrivate(vm.memslots, start, end);
+  vm.attributes.set(start, end, value);
   vm.zap();
   return 0;
 }

@@ -6,7 +6,7 @@ import type { Machine } from '../machine.ts';
 import type { Process } from '../process.ts';
 import type { CharDevice, System } from '../system.ts';
 import { absentCapabilities, unknownRequests } from './absent.ts';
-import { checkExtension } from './caps.ts';
+import { askedCapability, checkExtension } from './caps.ts';
 import { getEmulatedCpuid, getSupportedCpuid } from './cpuid.ts';
 import { deviceIoctls } from './devices.ts';
 import { IoctlTable } from './ioctl-table.ts';
@@ -63,7 +63,11 @@ function deviceAttr(write: boolean) {
 export const systemIoctls: IoctlTable<DevKvm> = new IoctlTable<DevKvm>('kvm', EINVAL, {
   KVM_GET_API_VERSION: (_self, _p, arg) => (arg === 0n ? kvm.KVM_API_VERSION : -EINVAL),
   KVM_CREATE_VM: createVm,
-  KVM_CHECK_EXTENSION: (_self, p, arg) => checkExtension(p.system.machine, arg, 'system'),
+  KVM_CHECK_EXTENSION: (_self, p, arg) => {
+    const { machine } = p.system;
+    const cap = askedCapability(machine, arg);
+    return cap === undefined ? 0 : checkExtension(machine, cap, 'system');
+  },
   KVM_GET_VCPU_MMAP_SIZE: (_self, _p, arg) => (arg === 0n ? VCPU_MMAP_PAGES * 4096 : -EINVAL),
   KVM_GET_MSR_INDEX_LIST: (_self, p, arg) => getIndexList(p, arg, p.system.machine.kvm.msrs),
   KVM_GET_MSR_FEATURE_INDEX_LIST: (_self, p, arg) =>

@@ -25,7 +25,7 @@ export interface DevicePage {
 /** The device behind a frame; undefined: memory, or nothing. */
 export function devicePage(vm: Vm, slot: Memslot | undefined, gfn: number): DevicePage | undefined {
   if (slot === undefined) return undefined;
-  if (slot.dmaBuf !== undefined) return assignedPage(vm, slot, slot.dmaBuf, gfn);
+  if (slot.dmaBuf !== undefined) return assignedPage(vm, slot.dmaBuf, gfn);
   const { mm } = vm;
   const hva = Number(slot.userspace_addr) + (gfn - slot.base_gfn) * PAGE_SIZE;
   const vma = mm.vmaAt(hva);
@@ -43,9 +43,8 @@ export function devicePage(vm: Vm, slot: Memslot | undefined, gfn: number): Devi
 }
 
 /** RFC: a page of a dma-buf in the slot. */
-function assignedPage(vm: Vm, slot: Memslot, dmaBuf: DmaBufSlot, gfn: number): DevicePage | undefined {
-  const place = dmaBuf.place(gfn - slot.base_gfn);
-  return place && { ...place, readable: true, writable: true, t: vm.isPrivate(gfn) };
+function assignedPage(vm: Vm, dmaBuf: DmaBufSlot, gfn: number): DevicePage {
+  return { ...dmaBuf.fault(gfn), readable: true, writable: true, t: vm.isPrivate(gfn) };
 }
 
 function isDevice(backing: Backing): backing is DeviceBacking {

@@ -2,18 +2,19 @@
 import { EBADF, EINVAL, EIO } from '../../uapi/sys.ts';
 import { type DmaBufAttachment, DmaBufFile, type DmaBufImporter, type DmaBufPlace } from '../dma-buf.ts';
 import type { TeeIo } from '../hardware/tsm/switches.ts';
-import { PageSet } from '../page-set.ts';
 import { PAGE_SIZE } from '../pages.ts';
 import type { Process } from '../process.ts';
 import { notModelled } from './ioctl-table.ts';
 import type { Vm } from './vm.ts';
 
+const PAGE = BigInt(PAGE_SIZE);
+
 /** KVM_RUN ends with −EIO and no exit: after −EFAULT userspace would try a conversion. */
 export class DmaBufFault extends Error {
   readonly result: number = -EIO;
 
-  constructor(page: number) {
-    super(`page ${page} of a dma-buf in a memslot cannot be reached`);
+  constructor(gfn: number) {
+    super(`the device memory of guest frame 0x${gfn.toString(16)} cannot be reached`);
   }
 }
 
@@ -35,24 +36,26 @@ export class DmaBufSlot implements DmaBufImporter {
   /** Whose the descriptor was. */
   readonly #process: Process;
   readonly #file: DmaBufFile;
+  readonly #first: number;
+  readonly #end: number;
   #attachment: DmaBufAttachment | undefined;
-  /** Pages the guest has mapped as private ones. */
-  readonly #privates: PageSet = new PageSet();
 
-  private constructor(vm: Vm, process: Process, file: DmaBufFile) {
+  private constructor(vm: Vm, process: Process, file: DmaBufFile, first: number, npages: number) {
     this.#vm = vm;
     this.#process = process;
+    this.#first = first;
+    this.#end = first + npages;
     this.#file = file.ref();
   }
 
   /** The dma-buf part of a memslot, or −errno. */
-  static bind(vm: Vm, p: Process, fd: number, npages: number): DmaBufSlot | number {
+  static bind(vm: Vm, p: Process, fd: number, base_gfn: number, npages: number): DmaBufSlot | number {
     const file = p.fds.get(fd | 0);
     if (file === undefined) return -EBADF;
     if (!(file instanceof DmaBufFile)) return -EINVAL;
     if (file.size !== BigInt(npages) * BigInt(PAGE_SIZE)) return -EINVAL;
     if (vm.backend.emulated) notModelled('KVM_MEM_VFIO_DMABUF where KVM emulates the guest');
-    const slot = new DmaBufSlot(vm, p, file);
+    const slot = new DmaBufSlot(vm, p, file, base_gfn, npages);
     const error = slot.#attach();
     if (error === 0) return slot;
     slot.release();
@@ -68,35 +71,35 @@ export class DmaBufSlot implements DmaBufImporter {
 
   /** The exporter has moved the memory: the whole slot is unmapped, private and shared frames. */
   readonly moveNotify = (): void => {
-    this.#privates.remove(0, Number(this.#file.size) / PAGE_SIZE);
+    if (this.place(this.#first) === undefined) this.unmapPrivate(this.#first, this.#end);
     this.#vm.zap();
   };
 
-  /** Where page `n` of the slot is; undefined while it cannot be reached. */
-  place(n: number): DmaBufPlace | undefined {
-    const place = this.#file.exporter.place?.(n * PAGE_SIZE);
+  /** Where the memory of a frame is; undefined while it cannot be reached. */
+  place(gfn: number): DmaBufPlace | undefined {
+    const place = this.#file.exporter.place?.((gfn - this.#first) * PAGE_SIZE);
     return typeof place === 'object' ? place : undefined;
   }
 
-  /** kvm_mmu_faultin_pfn: the guest gets the page. Throws DmaBufFault. */
-  fault(n: number, isPrivate: boolean): DmaBufPlace {
-    const place = this.place(n);
-    if (place === undefined) throw new DmaBufFault(n);
-    if (isPrivate) this.#privates.add(n, n + 1);
+  /** kvm_mmu_faultin_pfn: throws DmaBufFault where there is nothing to map. */
+  fault(gfn: number): DmaBufPlace {
+    const place = this.place(gfn);
+    if (place === undefined) throw new DmaBufFault(gfn);
     return place;
   }
 
-  /** The guest loses private pages [first, end) while the device may be bound: the TSM is asked. */
+  /** The guest loses what is private of frames [first, end), in which a TSM that has bound the device has a say. */
   unmapPrivate(first: number, end: number): void {
-    if (this.#privates.within(first, end).next().done) return;
-    this.#privates.remove(first, end);
+    const vm = this.#vm;
     const tdi = this.#file.exporter.assigned?.tdi;
-    if (tdi?.binding?.kvm === this.#vm) tdi.mmioUnmapped();
+    const [from, to] = [Math.max(first, this.#first), Math.min(end, this.#end)];
+    if (from >= to || tdi?.binding?.kvm !== vm || vm.attributes.all(from, to, 0)) return;
+    tdi.mmioUnmapped(BigInt(from) * PAGE, BigInt(to) * PAGE);
   }
 
   /** The slot goes, or never came to be. */
   release(): void {
-    this.unmapPrivate(0, Number(this.#file.size) / PAGE_SIZE);
+    this.unmapPrivate(this.#first, this.#end);
     this.#attachment?.detach();
     this.#file.unref(this.#process);
   }

@@ -61,7 +61,7 @@ export interface SlotLimits {
   /** kvm_gmem_bind: the slot's part of a guest_memfd, or −errno. */
   bind(fd: number, offset: bigint, npages: number): GmemBinding | number;
   /** RFC, KVM_MEM_VFIO_DMABUF: the slot's device memory, or −errno. Absent: there is no such flag. */
-  readonly bindDmaBuf?: ((fd: number, npages: number) => DmaBufSlot | number) | undefined;
+  readonly bindDmaBuf?: ((fd: number, base_gfn: number, npages: number) => DmaBufSlot | number) | undefined;
   readonly dirty: DirtyTracking;
 }
 
@@ -160,7 +160,7 @@ export class Memslots {
     const gmem = flags & KVM_MEM_GUEST_MEMFD ? limits.bind(region.guest_memfd, region.guest_memfd_offset, npages) : undefined;
     if (typeof gmem === 'number') return gmem;
     if (flags & KVM_MEM_VFIO_DMABUF && region.guest_memfd_offset !== 0n) return -EINVAL;
-    const dmaBuf = flags & KVM_MEM_VFIO_DMABUF ? limits.bindDmaBuf?.(region.guest_memfd, npages) : undefined;
+    const dmaBuf = flags & KVM_MEM_VFIO_DMABUF ? limits.bindDmaBuf?.(region.guest_memfd, base_gfn, npages) : undefined;
     if (typeof dmaBuf === 'number') return dmaBuf;
     // A slot to be moved is invalid for a moment, also if it then stays where it is.
     if (old !== undefined) this.roots++;

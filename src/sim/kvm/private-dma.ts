@@ -49,6 +49,6 @@ export function endPrivate(memslots: Memslots, start: number, end: number): void
     const last = Math.min(end - base_gfn, npages);
     if (first >= last) continue;
     gmem?.file?.inode.committed.remove(gmem.pgoff + first, gmem.pgoff + last);
-    dmaBuf?.unmapPrivate(first, last);
+    dmaBuf?.unmapPrivate(start, end);
   }
 }

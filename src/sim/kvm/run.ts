@@ -19,6 +19,7 @@ import { syncFieldsMask } from '../changes.ts';
 import type { Outcome } from '../cpu/bus.ts';
 import { IF } from '../cpu/state.ts';
 import type { Pending, Slice } from '../vcpu-like.ts';
+import type { Agent } from './agent.ts';
 import { assistEntry, assistExit } from './apic-assist.ts';
 import { DirtyRingFull } from './bus.ts';
 import { linearWidth } from './cpuid.ts';
@@ -100,6 +101,7 @@ function enter(vcpu: Vcpu, pending: Pending): Slice | undefined {
     vcpu.cpu.cr8 = cr8;
   }
   vcpu.resumed = undefined;
+  vcpu.agent?.complete();
   if (vcpu.completion !== undefined || vcpu.cpu.pending) {
     const outcome = complete(vcpu);
     const exit = outcome === undefined ? 0 : exitOf(vcpu, outcome);
@@ -135,6 +137,7 @@ function guest(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
 function turn(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   if (vcpu.vm.dead) return -EIO;
   if (vcpu.mpState === KVM_MP_STATE_UNINITIALIZED) return uninitialized(vcpu, pending);
+  if (vcpu.agent !== undefined) return agentTurn(vcpu, vcpu.agent, fuel, pending);
   const awake = runnable(vcpu);
   if (awake) updateParavirt(vcpu);
   const asked = awake ? request(vcpu) : undefined;
@@ -166,6 +169,16 @@ function turn(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   }
   vcpu.undeliverable = undefined;
   return exitOf(vcpu, outcome);
+}
+
+/** RFC: the same where a script is the guest. */
+function agentTurn(vcpu: Vcpu, agent: Agent, fuel: number, pending: Pending): Slice {
+  vcpu.lapic?.timer.inject(vcpu.mpState === KVM_MP_STATE_RUNNABLE);
+  const asked = request(vcpu);
+  if (asked !== undefined) return asked;
+  if (pending !== 'none') return interrupted(vcpu);
+  vcpu.entered = true;
+  return agent.run(fuel);
 }
 
 /** A signal ends KVM_RUN. */

@@ -5,6 +5,7 @@ import { Cpu } from '../cpu/cpu.ts';
 import { CS, SS, TR } from '../cpu/state.ts';
 import type { Process } from '../process.ts';
 import type { System } from '../system.ts';
+import type { Agent } from './agent.ts';
 import { APIC_DEFAULT_PHYS_BASE, MSR_IA32_APICBASE_BSP, MSR_IA32_APICBASE_ENABLE } from './apic-regs.ts';
 import { type Backend, backendOf } from './backends.ts';
 import { VcpuBus } from './bus.ts';
@@ -86,6 +87,8 @@ export class Vcpu {
   undeliverable: number | undefined = undefined;
   /** KVM_REQ_TRIPLE_FAULT: the next KVM_RUN leaves with SHUTDOWN before anything else. Until then it counts as an exception on its way in. */
   tripleFault = false;
+  /** RFC: who plays the guest instead of the CPU. */
+  agent: Agent | undefined = undefined;
   /** The guest has been entered once: its CPUID and feature MSRs are frozen. */
   entered = false;
 

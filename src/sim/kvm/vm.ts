@@ -13,7 +13,7 @@ import type { System } from '../system.ts';
 import { ApicMap } from './apic-map.ts';
 import { FrameRanges, isPrivate, setMemoryAttributes } from './attributes.ts';
 import { type Backend, backendOf } from './backends.ts';
-import { checkExtension, vmCapability } from './caps.ts';
+import { askedCapability, vmCapability } from './caps.ts';
 import { getClock, setClock, VmClock } from './clock.ts';
 import { type CoalescedZone, registerCoalescedMmio, unregisterCoalescedMmio } from './coalesced.ts';
 import { createDevice, type Device } from './devices.ts';
@@ -271,7 +271,8 @@ function setMemoryRegion(size: number, v1: boolean) {
       readonlyMem: vm.capability(kvm.KVM_CAP_READONLY_MEM) !== 0,
       guestMemfd: vm.capability(kvm.KVM_CAP_GUEST_MEMFD) !== 0,
       bind: (fd, offset, npages) => bindGuestMemfd(vm, p, fd, offset, npages),
-      bindDmaBuf: vm.teeIo && vm.hasPrivateMemory ? (fd, npages) => DmaBufSlot.bind(vm, p, fd, npages) : undefined,
+      bindDmaBuf:
+        vm.teeIo && vm.hasPrivateMemory ? (fd, base_gfn, npages) => DmaBufSlot.bind(vm, p, fd, base_gfn, npages) : undefined,
       dirty: vm.dirty,
     };
     return vm.memslots.set(decodeRegion(bytes), limits, v1);
@@ -322,7 +323,10 @@ function encryptRegion(_vm: Vm, p: Process, arg: bigint): number {
 
 /** Every request the kernel knows on a VM descriptor of x86. */
 export const vmIoctls: IoctlTable<Vm> = new IoctlTable<Vm>('vm', ENOTTY, {
-  KVM_CHECK_EXTENSION: (vm, _p, arg) => (arg > 0xffffn ? checkExtension(vm.machine, arg, 'vm') : vm.capability(Number(arg))),
+  KVM_CHECK_EXTENSION: (vm, _p, arg) => {
+    const cap = askedCapability(vm.machine, arg);
+    return cap === undefined || cap > 0xffffn ? 0 : vm.capability(Number(cap));
+  },
   KVM_CREATE_VCPU: createVcpu,
   KVM_SET_USER_MEMORY_REGION: setMemoryRegion(kvm.kvm_userspace_memory_region.size, true),
   KVM_SET_USER_MEMORY_REGION2: {
