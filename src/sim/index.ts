@@ -4,6 +4,7 @@ import { SimBackend } from './backend.ts';
 import type { CoverageRow } from './coverage.ts';
 import type { PciFunction } from './hardware/pci-function.ts';
 import { type TeeIoOption, teeIoOf } from './hardware/tsm/switches.ts';
+import type { TdiContext } from './hardware/tsm/tdi-context.ts';
 import { firstProcess, makeNodes } from './init.ts';
 import { registerPci } from './initcalls.ts';
 import { registerIommufd } from './iommufd/main.ts';
@@ -99,6 +100,13 @@ export class SimKernel extends KernelCore {
     const file = this.process.fds.get(vcpuFd);
     if (!(file instanceof VcpuFile)) throw rangeError(`an agent plays the guest of a vCPU: ${vcpuFd} is no vCPU's descriptor`);
     file.vcpu.agent = new Agent(file.vcpu, agent);
+  }
+
+  /** RFC. What the TSM knows of the function at an address: its state, who has it, what was rejected and dropped. The back door to its evidence and its lock flags. */
+  tdi(at: string): TdiContext | undefined {
+    const { tsm, pci } = this.process.system;
+    const fn = tsm === undefined ? undefined : pci.fabric.find(at);
+    return fn === undefined ? undefined : tsm!.tdiOf(fn);
   }
 
   /** What is modelled: system calls, ioctls … as their handler tables have them. */

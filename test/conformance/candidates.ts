@@ -6,13 +6,14 @@ import type { Candidate } from './run-cases.ts';
 
 export type Found = { readonly candidate: Candidate } | { readonly missing: string };
 
-/** Every kernel by name: the two roads to the host's, and a simulated one for each machine there is a profile of. */
+/** Every kernel by name: the two roads to the host's, and a simulated one for each machine there is a profile of, but for those with what no released kernel has. */
 export function candidates(): ReadonlyMap<string, Found> {
   const found = new Map<string, Found>([
     ['native', hostKernel('native')],
     ['ffi', hostKernel('ffi')],
   ]);
-  for (const profile of Object.keys(profiles)) found.set(`sim ${profile}`, { candidate: simulated(profile) });
+  for (const [profile, { teeIo }] of Object.entries(profiles))
+    if (teeIo === undefined) found.set(`sim ${profile}`, { candidate: simulated(profile) });
   return found;
 }
 

@@ -25,3 +25,11 @@ export { PciePciBridge, PciPciBridge, RootPort, type RootPortOptions, SwitchPort
 export { PciTestdev } from './models/testdev.ts';
 export { type Dma, PciFunction, type PowerState, type ResetKind, type Severity } from './pci-function.ts';
 export * from './tdisp/index.ts';
+export type { Door, TdiBinding } from './tsm/binding.ts';
+export { TSM_BLOB_DISABLE_DMA, TSM_BLOB_ENABLE_DMA } from './tsm/blobs.ts';
+export type { Evidence } from './tsm/evidence.ts';
+export { TSM_OBJECT, TSM_TDI_STATE, type TsmRequest, type TsmResponse } from './tsm/requests.ts';
+export type { AcceptedMmio, TdiContext } from './tsm/tdi-context.ts';
+export type { Tsm } from './tsm/tsm.ts';
+export type { Tvm } from './tsm/tvm.ts';
+export type { TsmVendor, UnbindStep } from './tsm/vendor.ts';

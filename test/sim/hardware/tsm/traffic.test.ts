@@ -296,3 +296,48 @@ describe('DMA', () => {
     expect(one.system.pci.iommu!.faults.length).toBe(1);
   });
 });
+
+describe('an accelerator of a guest', () => {
+  const [QUEUE, SOURCE] = [0x40_0000n, 0x40_1000n];
+  const [CONTROL, QUEUE_BASE, QUEUE_SIZE, HEAD, TAIL] = [0x08, 0x10, 0x18, 0x1c, 0x20];
+  /** COPY to the device's memory, of 4 bytes at SOURCE. */
+  const command = (): Uint8Array => {
+    const view = new DataView(new ArrayBuffer(64));
+    view.setUint32(0, 1, true);
+    view.setUint32(4, 4, true);
+    view.setBigUint64(8, SOURCE, true);
+    view.setBigUint64(16, 0x100n, true);
+    view.setUint32(24, 4, true);
+    return new Uint8Array(view.buffer);
+  };
+  const submit = (one: World, t: boolean): void => {
+    one.dev.barWrite(0, QUEUE_BASE, 8, QUEUE, t);
+    one.dev.barWrite(0, QUEUE_SIZE, 4, 16, t);
+    one.dev.barWrite(0, CONTROL, 4, 1, t);
+    one.dev.barWrite(0, TAIL, 4, 1, t);
+  };
+
+  test('works on private memory while it is in RUN', () => {
+    const one = world({ hostMmio: 'reject' }).enter(RUN);
+    one.vm.store.write(Number(QUEUE), command());
+    one.vm.store.write(Number(SOURCE), Uint8Array.of(9, 8, 7, 6));
+    submit(one, false);
+    one.system.runner.spend(10_000n);
+    expect(one.dev.barRead(0, HEAD, 4, true)).toBe(0);
+    submit(one, true);
+    one.system.runner.spend(10_000n);
+    expect(one.dev.barRead(0, HEAD, 4, true)).toBe(1);
+    expect(one.dev.barRead(2, 0x100, 4, true)).toBe(0x0607_0809);
+    expect(one.tdi.counters.droppedDma).toBe(0);
+  });
+
+  test('is silent when it is locked: what the host had asked of it is not done', () => {
+    const one = world({ hostMmio: 'reject' });
+    submit(one, false);
+    one.enter(RUN);
+    one.system.runner.spend(10_000n);
+    expect(one.dev.barRead(0, TAIL, 4, true)).toBe(0);
+    expect(one.tdi.counters.droppedDma).toBe(0);
+    expect(one.system.pci.iommu!.faults).toEqual([]);
+  });
+});
