@@ -16,8 +16,8 @@ import { viommuAlloc } from './viommu.ts';
 
 const RFC = 'RFC';
 
-/** Only its number is known. */
-const sized = struct<{ size: number }>('iommu_ioas_noiommu_get_pa', 'struct', 4, 4, '0 __u32 size;');
+/** Only its number is known: whatever the caller has behind the size may be its struct. */
+const unknown = struct<{ size: number }>('iommu_ioas_noiommu_get_pa', 'struct', 256, 4, '0 __u32 size;');
 
 /** The request 0x96, or one higher, by the layout it has. */
 const requests: Readonly<Record<TeeIo['tsmReqLayout'], (request: number) => Row>> = {
@@ -65,7 +65,7 @@ export function tsmRows({ tsmReqLayout, noiommuGetPa, dialects: spoken }: TeeIo)
     row('IOMMU_VDEVICE_TSM_OP', v5.IOMMU_VDEVICE_TSM_OP + shift, v5.iommu_vdevice_tsm_op, 'vdevice_id', RFC, tsmOp),
     requests[tsmReqLayout](v5.IOMMU_VDEVICE_TSM_REQ + shift),
     noiommuGetPa
-      ? row('IOMMU_IOAS_NOIOMMU_GET_PA', IOMMU_IOAS_NOIOMMU_GET_PA, sized, 'size', RFC, ({ p }) =>
+      ? row('IOMMU_IOAS_NOIOMMU_GET_PA', IOMMU_IOAS_NOIOMMU_GET_PA, unknown, 'size', RFC, ({ p }) =>
           p.system.notModelled('IOMMU_IOAS_NOIOMMU_GET_PA', -ENOTTY),
         )
       : row('IOMMU_VDEVICE_TSM_MAP', v1.IOMMU_VDEVICE_TSM_MAP, v1.iommu_vdevice_tsm_map, 'vdevice_id', RFC, tsmMap),

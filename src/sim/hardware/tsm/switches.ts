@@ -60,6 +60,28 @@ const CHOICES: { readonly [K in keyof TeeIo]: readonly TeeIo[K][] | undefined } 
 
 const DIALECTS: readonly TeeIoDialect[] = ['aik-v1', 'aik-v2', 'xu-may25', 'aneesh-may25'];
 
+/** Requests of iommufd that a switch gives another meaning. */
+const CLAIMS: Readonly<Record<TeeIoDialect | 'noiommuGetPa', readonly number[]>> = {
+  'aik-v1': [],
+  'aik-v2': [0x93, 0x94],
+  'xu-may25': [0x94],
+  'aneesh-may25': [0x94, 0x95],
+  noiommuGetPa: [0x95],
+};
+
+/** One number has one meaning. */
+function checkClaims({ dialects, noiommuGetPa }: TeeIo): void {
+  const claimed = new Map<number, string>();
+  for (const one of [...dialects, ...(noiommuGetPa ? (['noiommuGetPa'] as const) : [])]) {
+    for (const number of CLAIMS[one]) {
+      const other = claimed.get(number);
+      if (other !== undefined)
+        throw rangeError(`teeIo: '${other}' and '${one}' both want request 0x${number.toString(16)} of iommufd`);
+      claimed.set(number, one);
+    }
+  }
+}
+
 /** The switches in full; undefined: off. Throws a RangeError that names the switch, the value and what there is to choose from. */
 export function teeIoOf(option: TeeIoOption | undefined): TeeIo | undefined {
   if (option === undefined || option === 'off') return undefined;
@@ -73,7 +95,7 @@ export function teeIoOf(option: TeeIoOption | undefined): TeeIo | undefined {
   }
   for (const dialect of given.dialects ?? [])
     if (!DIALECTS.includes(dialect)) throw rangeError(`teeIo.dialects takes ${DIALECTS.join(', ')}, not '${String(dialect)}'`);
-  return {
+  const switches: TeeIo = {
     vendor: 'sim',
     bindLocks: given.vendor !== 'cca',
     tsmReqLayout: 'type48',
@@ -91,4 +113,6 @@ export function teeIoOf(option: TeeIoOption | undefined): TeeIo | undefined {
     pinnedGuestMemfd: false,
     ...given,
   };
+  checkClaims(switches);
+  return switches;
 }
