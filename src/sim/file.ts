@@ -18,6 +18,7 @@ import {
   POLLRDNORM,
   POLLWRNORM,
 } from '../uapi/sys.ts';
+import type { GuestPages } from './guest-pages.ts';
 import type { DeviceMemory } from './hardware/dma-target.ts';
 import type { PageRef, PageStore } from './pages.ts';
 import type { Process } from './process.ts';
@@ -196,6 +197,11 @@ export abstract class File {
 
   /** The pages memfd_pin_folios may take: those of files on tmpfs and hugetlbfs. */
   get pageCache(): PageStore | undefined {
+    return undefined;
+  }
+
+  /** RFC: the guest's memory that it is. */
+  get guestPages(): GuestPages | undefined {
     return undefined;
   }
 

@@ -27,6 +27,7 @@ import type { Call } from './call.ts';
 import type { IommufdContext } from './context.ts';
 import type { Idev } from './device.ts';
 import { DmabufPages } from './dmabuf-pages.ts';
+import { GuestMemfdPages } from './guest-memfd-pages.ts';
 import type { HwptPaging } from './hw-pagetable.ts';
 import { IoPageTable, type Permission, type Piece } from './io-pagetable.ts';
 import { lastOf, PAGE, U64_MAX } from './iova.ts';
@@ -171,6 +172,8 @@ export function ioasMapFile(call: Call, cmd: iommu_ioas_map_file): number {
 function pagesOf(call: Call, file: File, start: bigint, length: bigint, writable: boolean): IoptPages | number {
   if (file instanceof DmaBufFile) return DmabufPages.import(call.p, file, start, length, writable);
   if (length > U64_MAX - PAGE) return -EINVAL;
+  const memory = call.p.system.machine.teeIo?.pinnedGuestMemfd === true ? file.guestPages : undefined;
+  if (memory !== undefined) return GuestMemfdPages.import(call.p, file, memory, start, length, writable);
   return new FilePages(call.p, file, start - (start % PAGE), writable, call.ctx.accounting(call.p));
 }
 

@@ -23,6 +23,7 @@ import {
 } from '../../uapi/sys.ts';
 import { has } from '../changes.ts';
 import { type Backing, File, type FileMap } from '../file.ts';
+import type { GuestPages } from '../guest-pages.ts';
 import type { Machine } from '../machine.ts';
 import { PageSet } from '../page-set.ts';
 import { PAGE_SIZE, type PageRef, PageStore } from '../pages.ts';
@@ -125,6 +126,10 @@ export class GuestMemfdFile extends File {
     this.inode.notifiers.delete(this.#zap);
     this.inode.destroy();
     this.vm.put();
+  }
+
+  override get guestPages(): GuestPages {
+    return this.inode;
   }
 
   /** The part of kvm_gmem_bind behind the checks of the file. */
