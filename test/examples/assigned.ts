@@ -28,6 +28,18 @@ export const assigned: Readonly<Record<string, readonly string[]>> = {
     'moved to the other address space; unmapped of the first: 0x7000',
     'gone with the device: 0x0-0xffffffffffffffff',
   ],
+  replace: [
+    'edu, moved to the second address space: writes to the second',
+    'edu, moved to a table of the first, made by hand: writes to the first',
+    'edu, moved to the second again: writes to the second',
+    'edu, moved to one where nothing is mapped: writes to nothing',
+    'edu, moved to the first: writes to the first',
+    'edu, moved 8 times while it wrote: what came is whole',
+    'nvme, moved to the second address space: 65536 bytes read to the second',
+    'nvme, moved to a table of the first, made by hand: 65536 bytes read to the first',
+    'nvme, moved to the second again: 65536 bytes read to the second',
+    'nvme: the disk is still the same',
+  ],
   bind: [
     'viable: true',
     '0000:04:01.0 1234:11e8 (vfio-pci): 2 regions, command 259',

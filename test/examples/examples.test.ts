@@ -144,6 +144,7 @@ describe('examples of an assigned device on a simulated machine', () => {
     ],
     ['bind', '0000:04:01.0'],
     ['dma-map'],
+    ['replace'],
     ['device-model'],
     ['dirty-tracking'],
     ['page-faults'],
