@@ -82,7 +82,7 @@ it('a replacement that fails leaves the device where it was', () => {
   const { fn, iommufd, first, moveTo } = scene();
   moveTo(first.ioas.id);
   const reserved = iommufd.ioasAlloc();
-  reserved.map({ user_va: 0n, length: 4096n }, { iova: 0xfee00000n });
+  reserved.map(first.ram, { iova: 0xfee00000n });
   fn.between = (piece) => {
     if (piece === 1) expect(() => moveTo(reserved.id)).toThrow(/EADDRINUSE/);
   };
