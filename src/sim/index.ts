@@ -5,7 +5,7 @@ import type { CoverageRow } from './coverage.ts';
 import type { PciFunction } from './hardware/pci-function.ts';
 import { type TeeIoOption, teeIoOf } from './hardware/tsm/switches.ts';
 import type { TdiContext } from './hardware/tsm/tdi-context.ts';
-import { firstProcess, makeNodes } from './init.ts';
+import { makeNodes, newProcess } from './init.ts';
 import { registerPci } from './initcalls.ts';
 import { registerIommufd } from './iommufd/main.ts';
 import { Agent } from './kvm/agent.ts';
@@ -56,21 +56,17 @@ export class SimKernel extends KernelCore {
   /** The back door for tests: the process this kernel serves, with its descriptors, files and address space. */
   readonly process: Process;
 
-  constructor(options: SimOptions = {}) {
-    const { notModelled = 'throw', seed = 1, reason = 'the simulated kernel was asked for' } = options;
-    if (notModelled !== 'throw' && notModelled !== 'refuse')
-      throw rangeError(`notModelled must be 'throw' or 'refuse', not '${notModelled}'`);
-    if (!Number.isInteger(seed)) throw rangeError(`seed must be an integer, not ${seed}`);
-    const machine = withTeeIo(machineOf(options.machine), options.teeIo);
-    const system = new System(machine, { notModelled, seed, pci: options.pci ?? [] });
-    makeNodes(system);
-    registerKvm(system);
-    registerIommufd(system);
-    registerPci(system);
-    const process = firstProcess(system);
-    super(new SimBackend(process), reason);
-    this.machine = machine;
+  /** `system`: a machine that runs already; default: it is booted. */
+  constructor(options: SimOptions = {}, system: System = boot(options)) {
+    const process = newProcess(system);
+    super(new SimBackend(process), options.reason ?? 'the simulated kernel was asked for');
+    this.machine = system.machine;
     this.process = process;
+  }
+
+  /** Another process of the same machine: a kernel with descriptors and memory of its own. Closing one leaves the other alone. */
+  newProcess(): SimKernel {
+    return new SimKernel({ reason: this.reason }, this.process.system);
   }
 
   /** Simulated time since boot in nanoseconds: what was executed, not what the clock on the wall says. */
@@ -118,6 +114,18 @@ export class SimKernel extends KernelCore {
 /** Boots a simulated machine and gives its kernel. */
 export function openSim(options: SimOptions = {}): SimKernel {
   return new SimKernel(options);
+}
+
+function boot({ machine, teeIo, notModelled = 'throw', seed = 1, pci = [] }: SimOptions): System {
+  if (notModelled !== 'throw' && notModelled !== 'refuse')
+    throw rangeError(`notModelled must be 'throw' or 'refuse', not '${notModelled}'`);
+  if (!Number.isInteger(seed)) throw rangeError(`seed must be an integer, not ${seed}`);
+  const system = new System(withTeeIo(machineOf(machine), teeIo), { notModelled, seed, pci });
+  makeNodes(system);
+  registerKvm(system);
+  registerIommufd(system);
+  registerPci(system);
+  return system;
 }
 
 function withTeeIo(machine: Machine, option: TeeIoOption | undefined): Machine {

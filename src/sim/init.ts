@@ -6,9 +6,6 @@ import { deviceNodes } from './machine.ts';
 import { Process } from './process.ts';
 import type { System } from './system.ts';
 
-/** The pid of the simulated program. */
-const PID = 1000;
-
 /** System calls that are whole, or what they leave out. */
 const systemCalls: readonly (readonly [name: string, except?: string])[] = [
   ['open', 'paths are those of devices, of /proc/self, and what is simulated of /sys; O_CREAT of new files, O_TMPFILE, O_PATH'],
@@ -46,9 +43,9 @@ export function makeNodes(system: System): void {
   }
 }
 
-/** The process a program on kvio is: descriptors 0, 1 and 2 are taken, as a shell leaves them. */
-export function firstProcess(system: System): Process {
-  const p = new Process(system, PID);
+/** A process that a program on kvio is: descriptors 0, 1 and 2 are taken, as a shell leaves them. */
+export function newProcess(system: System): Process {
+  const p = new Process(system, system.newPid());
   const terminal = nullDevice.open(p, O_RDWR | O_LARGEFILE);
   if (typeof terminal === 'number') throw new Error('/dev/null cannot be opened');
   p.fds.install(terminal, false);

@@ -27,6 +27,9 @@ const classes: Readonly<Record<number, string>> = { 1: 'mem', 10: 'misc' };
 /** What devtmpfs gives a node whose driver asks for nothing. */
 const DEVTMPFS_MODE = 0o600;
 
+/** The pid of the first simulated program. */
+const FIRST_PID = 1000;
+
 /** CLOCK_REALTIME at boot, in nanoseconds: every simulated machine boots at the first second of 2026. */
 const BOOT_TIME = 1_767_225_600_000_000_000n;
 
@@ -59,6 +62,7 @@ export class System {
   readonly plugs: readonly PciPlug[];
   readonly #notModelled: 'throw' | 'refuse';
   #inode = 1;
+  #pid = FIRST_PID;
   #pci: PciSubsystem | undefined;
   #random: number;
 
@@ -155,6 +159,10 @@ export class System {
     x = Math.imul(x ^ (x >>> 15), x | 1);
     x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
     return (x ^ (x >>> 14)) >>> 0;
+  }
+
+  newPid(): number {
+    return this.#pid++;
   }
 
   /** The next inode number. */

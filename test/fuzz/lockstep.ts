@@ -19,10 +19,12 @@ import { type Remote, reused } from './remote.ts';
 import { WITH_BYTES } from './step.ts';
 import { hideStale, hideVolatile } from './volatile.ts';
 
-/** The two kernels of one sequence, fresh. */
+/** The two kernels of one sequence. */
 export interface Pair {
   readonly real: (() => Kernel) | Remote;
   sim(): Kernel;
+  /** Boots the simulated machine anew, where `sim` gives processes of one that goes on as the real one does: what comes next does not depend on what was. */
+  reboot?(): void;
   /** Makes a fresh kernel what sequences begin with; returns what their paths are called there. */
   prepare?(kernel: Kernel): ReadonlyMap<string, string>;
   /** `NAME (KIND)` of ioctls the simulator has a handler of: what it may have begun before it says that it does not model something. */

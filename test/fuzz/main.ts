@@ -3,7 +3,7 @@
  * words behind `--` are the command that starts it.
  */
 import { parseArgs } from 'node:util';
-import { openSim, profiles } from 'kvio/sim';
+import { type Machine, openSim, profiles, SimKernel } from 'kvio/sim';
 import { hostKernel } from '../conformance/candidates.ts';
 import { areas } from './areas.ts';
 import { fuzz, showFinding } from './fuzz.ts';
@@ -36,7 +36,7 @@ if (area === undefined) {
 else if (values.serve) {
   const found = hostKernel('native');
   if ('missing' in found) notRun(found.missing);
-  else serve(found.candidate.open, area.prepare);
+  else serve(found.candidate.open, area.lasting && area.prepare ? onceEach(area.prepare) : area.prepare);
 } else if (positionals.length > 0) {
   const remote = connect(positionals[0]!, positionals.slice(1));
   const pair = pairOn(area, remote, values.machine ?? 'vtd');
@@ -73,19 +73,47 @@ function pairOf(kind: string): { pair: Pair; what: string } | string {
 }
 
 /** A machine of the lab, which this runs in, and the simulated one of its name; or the simulated one against itself. */
-function pairOn({ prepare }: Area, kind: string | Remote, name: string): { pair: Pair; what: string } | string {
+function pairOn({ prepare, lasting }: Area, kind: string | Remote, name: string): { pair: Pair; what: string } | string {
   const machine = Object.values(profiles).find((profile) => profile.name.startsWith(`lab-${name}-`));
   if (machine === undefined) return `the simulator has no machine like ${name} of the lab`;
-  if (typeof kind === 'object')
-    return {
-      pair: { ...pairWith(kind, machine), ...(prepare && { prepare }) },
-      what: `the lab’s kernel and sim ${machine.name}`,
-    };
+  const paired = (real: Pair['real']): Pair => {
+    const pair = { ...pairWith(real, machine), ...(prepare && { prepare }) };
+    if (prepare === undefined || !lasting) return pair;
+    const { open: sim, reboot } = oneMachine(machine);
+    return { ...pair, sim, reboot, prepare: onceEach(prepare) };
+  };
+  if (typeof kind === 'object') return { pair: paired(kind), what: `the lab’s kernel and sim ${machine.name}` };
   if (kind !== 'sim' && process.env['KVIO_LAB'] === undefined) return 'devices of this host are left alone: run it with --lab';
   const found = kind === 'sim' ? undefined : hostKernel('native');
   if (found !== undefined && 'missing' in found) return found.missing;
-  const real = found?.candidate.open ?? (() => openSim({ machine }));
-  return { pair: { ...pairWith(real, machine), ...(prepare && { prepare }) }, what: `${kind} and sim ${machine.name}` };
+  const other = lasting ? oneMachine(machine).open : () => openSim({ machine });
+  return { pair: paired(found?.candidate.open ?? other), what: `${kind} and sim ${machine.name}` };
+}
+
+/** A simulated machine that goes on: each sequence is a process of it. Making one takes longer than all a sequence does. */
+function oneMachine(machine: Machine): { open(): SimKernel; reboot(): void } {
+  let booted: SimKernel | undefined;
+  return {
+    open() {
+      booted ??= openSim({ machine });
+      return booted.newProcess();
+    },
+    reboot() {
+      booted = undefined;
+    },
+  };
+}
+
+/** What a machine was prepared for stays. */
+function onceEach(prepare: NonNullable<Area['prepare']>): NonNullable<Area['prepare']> {
+  const names = new WeakMap<object, ReadonlyMap<string, string>>();
+  const real = {};
+  return (kernel) => {
+    const machine = kernel instanceof SimKernel ? kernel.process.system : real;
+    const known = names.get(machine) ?? prepare(kernel);
+    names.set(machine, known);
+    return known;
+  };
 }
 
 function run(chosen: Area, pair: Pair, what: string): void {

@@ -38,6 +38,7 @@ export function play(area: Area, pair: Pair, tapes: Tapes, tally: Tally, known: 
 
 /** Makes the calls of a program again; those that name what was never made leave it without a verdict. */
 export function replay(pair: Pair, program: readonly Call[], tally: Tally, patience = 1): Outcome {
+  pair.reboot?.();
   const again = (lockstep: Lockstep): void => {
     for (const call of program) lockstep.perform(call);
   };
@@ -60,6 +61,7 @@ function withLockstep(
       lockstep.settle();
     }
   } catch (error) {
+    pair.reboot?.();
     if (error instanceof Difference) {
       if (!known.has(error.signature)) return { program: lockstep.program, difference: error };
       count(tally.cut, `known: ${error.signature}`);

@@ -34,6 +34,8 @@ export interface Area {
   readonly whole?: true;
   /** Most steps of a sequence; 30 where it is not said. */
   readonly length?: number;
+  /** All sequences are processes of one simulated machine, as they are of one real one: what it is prepared for stays. */
+  readonly lasting?: boolean;
   /** Everything that can still be asked when the sequence is over. */
   readonly last: Step;
 }

@@ -27,6 +27,24 @@ describe('openSim', () => {
     expect(() => openSim({ notModelled: 'guess' as never })).toThrow(/'throw' or 'refuse'/);
   });
 
+  it('has processes, each with descriptors and memory of its own, on one machine', () => {
+    const kernel = openSim({ machine: 'lab-vtd-7.2' });
+    const other = kernel.newProcess();
+    const override = '/sys/bus/pci/devices/0000:00:02.0/driver_override';
+    kernel.write(kernel.open(override, sys.O_WRONLY), Buffer.from('vfio-pci'));
+    kernel.write(kernel.open('/sys/bus/pci/drivers_probe', sys.O_WRONLY), Buffer.from('0000:00:02.0'));
+    const group = `/dev/vfio/${kernel.readlink('/sys/bus/pci/devices/0000:00:02.0/iommu_group').split('/').at(-1)}`;
+    const fd = kernel.open(group);
+    expect(() => other.open(group)).toThrow('EBUSY');
+    expect(() => other.close(fd)).toThrow('EBADF');
+    const { address } = kernel.guestRam(4096);
+    expect([kernel.process.mm.resolve(address, false) === null, other.process.mm.resolve(address, false)]).toEqual([false, null]);
+    expect(other.process.pid).not.toBe(kernel.process.pid);
+    kernel.close();
+    other.close(other.open(group));
+    other.close();
+  });
+
   it('names what it does not model, or refuses it', () => {
     const path = '/tmp/file';
     expect(() => openSim().open(path, sys.O_RDWR | sys.O_CREAT)).toThrow(NotModelled);

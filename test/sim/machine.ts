@@ -1,6 +1,6 @@
 import { KernelCore } from '../../src/kernel/core.ts';
 import { SimBackend } from '../../src/sim/backend.ts';
-import { firstProcess, makeNodes } from '../../src/sim/init.ts';
+import { makeNodes, newProcess } from '../../src/sim/init.ts';
 import type { Machine } from '../../src/sim/machine.ts';
 import type { Process } from '../../src/sim/process.ts';
 import { System, type SystemOptions } from '../../src/sim/system.ts';
@@ -43,7 +43,7 @@ export interface Boot {
 export function boot(options: SystemOptions & { machine?: Partial<Machine> } = {}): Boot {
   const system = new System({ ...plainMachine, ...options.machine }, options);
   makeNodes(system);
-  const process = firstProcess(system);
+  const process = newProcess(system);
   const backend = new SimBackend(process);
   return { system, process, backend, kernel: new KernelCore(backend, 'test') };
 }

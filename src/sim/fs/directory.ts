@@ -9,6 +9,7 @@ export class Directory extends FsNode {
   readonly type: number = S_IFDIR;
   readonly #nodes: Map<string, FsNode> = new Map();
   readonly #mounted: FileSystem | undefined;
+  #later: (() => void) | undefined;
 
   constructor(mode = 0o755, mounted?: FileSystem) {
     super(mode);
@@ -21,16 +22,31 @@ export class Directory extends FsNode {
 
   protected override get nlink(): number {
     if (this.removed) return 0;
-    return 2 + [...this.#nodes.values()].filter(({ type }) => type === S_IFDIR).length;
+    return 2 + [...this.#all.values()].filter(({ type }) => type === S_IFDIR).length;
   }
 
   protected override get size(): number {
-    return this.fileSystem.directorySize(this.#nodes.size);
+    return this.fileSystem.directorySize(this.#all.size);
+  }
+
+  /** What `fill` adds is made when somebody looks for it: the files of most devices nobody ever opens. */
+  lazily(fill: () => void): void {
+    this.#later = fill;
+  }
+
+  get #all(): Map<string, FsNode> {
+    const fill = this.#later;
+    if (fill !== undefined) {
+      this.#later = undefined;
+      fill();
+    }
+    return this.#nodes;
   }
 
   /** Adds a node under a name; what had the name before is taken out. */
   add<N extends FsNode>(name: string, node: N): N {
-    this.remove(name);
+    this.#nodes.get(name)?.detach();
+    this.#nodes.delete(name);
     this.#nodes.set(name, node);
     node.attach(this, name);
     return node;
@@ -38,20 +54,20 @@ export class Directory extends FsNode {
 
   /** Takes a node and all below it out. Nothing of that name: nothing happens. */
   remove(name: string): void {
-    this.#nodes.get(name)?.detach();
+    this.#all.get(name)?.detach();
     this.#nodes.delete(name);
   }
 
   get(name: string, _p?: Process): FsNode | undefined {
-    return this.#nodes.get(name);
+    return this.#all.get(name);
   }
 
   names(_p?: Process): string[] {
-    return [...this.#nodes.keys()];
+    return [...this.#all.keys()];
   }
 
   get empty(): boolean {
-    return this.#nodes.size === 0;
+    return this.#all.size === 0;
   }
 
   override open(_p: Process, flags: number): File | number {

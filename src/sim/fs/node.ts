@@ -30,17 +30,22 @@ export abstract class FsNode {
   /** S_IFMT bits. */
   abstract readonly type: number;
   /** Permission bits. */
-  mode: number;
-  uid = 0;
-  gid = 0;
-  name = '';
-  parent: Directory | undefined;
+  declare mode: number;
+  declare uid: number;
+  declare gid: number;
+  declare name: string;
+  declare parent: Directory | undefined;
   /** It, or a directory above it, has been taken out of the tree; open files of it may remain. */
   #removed = false;
   #ino: bigint | undefined;
 
+  /** Assigned here, and not defined as fields are: of so many classes one after the other V8 takes many times as long over definitions. */
   constructor(mode: number) {
     this.mode = mode;
+    this.uid = 0;
+    this.gid = 0;
+    this.name = '';
+    this.parent = undefined;
   }
 
   get ino(): bigint {

@@ -100,22 +100,7 @@ export class PciSysfs {
     const directory = this.#place(dev).add(dev.bdf, new PciDirectory(dev));
     const remove = (p: Process, which: PciDev, answer: number): Pending => this.#remove(p, which, answer);
     const context: Context = { dev, bus: this.bus, pci: this.#pci, remove };
-    for (const { name, mode, show, store, when } of textFiles) {
-      if (when?.(dev) === false) continue;
-      const shows = show === undefined ? {} : { show: () => text(show(context)) };
-      const stores = store === undefined ? {} : { store: (p: Process, given: string) => store(context, p, given) };
-      directory.add(name, new Attribute(mode, { ...shows, ...stores }));
-    }
-    if (resettable(dev)) {
-      const show = (): string => (dev.resetMethods.length === 0 ? '' : `${dev.resetMethods.join(' ')}\n`);
-      directory.add('reset_method', new Attribute(0o644, { show, store: (_p, given) => storeResetMethod(dev, given) }));
-    }
-    directory.add(
-      'uevent',
-      ueventAttribute(() => uevent(dev)),
-    );
-    directory.add('power', powerDirectory(runtimePm(dev)));
-    addBinaryFiles(directory, dev);
+    directory.lazily(() => addFiles(directory, context));
     if (dev.physfn !== undefined) this.#linkVirtual(dev, dev.physfn, directory);
     if (dev.iommuGroup !== undefined) {
       addToGroup(this.#system, dev.iommuGroup, dev.bdf, directory);
@@ -160,3 +145,24 @@ function virtualIndex(dev: PciDev, physfn: PciDev): number {
 }
 
 const text = (shown: string | number): string | number => (typeof shown === 'number' && shown < 0 ? shown : `${shown}\n`);
+
+/** The files every device has, and those of this one. */
+function addFiles(directory: Directory, context: Context): void {
+  const { dev } = context;
+  for (const { name, mode, show, store, when } of textFiles) {
+    if (when?.(dev) === false) continue;
+    const shows = show === undefined ? {} : { show: () => text(show(context)) };
+    const stores = store === undefined ? {} : { store: (p: Process, given: string) => store(context, p, given) };
+    directory.add(name, new Attribute(mode, { ...shows, ...stores }));
+  }
+  if (resettable(dev)) {
+    const show = (): string => (dev.resetMethods.length === 0 ? '' : `${dev.resetMethods.join(' ')}\n`);
+    directory.add('reset_method', new Attribute(0o644, { show, store: (_p, given) => storeResetMethod(dev, given) }));
+  }
+  directory.add(
+    'uevent',
+    ueventAttribute(() => uevent(dev)),
+  );
+  directory.add('power', powerDirectory(runtimePm(dev)));
+  addBinaryFiles(directory, dev);
+}

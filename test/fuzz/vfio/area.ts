@@ -27,5 +27,7 @@ export const vfioArea: Area = {
   steps: [...containerSteps, ...deviceSteps, ...files],
   scenes: [ready, ready, ready, function* () {}],
   prepare: bindAll,
+  lasting: true,
+  whole: true,
   last: tellAll,
 };

@@ -4,14 +4,14 @@ import { KernelCore } from '../../../src/kernel/core.ts';
 import { SimBackend } from '../../../src/sim/backend.ts';
 import type { EventfdFile } from '../../../src/sim/eventfd.ts';
 import { Edu } from '../../../src/sim/hardware/models/edu.ts';
-import { firstProcess } from '../../../src/sim/init.ts';
+import { newProcess } from '../../../src/sim/init.ts';
 import { POLLIN } from '../../../src/uapi/sys.ts';
 import { alone, Memory } from './kit.ts';
 
 /** An edu whose message signals an eventfd of a program. */
 function signalling() {
   const { dev, fn, system } = alone(new Edu({ factorialTime: 5_000_000 }));
-  const process = firstProcess(system);
+  const process = newProcess(system);
   const kernel = new KernelCore(new SimBackend(process), 'test');
   const eventfd = kernel.eventfd();
   const file = process.fds.get(eventfd) as EventfdFile;
