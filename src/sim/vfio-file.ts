@@ -14,6 +14,8 @@ export interface VfioOperations {
   enforcedCoherent(): boolean;
   /** vfio_file_set_kvm. A device takes its reference when it is opened for the first time after this; null: forget the VM. */
   setKvm(kvm: KvmReference | null): void;
+  /** RFC: it is a group's file. */
+  readonly isGroup?: boolean;
   /** RFC: the TDI behind an open device. */
   readonly assigned?: AssignedFunction | undefined;
 }

@@ -131,6 +131,7 @@ export class VfioGroupFile extends CharFile {
     super(device, flags);
     this.group = group;
     this.vfio = {
+      isGroup: true,
       enforcedCoherent: () => group.enforcedCoherent,
       setKvm: (kvm) => {
         group.kvm = kvm;
