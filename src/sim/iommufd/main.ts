@@ -23,7 +23,7 @@ import {
 } from './ioas.ts';
 import { type Row, row } from './row.ts';
 import { testCommand } from './selftest.ts';
-import { tsmRows } from './tsm-rows.ts';
+import { coverTsm, tsmRows } from './tsm-rows.ts';
 import { VfioContext } from './vfio.ts';
 import { vfioCompatIoctl, vfioCompatRequests, vfioIoas } from './vfio-compat.ts';
 import { hwQueueAlloc, vdeviceAlloc, veventqAlloc, viommuAlloc } from './viommu.ts';
@@ -173,6 +173,5 @@ export function registerIommufd(system: System): void {
   };
   system.register(node);
   for (const { name } of [...rows, testCommand, ...vfioCompatRequests]) system.coverage.add('ioctl', `${name} (iommufd)`);
-  const { teeIo } = system.machine;
-  for (const { name } of teeIo === undefined ? [] : tsmRows(teeIo)) system.coverage.add('RFC ioctl', `${name} (iommufd)`);
+  coverTsm(system);
 }

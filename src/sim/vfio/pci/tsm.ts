@@ -119,6 +119,7 @@ export class VfioPciTdi implements AssignedFunction {
 
   static cover(coverage: Coverage): void {
     for (const name of ['VFIO_DEVICE_TSM_BIND', 'VFIO_DEVICE_TSM_UNBIND']) coverage.add('RFC ioctl', `${name} (vfio-device)`);
+    for (const name of ['VFIO_DEVICE_BIND_IOMMUFD_PRIVATE', 'VFIO_REGION_INFO_FLAG_PRIVATE']) coverage.add('RFC flag', name);
   }
 
   /** VFIO_DEVICE_TSM_BIND. A device that was opened through a container has no iommufd, which is found out late. */
