@@ -6,6 +6,8 @@ import type { PageRef } from '../pages.ts';
  * a trusted VM; default: it does not.
  */
 export interface DeviceMemory {
+  /** Where it begins on the bus; absent: it is no BAR's. */
+  readonly address?: bigint;
   load(offset: number, width: Width, t?: boolean): number | bigint;
   store(offset: number, width: Width, value: number | bigint, t?: boolean): number;
 }

@@ -32,4 +32,5 @@ export { TSM_OBJECT, TSM_TDI_STATE, type TsmRequest, type TsmResponse } from './
 export type { AcceptedMmio, TdiContext } from './tsm/tdi-context.ts';
 export type { Tsm } from './tsm/tsm.ts';
 export type { Tvm } from './tsm/tvm.ts';
+export { VDEV_STATE, vdevState } from './tsm/vdev.ts';
 export type { TsmVendor, UnbindStep } from './tsm/vendor.ts';

@@ -158,6 +158,11 @@ export class Vm implements Tvm {
     return privatePage(this.memslots, gfn, populate);
   }
 
+  mmioAt(gfn: number): bigint | undefined {
+    const place = this.memslots.find(gfn)?.dmaBuf?.place(gfn);
+    return place?.memory.address === undefined ? undefined : place.memory.address + BigInt(place.offset);
+  }
+
   /** KVM_BUG_ON: also what its vCPUs are executing ends. */
   kill(): void {
     this.dead = true;

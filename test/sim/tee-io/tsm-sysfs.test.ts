@@ -128,6 +128,9 @@ describe('tsm/ of a function', () => {
     expect(bind()).toBe(0);
     pf.tdi.happens('flr');
     expect(vf.tdi.state).toBe(3);
+    vf.unbind();
+    pci.fabric.virtualFunctions(physical, 0);
+    expect(tsm!.tdis.map(({ fn }) => fn)).not.toContain(first);
   });
 });
 

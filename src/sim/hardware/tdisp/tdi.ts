@@ -83,7 +83,7 @@ export class Tdi {
   /** TDISP_LOCK_FLAG. */
   readonly lockFlagsSupported: number;
   readonly #options: TdiOptions;
-  readonly #virtualFunctions: Tdi[] = [];
+  readonly #virtualFunctions = new Set<Tdi>();
   #state: TdispState = CONFIG_UNLOCKED;
   #locked: Locked | undefined;
   /** Lives from LOCK to START: it proves that who starts the interface has seen it locked. */
@@ -96,7 +96,7 @@ export class Tdi {
     this.interfaceId = options.interfaceId;
     this.lockFlagsSupported = options.lockFlagsSupported ?? Object.values(TDISP_LOCK_FLAG).reduce((all, flag) => all | flag, 0);
     this.#options = options;
-    if (options.physicalFunction) options.physicalFunction.#virtualFunctions.push(this);
+    if (options.physicalFunction) options.physicalFunction.#virtualFunctions.add(this);
   }
 
   get state(): TdispState {
@@ -226,6 +226,12 @@ export class Tdi {
     const first = home.address / PAGE + range.firstPage - reported(home.address, request);
     const nonTee = (range.attributes & TDISP_MMIO.IS_NON_TEE_MEM) !== 0;
     this.#overrides.push({ first, end: first + BigInt(range.pages), nonTee });
+  }
+
+  /** The function is gone: what happens to its physical one does not happen to it any more. */
+  gone(): void {
+    const { physicalFunction } = this.#options;
+    if (physicalFunction) physicalFunction.#virtualFunctions.delete(this);
   }
 
   /**

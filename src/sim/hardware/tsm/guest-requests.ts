@@ -4,7 +4,8 @@ import { blobRequest } from './blobs.ts';
 import { TSM_TDI_STATE, type TsmRequest, type TsmResponse } from './requests.ts';
 import type { AcceptedMmio, TdiContext } from './tdi-context.ts';
 
-/** Of SEV-TIO's MMIO_VALIDATE: frames are not the guest's; the report does not have the range. */
+/** Of SEV-TIO's MMIO_VALIDATE: a frame is not the guest's; something else is mapped there; the report does not have the range. */
+const NOT_ASSIGNED = 3;
 const NOT_MAPPED_AT_GPA = 7;
 const RANGE_NOT_IN_REPORT = 8;
 
@@ -76,8 +77,11 @@ function validateMmio(tdi: TdiContext, { gpaBase, gpaTop, paBase }: AcceptedMmio
   });
   if (!inReport) return result(-EINVAL, RANGE_NOT_IN_REPORT);
   const { kvm } = tdi.binding!;
-  for (let gfn = gpaBase / PAGE; vendor.acceptsPrivateOnly && gfn < gpaTop / PAGE; gfn++)
-    if (!kvm.isPrivate(Number(gfn))) return result(-EINVAL, NOT_MAPPED_AT_GPA);
+  for (let gpa = gpaBase; vendor.acceptsMappedOnly && gpa < gpaTop; gpa += PAGE) {
+    const gfn = Number(gpa / PAGE);
+    if (!kvm.isPrivate(gfn)) return result(-EINVAL, NOT_ASSIGNED);
+    if (kvm.mmioAt(gfn) !== paBase + gpa - gpaBase) return result(-EINVAL, NOT_MAPPED_AT_GPA);
+  }
   tdi.accept({ gpaBase, gpaTop, paBase });
   return DONE;
 }

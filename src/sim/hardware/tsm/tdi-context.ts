@@ -180,6 +180,7 @@ export class TdiContext implements FunctionObserver {
     this.#binding = undefined;
     kvm.tdis.delete(binding);
     if (kvm.tdis.size === 0) this.tsm.setFenced(kvm, false);
+    if (this.fn.place === undefined) this.tsm.forget(this);
   }
 
   // ---- the guest's requests
@@ -317,6 +318,7 @@ export class TdiContext implements FunctionObserver {
   /** The link is down. */
   pulled(): void {
     this.tdi.happens('ide-insecure');
+    if (this.#binding === undefined) this.tsm.forget(this);
   }
 
   #moved(to: number): void {

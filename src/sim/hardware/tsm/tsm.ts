@@ -37,9 +37,16 @@ export class Tsm {
     const { express } = fn.positions;
     if (express === 0 || (fn.config.peek(express + r.PCI_EXP_DEVCAP, 4) & r.PCI_EXP_DEVCAP_TEE) === 0) return undefined;
     const physical = slot.physical === undefined ? undefined : this.tdiOf(slot.physical.fn);
+    known?.tdi.gone();
     const context = new TdiContext(this, fn, slot, physical);
     this.#contexts.set(fn, context);
     return context;
+  }
+
+  /** The interface of a function that is nowhere any more, and nobody's. */
+  forget(context: TdiContext): void {
+    context.tdi.gone();
+    if (this.#contexts.get(context.fn) === context) this.#contexts.delete(context.fn);
   }
 
   /** Those that were asked for. */

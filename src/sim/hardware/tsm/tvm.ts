@@ -22,6 +22,8 @@ export interface Tvm extends KvmReference {
   isCommitted(gfn: number): boolean;
   /** The page behind a private frame; null: there is none. `populate` makes one. */
   privatePage(gfn: number, populate: boolean): PageRef | null;
+  /** The bus address of the device memory that is mapped at a frame, in a slot whose frames can be private; undefined: another slot's, or it cannot be reached. */
+  mmioAt(gfn: number): bigint | undefined;
   /** Every vCPU faults its memory in anew. */
   zap(): void;
   /** Firmware has refused what KVM cannot go on without: every call on its descriptors is EIO from now on. */

@@ -21,8 +21,8 @@ export interface TsmVendor {
   readonly dma: 'with-run' | 'by-request';
   /** The TSM also takes the requests that enable and disable private DMA. */
   readonly dmaRequests: boolean;
-  /** MMIO is accepted only where the guest's frames are private already. */
-  readonly acceptsPrivateOnly: boolean;
+  /** MMIO is accepted only where the guest's frames are private already, and mapped to these pages. */
+  readonly acceptsMappedOnly: boolean;
   /** Private DMA to a frame that is not committed: the page is made, the access is dropped, or dropped and the guest's I/O fenced off. */
   readonly uncommitted: 'populate' | 'drop' | 'fence';
   /** KVM unmaps MMIO of a TDI that is bound and not stopped: the guest finds it gone, or the firmware refuses and KVM cannot go on with the VM. */
@@ -39,7 +39,7 @@ export const sim: TsmVendor = {
   guestLocks: true,
   dma: 'with-run',
   dmaRequests: true,
-  acceptsPrivateOnly: false,
+  acceptsMappedOnly: false,
   uncommitted: 'populate',
   unmapWhileBound: 'forget',
   unbind: ['stop', 'unmap', 'disable-dma', 'release'],
@@ -56,7 +56,7 @@ export const tdx: TsmVendor = {
   guestLocks: false,
   dma: 'by-request',
   dmaRequests: true,
-  acceptsPrivateOnly: false,
+  acceptsMappedOnly: false,
   uncommitted: 'drop',
   unmapWhileBound: 'refuse',
   unbind: ['stop', 'unmap', 'disable-dma', 'release'],
@@ -74,7 +74,7 @@ export const sev: TsmVendor = {
   guestLocks: false,
   dma: 'by-request',
   dmaRequests: true,
-  acceptsPrivateOnly: true,
+  acceptsMappedOnly: true,
   uncommitted: 'fence',
   unmapWhileBound: 'forget',
   unbind: ['stop', 'disable-dma', 'release', 'unmap'],
@@ -90,7 +90,7 @@ export const cca: TsmVendor = {
   guestLocks: true,
   dma: 'with-run',
   dmaRequests: false,
-  acceptsPrivateOnly: true,
+  acceptsMappedOnly: true,
   uncommitted: 'drop',
   unmapWhileBound: 'forget',
   unbind: ['unmap', 'stop', 'disable-dma', 'release'],

@@ -12,6 +12,10 @@ export class BarMemory implements DeviceMemory {
     this.#bar = bar;
   }
 
+  get address(): bigint {
+    return this.#pdev.resources[this.#bar]?.start ?? 0n;
+  }
+
   load(offset: number, width: Width, t = false): number | bigint {
     return this.#pdev.barRead(this.#bar, offset, width, t);
   }

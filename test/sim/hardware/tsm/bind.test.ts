@@ -29,6 +29,7 @@ describe('which functions have an interface', () => {
     expect(system.tsm!.tdiOf(fn)).toBe(tdi);
     tdi.unbind();
     expect(tdi.tdi.state).toBe(UNLOCKED);
+    expect([system.tsm!.tdiOf(fn), system.tsm!.tdis]).toEqual([undefined, []]);
     system.pci.plug(fn, '0000:01:01.0');
     const moved = system.tsm!.tdiOf(fn)!;
     expect(moved).not.toBe(tdi);

@@ -50,6 +50,17 @@ export class FakeVm implements Tvm {
     return this.store.page(gfn, true)!;
   }
 
+  /** Device memory at frames. */
+  readonly mmio = new Map<number, bigint>();
+
+  mmioAt(gfn: number): bigint | undefined {
+    return this.mmio.get(gfn);
+  }
+
+  mapMmio(gpa: bigint, address: bigint, pages: number): void {
+    for (let i = 0; i < pages; i++) this.mmio.set(Number(gpa / PAGE) + i, address + BigInt(i) * PAGE);
+  }
+
   kill(): void {
     this.killed = true;
   }

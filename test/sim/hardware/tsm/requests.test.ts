@@ -3,6 +3,7 @@ import { decodeInterfaceReport } from '../../../../src/sim/hardware/tdisp/report
 import { TDISP_MMIO } from '../../../../src/sim/hardware/tdisp/vocabulary.ts';
 import { TSM_OBJECT } from '../../../../src/sim/hardware/tsm/requests.ts';
 import type { TeeIo } from '../../../../src/sim/hardware/tsm/switches.ts';
+import { VDEV_STATE, vdevState } from '../../../../src/sim/hardware/tsm/vdev.ts';
 import { ERROR, LOCKED, PAGE, RUN, UNLOCKED, type World, world } from './kit.ts';
 
 const EIO = -5;
@@ -71,11 +72,17 @@ describe('states the guest asks for', () => {
 
   test('cca: not locked by BIND, not started before it is locked', () => {
     const { tdi, set, enter } = world({ vendor: 'cca' });
+    expect(vdevState(tdi)).toBeUndefined();
     enter(UNLOCKED);
+    expect(vdevState(tdi)).toBe(VDEV_STATE.UNLOCKED);
     expect(set(RUN)).toBe(EINVAL);
     expect(set(LOCKED)).toBe(0);
+    expect(vdevState(tdi)).toBe(VDEV_STATE.LOCKED);
     expect(set(RUN)).toBe(0);
+    expect(vdevState(tdi)).toBe(VDEV_STATE.STARTED);
     expect(tdi.dmaEnabled).toBe(true);
+    tdi.tdi.happens('flr');
+    expect(vdevState(tdi)).toBe(VDEV_STATE.ERROR);
   });
 });
 
@@ -143,6 +150,8 @@ describe('evidence', () => {
 describe('MMIO the guest accepts', () => {
   test.each(VENDORS)('%s: pages of a range of the report', (vendor) => {
     const one = world({ vendor }).enter(LOCKED);
+    one.vm.mapMmio(GPA, one.bar0, 4);
+    one.vm.mapMmio(GPA + 0x10000n, one.bar2 + PAGE, 15);
     expect(one.validate(GPA, one.bar0, 2)).toMatchObject({ errno: 0, code: 0 });
     expect(one.validate(GPA + 0x10000n, one.bar2 + PAGE, 15)).toMatchObject({ errno: 0 });
     expect(one.tdi.accepted).toEqual(
@@ -172,12 +181,13 @@ describe('MMIO the guest accepts', () => {
 
   test('before LOCK there is no report', () => {
     const one = world({ vendor: 'cca' }).enter(UNLOCKED);
+    one.vm.mapMmio(GPA, one.bar0, 1);
     expect(one.validate(GPA, one.bar0)).toMatchObject({ errno: EINVAL });
     one.set(LOCKED);
     expect(one.validate(GPA, one.bar0)).toMatchObject({ errno: 0 });
   });
 
-  test('sev and cca: only where all frames are the guest\u2019s already', () => {
+  test('sev and cca: only where all frames are the guest\u2019s already, and have these pages', () => {
     for (const [vendor, refused] of [
       ['sim', false],
       ['tdx', false],
@@ -185,14 +195,23 @@ describe('MMIO the guest accepts', () => {
       ['cca', true],
     ] as const) {
       const one = world({ vendor }).enter(LOCKED);
+      const answer = (code: number): object => (refused ? { errno: EINVAL, code } : { errno: 0, code: 0 });
+      one.vm.mapMmio(GPA, one.bar0, 1);
+      one.vm.mapMmio(GPA + PAGE, one.bar0, 1);
+      expect(one.validate(GPA, one.bar0, 2), vendor).toMatchObject(answer(7));
+      one.vm.mapMmio(GPA, one.bar0, 2);
       one.vm.shared.add(Number(GPA / PAGE) + 1);
-      expect(one.validate(GPA, one.bar0, 2)).toMatchObject(refused ? { errno: EINVAL, code: 7 } : { errno: 0, code: 0 });
+      expect(one.validate(GPA, one.bar0, 2), vendor).toMatchObject(answer(3));
+      one.vm.shared.clear();
+      expect(one.validate(GPA, one.bar0, 2), vendor).toMatchObject({ errno: 0, code: 0 });
     }
   });
 
   test('KVM takes it away: forgotten, but by tdx, whose firmware refuses and whose VM is dead', () => {
     for (const vendor of VENDORS) {
       const one = world({ vendor }).enter(LOCKED);
+      one.vm.mapMmio(GPA, one.bar0, 1);
+      one.vm.mapMmio(GPA + 0x10000n, one.bar2, 1);
       one.validate(GPA, one.bar0, 1);
       one.validate(GPA + 0x10000n, one.bar2, 1);
       one.tdi.mmioUnmapped(GPA, GPA + PAGE);
