@@ -1,13 +1,14 @@
 #!/usr/bin/env node
 /**
- * npm run mutation: is the simulator judged sharply enough? Puts each fault of mutations.mjs into a copy of dist/ and runs the conformance
- * cases on it against the goldens; with --fuzz SECONDS, what the cases miss is fuzzed against this host's kernel.
+ * npm run mutation: is the simulator judged sharply enough? Puts each fault of mutations.mjs into a copy of the package and runs the
+ * conformance cases on it against the goldens; with --fuzz SECONDS, what the cases miss is fuzzed against this host's kernel.
  */
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { bundle, modules } from '../ensure/compile.mjs';
 import { mutations } from './mutations.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
@@ -22,12 +23,14 @@ function plant(mutation) {
   cpSync(join(root, 'package.json'), join(work, 'package.json'));
   symlinkSync(join(root, 'node_modules'), join(work, 'node_modules'));
   if (mutation === undefined) return;
-  const file = join(work, 'dist/sim', mutation.file);
+  cpSync(modules, join(work, 'modules'), { recursive: true });
+  const file = join(work, 'modules/sim', mutation.file);
   const text = readFileSync(file, 'utf8');
   const parts = text.split(mutation.from);
   if (parts.length !== 2)
     throw new Error(`${mutation.file}: the text of '${mutation.what}' stands there ${parts.length - 1} times`);
   writeFileSync(file, (mutation.prepend ?? '') + parts.join(mutation.to));
+  bundle(join(work, 'modules'), join(work, 'dist'));
 }
 
 const judge = join(dirname(fileURLToPath(import.meta.url)), 'judge.mjs');

@@ -24,8 +24,8 @@ if (!name || !['pvm', 'svm', 'vmx'].includes(backend ?? '')) {
   process.exit(2);
 }
 await ensureOrExit();
-const tables = await import('../../dist/sim/machines/tables.js');
-const { profiles } = await import('../../dist/sim/profiles.js');
+const tables = await import('../../.cache/ensure/modules/sim/machines/tables.js');
+const { profiles } = await import('../../.cache/ensure/modules/sim/profiles.js');
 const other = base === undefined ? undefined : profiles[base];
 if (base !== undefined && other === undefined) throw new Error(`there is no profile '${base}'`);
 
