@@ -61,6 +61,11 @@ export class KernelCore implements Kernel {
   readonly #files: Map<number, TrackedFile> = new Map();
   readonly #memory: LiveMemory = new LiveMemory();
   readonly #rules: Map<string, Map<number, Rule>> = new Map();
+  /** The last ioctl's, by descriptor and request: the next one is often the same, and two look-ups cost a sixth of a quick system call. */
+  #lastFd = -1;
+  #lastRequest = 0;
+  #lastFile: TrackedFile | undefined;
+  #lastRule: Rule | undefined;
   readonly #guard: GuardContext;
   #closed = false;
 
@@ -152,13 +157,21 @@ export class KernelCore implements Kernel {
   }
 
   tryIoctl(fd: number, request: number, arg: IoctlArgument = 0, options?: IoctlOptions): number {
-    const file = this.#files.get(fd);
-    if (file === undefined) {
-      check.descriptor(fd);
-      check.integer(request, 'request', 0, 0xffff_ffff);
-      return -EBADF;
+    let file = this.#lastFile;
+    let rule = this.#lastRule;
+    if (file === undefined || rule === undefined || fd !== this.#lastFd || request !== this.#lastRequest) {
+      file = this.#files.get(fd);
+      if (file === undefined) {
+        check.descriptor(fd);
+        check.integer(request, 'request', 0, 0xffff_ffff);
+        return -EBADF;
+      }
+      rule = file.rules.get(request) ?? this.#rule(file, request);
+      this.#lastFd = fd;
+      this.#lastRequest = request;
+      this.#lastFile = file;
+      this.#lastRule = rule;
     }
-    const rule = file.rules.get(request) ?? this.#rule(file, request);
     if (file.running) throw new VcpuBusy(fd, rule.row?.name ?? 'ioctl');
     if (arg === 0 || arg === 0n) {
       if (rule.run) return this.backend.run(fd, 0);
@@ -447,19 +460,26 @@ export class KernelCore implements Kernel {
     holder.enter(adopted);
     let rules = this.#rules.get(kind);
     if (rules === undefined) this.#rules.set(kind, (rules = new Map()));
-    this.#files.set(fd, { kind, adopted, holder, rules, running: false, tail: undefined, waits: new Set(), descriptors: 1 });
+    this.#name(fd, { kind, adopted, holder, rules, running: false, tail: undefined, waits: new Set(), descriptors: 1 });
     return fd;
   }
 
   #share(fd: number, file: TrackedFile): number {
     file.descriptors++;
-    this.#files.set(fd, file);
+    this.#name(fd, file);
     return fd;
+  }
+
+  /** From now on the descriptor is this file, or none. */
+  #name(fd: number, file: TrackedFile | undefined): void {
+    if (file === undefined) this.#files.delete(fd);
+    else this.#files.set(fd, file);
+    if (fd === this.#lastFd) this.#lastFile = undefined;
   }
 
   /** Everything to do before close(2) of a descriptor. */
   #release(fd: number, file: TrackedFile): void {
-    this.#files.delete(fd);
+    this.#name(fd, undefined);
     if (file.kind === 'vcpu') this.backend.forget(fd);
     if (--file.descriptors > 0) return;
     for (const cancel of file.waits) cancel();

@@ -48,6 +48,22 @@ describe('descriptors', () => {
     expect(backend.log.filter((line) => line.startsWith('close'))).toEqual([`close ${fd}`]);
   });
 
+  it('a number is what it names now, also for an ioctl that repeats the last one', () => {
+    const { vcpu } = machine();
+    const asked = (): [number, string[]] => {
+      backend.log.length = 0;
+      return [kernel.tryIoctl(vcpu, KVM_RUN), [...backend.log]];
+    };
+    for (let again = 0; again < 2; again++) expect(asked()).toEqual([0, [`run ${vcpu} 0`]]);
+    kernel.close(vcpu);
+    for (let again = 0; again < 2; again++) expect(asked()).toEqual([-9, []]);
+    backend.next = vcpu;
+    expect(kernel.eventfd()).toBe(vcpu);
+    for (let again = 0; again < 2; again++) expect(asked()).toEqual([0, [`ioctl ${vcpu} 0xae80`]]);
+    kernel.close();
+    expect(asked()).toEqual([-9, []]);
+  });
+
   it('close(undefined) is an argument error, not the end of the kernel', () => {
     expect(() => kernel.close(undefined as never)).toThrow(TypeError);
     expect(kernel.closed).toBe(false);
