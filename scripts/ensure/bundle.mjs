@@ -14,10 +14,10 @@ const entries = ['index', 'sim/index', 'uapi/index', 'testing', 'cli/main', 'nat
 
 /** Shared files, by the folders of src/ they hold. They lie as deep as the modules in them did: some find their neighbours by `import.meta.url`. */
 const layers = {
-  uapi: /^uapi\/(?!index|tee-io)/,
+  uapi: /^uapi\/(?!index)/,
   kernel: /^kernel\//,
   open: /^(open|native|ffi)\b/,
-  objects: /^(kvm|vfio|iommufd|host)\//,
+  objects: /^(kvm|vfio|iommufd|host|tee-io)\//,
   sim: /^sim\/(?!index)/,
 };
 

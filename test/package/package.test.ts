@@ -68,10 +68,10 @@ describe('the package', () => {
   });
 
   it.each([
-    ['kvio', ['index', 'shared/kernel', 'shared/objects', 'shared/open', 'shared/rolldown-runtime', 'shared/uapi']],
-    ['kvio/sim', ['sim/index', 'shared/kernel', 'shared/rolldown-runtime', 'shared/sim', 'shared/uapi']],
-    ['kvio/uapi', ['uapi/index', 'shared/rolldown-runtime', 'shared/uapi']],
-    ['kvio/testing', ['testing', 'shared/kernel', 'shared/open', 'shared/rolldown-runtime', 'shared/uapi']],
+    ['kvio', ['index', 'shared/kernel', 'shared/objects', 'shared/open', 'shared/uapi']],
+    ['kvio/sim', ['sim/index', 'shared/kernel', 'shared/sim', 'shared/uapi']],
+    ['kvio/uapi', ['uapi/index', 'shared/uapi']],
+    ['kvio/testing', ['testing', 'shared/kernel', 'shared/open', 'shared/uapi']],
   ])('%s loads few files, and the simulator only where it is asked for', (name, files) => {
     const hooks = `import { writeSync } from 'node:fs';
       export const load = (url, context, next) => { if (url.startsWith('file:')) writeSync(1, url + '\\n'); return next(url, context); };`;
