@@ -177,6 +177,17 @@ describe('what happens to a bound device', () => {
     ]);
   });
 
+  test('interrupts are set up as ever: the table of MSI-X is no secret', () => {
+    const scene = bound();
+    expect(scene.tdi.request({ op: 'set-tdi-state', state: 2 }).errno).toBe(0);
+    const { fd } = scene.eventfd();
+    const vector = u.VFIO_IRQ_SET_DATA_EVENTFD | u.VFIO_IRQ_SET_ACTION_TRIGGER;
+    const off = u.VFIO_IRQ_SET_DATA_NONE | u.VFIO_IRQ_SET_ACTION_TRIGGER;
+    expect([scene.setIrqs(vector, 2, 0, 1, [fd]), scene.state, scene.setIrqs(off, 2, 0, 0), scene.state]).toEqual([
+      ...[0, 'RUN bound', 0, 'RUN bound'],
+    ]);
+  });
+
   test('a dma-buf is revoked for the time of the bind, and of the unbind', () => {
     const scene = new Scene();
     const data = new Uint8Array(new Uint32Array([2, 2, 0, 1, 0, 0, 0x1000, 0]).buffer);
