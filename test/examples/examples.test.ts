@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 import { findKernels } from 'kvio';
 import { describe, expect, it } from 'vitest';
 import { assigned } from './assigned.ts';
+import { teeIo } from './tee-io.ts';
 
 const root = `${resolve(import.meta.dirname, '../..')}/`;
 
@@ -116,7 +117,9 @@ const withoutFeature: Readonly<Record<string, readonly string[]>> = {
 
 it('every example has its output here', () => {
   const names = readdirSync(`${root}examples`).filter((name) => name.endsWith('.ts'));
-  expect(names.map((name) => name.slice(0, -3)).sort()).toEqual([outputs, assigned, simulated].flatMap(Object.keys).sort());
+  expect(names.map((name) => name.slice(0, -3)).sort()).toEqual(
+    [outputs, assigned, simulated, teeIo].flatMap(Object.keys).sort(),
+  );
 });
 
 for (const { kind, available, reason } of findKernels()) {
@@ -148,13 +151,14 @@ describe('examples of an assigned device on a simulated machine', () => {
     ['device-model'],
     ['dirty-tracking'],
     ['page-faults'],
+    ...Object.keys(teeIo).map((name) => [name]),
   ])('%s %s', (name = '', ...args: string[]) => {
     const { stdout, stderr, status } = spawnSync(process.execPath, [`${root}scripts/example.mjs`, name, ...args], {
       env: { ...process.env, KVIO_KERNEL: 'sim' },
       encoding: 'utf8',
     });
     expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
-    expect(stdout.trimEnd().split('\n')).toEqual({ ...assigned, ...simulated }[name]);
+    expect(stdout.trimEnd().split('\n')).toEqual({ ...assigned, ...simulated, ...teeIo }[name]);
   });
 });
 
@@ -174,6 +178,6 @@ describe('README.md', () => {
       .exec(readme)![1]!
       .split(', ')
       .map((name) => name.slice(1, -1));
-    expect([...listed, 'hello'].sort()).toEqual([outputs, assigned, simulated].flatMap(Object.keys).sort());
+    expect([...listed, 'hello'].sort()).toEqual([outputs, assigned, simulated, teeIo].flatMap(Object.keys).sort());
   });
 });
