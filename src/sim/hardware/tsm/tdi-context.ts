@@ -102,9 +102,9 @@ export class TdiContext implements FunctionObserver {
     else this.disconnect();
   }
 
-  /** sysfs tsm/connect: 0; −EBUSY, it is; −ENXIO, it is a virtual function. */
+  /** sysfs tsm/connect: 0; −EBUSY, it is; −ENXIO, it is a virtual function, or gone. */
   connect(): number {
-    if (this.physical !== undefined) return -ENXIO;
+    if (this.physical !== undefined || this.fn.place === undefined) return -ENXIO;
     if (this.#session) return -EBUSY;
     this.#session = true;
     this.#keys = true;
@@ -317,7 +317,7 @@ export class TdiContext implements FunctionObserver {
 
   /** The link is down. */
   pulled(): void {
-    this.tdi.happens('ide-insecure');
+    this.loseKeys();
     if (this.#binding === undefined) this.tsm.forget(this);
   }
 
