@@ -4,6 +4,7 @@ import {
   KVM_EXIT_HYPERCALL,
   KVM_EXIT_HYPERCALL_LONG_MODE,
   KVM_EXIT_SHUTDOWN,
+  KVM_MEMORY_ATTRIBUTE_PRIVATE,
   KVM_MP_STATE_HALTED,
   KVM_MP_STATE_RUNNABLE,
   kvm_run,
@@ -11,10 +12,13 @@ import {
 import { EFAULT, EINVAL, EIO } from '../../uapi/sys.ts';
 import { aikV1, aikV2, ccaV4 } from '../../uapi/tee-io.ts';
 import type { RamPage } from '../cpu/bus.ts';
+import type { TsmRequest, TsmResponse } from '../hardware/tsm/requests.ts';
 import type { TeeIo } from '../hardware/tsm/switches.ts';
+import type { TdiContext } from '../hardware/tsm/tdi-context.ts';
 import { PAGE_SIZE } from '../pages.ts';
-import { Guest, type GuestAgent, type GuestScript, type GuestStep, TDX_GHCI_NR } from '../tee-io/agent.ts';
+import { Guest, type GuestAgent, type GuestScript, type GuestStep, TDX_GHCI_NR, type VmgexitAnswer } from '../tee-io/agent.ts';
 import type { Slice } from '../vcpu-like.ts';
+import { changeAttributes } from './attributes.ts';
 import { writeExit } from './exits.ts';
 import { hypercall } from './hypercalls.ts';
 import { MemoryFault } from './memory-fault.ts';
@@ -216,27 +220,9 @@ const steps: { readonly [K in GuestStep['kind']]: (agent: Agent, vcpu: Vcpu, ste
       return view.response;
     };
   },
-  vmgexit(_agent, vcpu, { request }) {
-    const v2 = vcpu.vm.teeIo?.dialects.includes('aik-v2') ?? false;
-    needs(
-      vcpu,
-      'VMGEXIT',
-      ({ vendor, dialects }) => vendor === 'sev' && (v2 || dialects.includes('aik-v1')),
-      "vendor 'sev' and dialect 'aik-v1' or 'aik-v2'",
-    );
-    const tio_req = { ...NO_REQUEST, ...request };
-    if (v2) {
-      const { kvm_user_vmgexit, KVM_USER_VMGEXIT_TIO_REQ } = aikV2;
-      exit(vcpu, aikV2.KVM_EXIT_VMGEXIT, kvm_user_vmgexit.encode({ type: KVM_USER_VMGEXIT_TIO_REQ, tio_req }));
-      return () => kvm_user_vmgexit.decode(vcpu.run.u8.slice(UNION, UNION + kvm_user_vmgexit.size)).tio_req;
-    }
-    const { kvm_user_vmgexit, KVM_USER_VMGEXIT_TIO_REQ } = aikV1;
-    exit(
-      vcpu,
-      aikV1.KVM_EXIT_VMGEXIT,
-      kvm_user_vmgexit.encode({ type: KVM_USER_VMGEXIT_TIO_REQ, guest_rid: request.guest_rid, ret: 0 }),
-    );
-    return () => ({ ...tio_req, ret: kvm_user_vmgexit.decode(vcpu.run.u8.slice(UNION, UNION + kvm_user_vmgexit.size)).ret });
+  vmgexit(_agent, vcpu, step) {
+    needs(vcpu, 'VMGEXIT', speaksVmgexit, "vendor 'sev' and dialect 'aik-v1' or 'aik-v2'");
+    return vcpu.vm.teeIo!.dialects.includes('aik-v2') ? vmgexitV2(vcpu, step) : vmgexitV1(vcpu, step);
   },
   hlt(_agent, vcpu) {
     const { lapic } = vcpu;
@@ -255,6 +241,9 @@ const steps: { readonly [K in GuestStep['kind']]: (agent: Agent, vcpu: Vcpu, ste
     return ++cursor.at < instructions ? 'more' : { answer: undefined };
   },
 };
+
+const speaksVmgexit = ({ vendor, dialects }: TeeIo): boolean =>
+  vendor === 'sev' && (dialects.includes('aik-v1') || dialects.includes('aik-v2'));
 
 const NO_REQUEST = {
   ret: 0,
@@ -279,4 +268,45 @@ function injected({ cpu }: Vcpu): number | undefined {
 function allPrivate({ vm }: Vcpu, base: bigint, top: bigint): boolean {
   for (let gpa = base; gpa < top; gpa += BigInt(PAGE_SIZE)) if (!vm.isPrivate(Number(gpa / BigInt(PAGE_SIZE)))) return false;
   return true;
+}
+
+function vmgexitV2(vcpu: Vcpu, { request }: StepOf<'vmgexit'>): Progress {
+  const { kvm_user_vmgexit, KVM_EXIT_VMGEXIT, KVM_USER_VMGEXIT_TIO_REQ: type } = aikV2;
+  exit(vcpu, KVM_EXIT_VMGEXIT, kvm_user_vmgexit.encode({ type, tio_req: { ...NO_REQUEST, ...request } }));
+  return () => kvm_user_vmgexit.decode(vcpu.run.u8.slice(UNION, UNION + kvm_user_vmgexit.size)).tio_req;
+}
+
+function vmgexitV1(vcpu: Vcpu, { request, tsm }: StepOf<'vmgexit'>): Progress {
+  const { kvm_user_vmgexit, KVM_EXIT_VMGEXIT, KVM_USER_VMGEXIT_TIO_REQ: type } = aikV1;
+  const { guest_rid } = request;
+  const answer = (ret: number, response?: TsmResponse): VmgexitAnswer => ({
+    ...NO_REQUEST,
+    ...request,
+    ret,
+    ...(response && { response }),
+  });
+  const served = (tdi: TdiContext): VmgexitAnswer => {
+    const response = tsm && serve(vcpu, tdi, tsm);
+    return answer(Math.abs(response?.errno ?? 0), response);
+  };
+  const bound = boundTdi(vcpu, guest_rid);
+  if (bound !== undefined) return { answer: served(bound) };
+  exit(vcpu, KVM_EXIT_VMGEXIT, kvm_user_vmgexit.encode({ type, guest_rid, ret: 0 }));
+  return () => {
+    const { ret } = kvm_user_vmgexit.decode(vcpu.run.u8.slice(UNION, UNION + kvm_user_vmgexit.size));
+    const now = ret === 0 ? boundTdi(vcpu, guest_rid) : undefined;
+    return now === undefined ? answer(ret) : served(now);
+  };
+}
+
+/** The TDI the guest knows by this requester id. */
+function boundTdi({ vm, system }: Vcpu, rid: number): TdiContext | undefined {
+  return system.tsm?.tdis.find(({ binding }) => binding?.kvm === vm && binding.virtId === BigInt(rid));
+}
+
+/** KVM makes MMIO private before the TSM looks whether it is. */
+function serve({ vm }: Vcpu, tdi: TdiContext, request: TsmRequest): TsmResponse {
+  if (request.op === 'validate-mmio')
+    changeAttributes(vm, Number(request.gpaBase >> 12n), Number(request.gpaTop >> 12n), Number(KVM_MEMORY_ATTRIBUTE_PRIVATE));
+  return tdi.request(request);
 }

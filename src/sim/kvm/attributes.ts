@@ -141,12 +141,14 @@ export function setMemoryAttributes(vm: Vm, p: Process, arg: bigint): number {
   if (attributes & ~BigInt(vm.capability(KVM_CAP_MEMORY_ATTRIBUTES))) return -EINVAL;
   if (size === 0n || address + size >= U64_END) return -EINVAL;
   if ((address | size) & PAGE_MASK) return -EINVAL;
-  const start = Number(address >> 12n);
-  const end = Number((address + size) >> 12n);
-  const value = Number(attributes);
-  if (vm.attributes.all(start, end, value)) return 0;
+  changeAttributes(vm, Number(address >> 12n), Number((address + size) >> 12n), Number(attributes));
+  return 0;
+}
+
+/** kvm_vm_set_mem_attributes: of frames [start, end). */
+export function changeAttributes(vm: Vm, start: number, end: number, value: number): void {
+  if (vm.attributes.all(start, end, value)) return;
   if (vm.teeIo !== undefined && (value & PRIVATE) === 0) endPrivate(vm.memslots, start, end);
   vm.attributes.set(start, end, value);
   vm.zap();
-  return 0;
 }

@@ -87,6 +87,22 @@ export const systemIoctls: IoctlTable<DevKvm> = new IoctlTable<DevKvm>('kvm', EI
 
 const device: CharDevice = { path: PATH, major: 10, minor: 232, mode: 0o600, open: (_p, flags) => new DevKvm(device, flags) };
 
+/** What posted series add, and what of it is left out. */
+const RFC: readonly (readonly [name: string, except?: string])[] = [
+  ['KVM_MEM_VFIO_DMABUF'],
+  ['KVM_DEV_VFIO_ADD_GROUP, KVM_DEV_VFIO_DEL_GROUP'],
+  ['KVM_DEV_VFIO_DEVICE_TDI_BIND, KVM_DEV_VFIO_DEVICE_TDI_UNBIND', "with the dialect 'aik-v1'"],
+  ['KVM_CAP_* of guest_memfd v13', "with capNumbering 'v13'"],
+  [
+    'KVM_EXIT_VMGEXIT, KVM_EXIT_ARM64_TIO',
+    'of guests that are scripts (SimKernel.agent): no Arm CPU, no TDX module and no SNP launch are simulated',
+  ],
+  [
+    'KVM_SEV_SNP_MMIO_RMP_UPDATE',
+    'no VM is of type SNP: ENOTTY; what is private in the RMP is what KVM_SET_MEMORY_ATTRIBUTES says',
+  ],
+];
+
 /** Gives the system /dev/kvm, where its machine has one, and tells its coverage what is modelled. */
 export function registerKvm(system: System): void {
   if (system.machine.devices[PATH] !== true) return;
@@ -99,6 +115,7 @@ export function registerKvm(system: System): void {
     }
   }
   for (const [name, reason] of Object.entries(unknownRequests)) system.coverage.add('absent ioctl', name, reason);
+  if (system.machine.teeIo !== undefined) for (const [name, except] of RFC) system.coverage.add('RFC KVM', name, except);
   const { capabilities, vmTypes } = system.machine.kvm;
   for (const [cap, { name, reason }] of absentCapabilities)
     if (capabilities[cap] !== undefined) system.coverage.add('capability', name, reason);

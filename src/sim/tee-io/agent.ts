@@ -11,6 +11,7 @@
 import { KVM_HC_MAP_GPA_RANGE, KVM_MAP_GPA_RANGE_DECRYPTED, KVM_MAP_GPA_RANGE_ENCRYPTED } from '../../uapi/kvm.ts';
 import type { Input } from '../../uapi/struct.ts';
 import type { aikV2, ccaV4 } from '../../uapi/tee-io.ts';
+import type { TsmRequest, TsmResponse } from '../hardware/tsm/requests.ts';
 
 /** How an access is made. */
 export interface AccessKind {
@@ -25,8 +26,8 @@ export type TioCall = Omit<ccaV4.arm64_tio, 'flags' | 'response'>;
 export type VmgexitRequest = Pick<Input<aikV2.kvm_user_vmgexit['tio_req']>, 'guest_rid'> &
   Partial<Input<aikV2.kvm_user_vmgexit['tio_req']>>;
 
-/** What userspace has answered in the payload. v1 has `ret` alone. */
-export type VmgexitAnswer = aikV2.kvm_user_vmgexit['tio_req'];
+/** What userspace has answered in the payload. v1 has `ret` alone, and what the TSM has answered to KVM. */
+export type VmgexitAnswer = aikV2.kvm_user_vmgexit['tio_req'] & { readonly response?: TsmResponse };
 
 /** What the guest does next. KVM_RUN carries it out, leaves for userspace where the step does so, and answers when it comes back. */
 export type GuestStep =
@@ -37,7 +38,7 @@ export type GuestStep =
   | { readonly kind: 'hypercall'; readonly nr: bigint; readonly args: readonly bigint[] }
   | { readonly kind: 'ghci'; readonly args: readonly bigint[] }
   | { readonly kind: 'tio'; readonly call: TioCall }
-  | { readonly kind: 'vmgexit'; readonly request: VmgexitRequest }
+  | { readonly kind: 'vmgexit'; readonly request: VmgexitRequest; readonly tsm: TsmRequest | undefined }
   | { readonly kind: 'hlt' }
   | { readonly kind: 'pause'; readonly instructions: number };
 
@@ -123,9 +124,12 @@ export class Guest {
     return (yield { kind: 'tio', call }) as bigint;
   }
 
-  /** vendor 'sev' with the dialects 'aik-v1' or 'aik-v2', KVM_EXIT_VMGEXIT. */
-  *vmgexit(request: VmgexitRequest): GuestScript<VmgexitAnswer> {
-    return (yield { kind: 'vmgexit', request }) as VmgexitAnswer;
+  /**
+   * vendor 'sev' with the dialects 'aik-v1' or 'aik-v2', KVM_EXIT_VMGEXIT. v2 leaves for userspace each time. In v1 it is KVM that passes `tsm` on to the TSM, and makes MMIO
+   * private that is to be validated: it leaves only while the TDI is not bound, so that userspace binds it.
+   */
+  *vmgexit(request: VmgexitRequest, tsm?: TsmRequest): GuestScript<VmgexitAnswer> {
+    return (yield { kind: 'vmgexit', request, tsm }) as VmgexitAnswer;
   }
 
   /**
