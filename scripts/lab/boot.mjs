@@ -28,7 +28,7 @@ export function missingTools() {
  * long all took, the device sets the machine had, and why others were left out. Throws when there was no exit status to bring back:
  * the machine did not boot, hung, or was killed, with where it was.
  *
- * options: command (argv), machine, devices, kernel, memory, hugepages, append, timeout and bootTimeout (s), env, stdin (a stream),
+ * options: command (argv), machine, devices, kernel (its name, or what getKernel made of that), memory, hugepages, append, timeout and bootTimeout (s), env, stdin (a stream),
  * interactive, onOutput(stream, chunk), signal (AbortSignal). Files the command leaves in $KVIO_LAB_OUT are for `collect(dir)`, also
  * those of a command that did not end.
  */
@@ -36,7 +36,7 @@ export async function boot(options) {
   const missing = missingTools();
   if (missing.length > 0) throw new Error(`lab: to boot it install: apt-get install ${missing.join(' ')}`);
   const plan = choose(options);
-  const kernel = await getKernel(options.kernel);
+  const kernel = typeof options.kernel === 'object' ? options.kernel : await getKernel(options.kernel);
   sweep(tmpdir(), prefix);
   const dir = mkdtempSync(join(tmpdir(), prefix));
   const remove = () => rmSync(dir, { recursive: true, force: true });

@@ -5,13 +5,13 @@
  */
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { compileExamples } from '../ensure/examples.mjs';
 import { boot, missingTools } from './boot.mjs';
-import { whyNoKernel } from './kernel.mjs';
+import { getKernel, whyNoKernel } from './kernel.mjs';
 import { variants } from './machines.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
@@ -43,19 +43,39 @@ async function prepare() {
   await compileExamples();
 }
 
-/** Boots one machine and runs the cases, or those named, from the one numbered `first`; the answers, and what went wrong with the machine itself. */
-async function ask(machine, { kernel, only, timeout }, { readAnswers }, first, names = []) {
+/** At most so many of what is done through it are under way at a time, in the order they came. */
+function turns(most) {
+  const waiting = [];
+  let running = 0;
+  return async (work) => {
+    if (running < most) running++;
+    else await new Promise((resolve) => waiting.push(resolve));
+    try {
+      return await work();
+    } finally {
+      const next = waiting.shift();
+      if (next === undefined) running--;
+      else next();
+    }
+  };
+}
+
+/** Emulation keeps about one processor busy. Each machine takes up to a gigabyte. */
+const atOnce = Math.min(4, availableParallelism());
+const inTurn = turns(atOnce);
+
+/** Boots one machine and asks it (the Question of test/lab/run.ts); the answers, and what went wrong with the machine itself. */
+async function ask(machine, { kernel, timeout }, { readAnswers }, question) {
   const dir = mkdtempSync(join(tmpdir(), 'kvio-lab-answers-'));
   let failure;
   let stopped = false;
   let output = '';
   try {
-    const cases = [only ?? '', String(first), names.join(',')];
-    const command = ['sh', '-c', 'ulimit -n 1024; exec node "$@"', 'sh', join(compiled, 'run.js'), ...cases];
+    const command = ['sh', '-c', 'ulimit -n 1024; exec node "$@"', 'sh', join(compiled, 'run.js'), JSON.stringify(question)];
     const { status } = await boot({
       command,
       machine,
-      ...(kernel && { kernel }),
+      kernel,
       timeout: Number(timeout ?? 600),
       onOutput: (_, chunk) => (output += chunk),
       collect: (out) => cpSync(out, dir, { recursive: true }),
@@ -94,10 +114,14 @@ class Tally {
 
 async function testMachine(machine, values, tally, judges) {
   const started = Date.now();
+  const { only } = values;
   const say = (lines) => {
     for (const line of lines) console.log(`machine ${machine}: ${line}`);
   };
-  const asked = await judges.askAll((first) => ask(machine, values, judges, first));
+  const question = (what) => inTurn(() => ask(machine, values, judges, what));
+  const of = only === undefined ? atOnce : 1;
+  const shares = Array.from({ length: of }, (_, at) => judges.askAll((first) => question({ only, first, share: [at, of] })));
+  const asked = judges.together(await Promise.all(shares));
   const { failure } = asked;
   let { answers } = asked;
   say(asked.lines);
@@ -106,13 +130,14 @@ async function testMachine(machine, values, tally, judges) {
   const recording = values.record && failure === undefined;
   if (!recording && failure === undefined) {
     const differing = (some) => judges.judge(values.goldens, some).differing;
-    const settled = await judges.askDiffering(answers, differing, (names, first) => ask(machine, values, judges, first, names));
+    const settled = await judges.askDiffering(answers, differing, (names, first) => question({ names, first }));
     say(settled.lines);
     answers = settled.answers;
   }
   const verdict = recording ? undefined : judges.judge(values.goldens, answers);
   const took = ((Date.now() - started) / 1000).toFixed(0);
   console.log(`machine ${machine}, kernel ${answers.release} (${answers.identity.kvm}), ${took} s`);
+  console.log(`  slowest: ${judges.slowest(answers)}`);
   if (verdict) {
     for (const line of verdict.lines) console.log(`  ${line}`);
     tally.add(verdict);
@@ -127,12 +152,12 @@ async function testMachine(machine, values, tally, judges) {
 const withExamples = ['vtd', 'amd'];
 
 /** The examples of an assigned device, on the real one. */
-async function testExamples(machine, { kernel, only = '' }, tally) {
-  if (!withExamples.includes(machine) || kernel !== undefined || !'examples/'.startsWith(only)) return;
+async function testExamples(machine, { kernel, ours, only = '' }, tally) {
+  if (!withExamples.includes(machine) || !ours || !'examples/'.startsWith(only)) return;
   let output = '';
   try {
     const command = [process.execPath, join(compiled, 'examples.js')];
-    await boot({ command, machine, onOutput: (_, chunk) => (output += chunk) });
+    await inTurn(() => boot({ command, machine, kernel, onOutput: (_, chunk) => (output += chunk) }));
   } catch (error) {
     output += `FAILED ${error.message}`;
   }
@@ -142,7 +167,9 @@ async function testExamples(machine, { kernel, only = '' }, tally) {
   }
 }
 
-async function testRunner(tally) {
+/** Its checks mostly wait: they take no turn. */
+async function testRunner({ kernel }, tally) {
+  if (process.env.KVIO_LAB_KERNEL === 'build') process.env.KVIO_LAB_KERNEL = kernel.image;
   const { checks } = await import(pathToFileURL(join(root, 'test/lab/runner.mjs')).href);
   for (const [name, check] of Object.entries(checks)) {
     const started = Date.now();
@@ -175,27 +202,28 @@ async function main() {
   if (values.help) return console.log(usage);
   const tally = new Tally();
   const missing = missingTools();
-  const obstacle =
-    missing.length > 0
-      ? `to boot the lab install: apt-get install ${missing.join(' ')}`
-      : values.kernel
-        ? undefined
-        : whyNoKernel();
+  const tools = missing.length > 0 ? `to boot the lab install: apt-get install ${missing.join(' ')}` : undefined;
+  const obstacle = tools ?? (values.kernel ? undefined : whyNoKernel());
   if (values['if-possible'] && obstacle !== undefined) {
     console.log(`not run: the lab: ${obstacle}`);
     tally.add({ skipped: 1 });
     return tally.end();
   }
+  if (tools) throw new Error(`lab: ${tools}`);
   await prepare();
   const load = (name) => import(pathToFileURL(join(compiled, name)).href);
   const judges = { ...(await load('judge.js')), ...(await load('rounds.js')) };
+  const ours = values.kernel === undefined;
+  const setup = { ...values, ours, kernel: await getKernel(values.kernel) };
   const machines = values.machine === 'all' ? Object.keys(variants) : (values.machine ?? 'vtd').split(',');
-  for (const machine of machines) {
-    if (values.only !== 'examples/') await testMachine(machine, values, tally, judges);
-    if (!values.record) await testExamples(machine, values, tally);
-  }
-  const casesOnly = values['no-runner'] || values.only !== undefined || values.record || values.kernel !== undefined;
-  if (!casesOnly) await testRunner(tally);
+  const casesOnly = values['no-runner'] || values.only !== undefined || values.record || !ours;
+  await Promise.all([
+    ...machines.flatMap((machine) => [
+      values.only !== 'examples/' && testMachine(machine, setup, tally, judges),
+      !values.record && testExamples(machine, setup, tally),
+    ]),
+    !casesOnly && testRunner(setup, tally),
+  ]);
   tally.end();
 }
 

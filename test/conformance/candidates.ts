@@ -1,10 +1,8 @@
 /** The kernels that can be judged here. */
-import { readFileSync } from 'node:fs';
-import { findKernels, type Kernel, openKernel } from 'kvio';
+import type { Kernel } from 'kvio';
 import { openSim, profiles } from 'kvio/sim';
+import { type Found, ofMachine, realKernel, withBudget } from './real-kernel.ts';
 import type { Candidate } from './run-cases.ts';
-
-export type Found = { readonly candidate: Candidate } | { readonly missing: string };
 
 /** Every kernel by name: the two roads to the host's, and a simulated one for each machine there is a profile of, but for those with what no released kernel has. */
 export function candidates(): ReadonlyMap<string, Found> {
@@ -22,28 +20,7 @@ export type HostKernel = 'native' | 'ffi' | 'sim';
 
 /** A kernel to be had on this host; or why it cannot. */
 export function hostKernel(kind: HostKernel): Found {
-  if (kind === 'sim') return { candidate: simulated() };
-  const found = findKernels(['/dev/kvm']).find((one) => one.kind === kind)!;
-  if (!found.available) return { missing: found.reason };
-  const { arch } = process;
-  // On SVM some guests of the cases never leave KVM_RUN: that, too, is an answer.
-  return {
-    candidate: withBudget({ name: kind, arch, nofile: openFileLimit(), open: () => openKernel({ kernel: kind }) }, 10_000),
-  };
-}
-
-/** The same kernel, whose guests come back after so many milliseconds, where it can end a run: with EINTR, as a fact. */
-export function withBudget(candidate: Candidate, budget: number): Candidate {
-  return {
-    ...candidate,
-    open() {
-      const kernel = candidate.open();
-      if (!kernel.features.kick) return kernel;
-      const run = kernel.run.bind(kernel);
-      kernel.run = (vcpu, options) => run(vcpu, { budget, ...options });
-      return kernel;
-    },
-  };
+  return kind === 'sim' ? { candidate: simulated() } : realKernel(kind);
 }
 
 /** The recordings profiles were captured beside, of kernels that have what no simulated machine has. */
@@ -66,19 +43,4 @@ function simulated(profile?: string): Candidate {
   const whose = lab === undefined ? (identity === undefined ? {} : { identity }) : ofMachine(machine.release, lab);
   const only = machine.name === 'iommufd-selftest' ? { only: 'iommufd/' } : {};
   return withBudget({ name, arch: 'x64', nofile, open, ...whose, ...only }, 100);
-}
-
-/** A kernel on a machine of the lab, as a candidate for the cases of devices. */
-export function ofMachine(release: string, machine: string): Required<Pick<Candidate, 'machine' | 'identity'>> {
-  return { machine, identity: `${/^\d+\.\d+/.exec(release)?.[0] ?? 'unknown'}@${machine}` };
-}
-
-/** RLIMIT_NOFILE of this process, the soft one. */
-function openFileLimit(): number {
-  try {
-    const row = /^Max open files +(\d+|unlimited)/m.exec(readFileSync('/proc/self/limits', 'utf8'));
-    return row?.[1] === undefined || row[1] === 'unlimited' ? Number.POSITIVE_INFINITY : Number(row[1]);
-  } catch {
-    return Number.POSITIVE_INFINITY;
-  }
 }

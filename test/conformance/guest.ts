@@ -34,7 +34,7 @@ export interface GuestOptions {
   readonly regs?: Partial<Regs>;
   readonly sregs?: (sregs: Sregs) => void;
   /** Other bytes in RAM, by address. */
-  readonly data?: Readonly<Record<number, readonly number[]>>;
+  readonly data?: Readonly<Record<number, ArrayLike<number>>>;
 }
 
 export function startGuest(kernel: Kernel, code: readonly number[], options: GuestOptions = {}): Guest {

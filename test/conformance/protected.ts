@@ -41,17 +41,17 @@ export const SEL = {
 
 export type Bytes = readonly number[];
 
-const bytesOf = (value: bigint, length: number): number[] =>
-  Array.from({ length }, (_, i) => Number((value >> BigInt(8 * i)) & 0xffn));
+/** Little-endian. The operator takes the value modulo 2³²: no byte of it is lost. */
+const bytesOf = (value: number, length: number): number[] => Array.from({ length }, (_, i) => (value / 256 ** i) & 0xff);
 
-export const u16 = (value: number): number[] => bytesOf(BigInt(value), 2);
-export const u32 = (value: number): number[] => bytesOf(BigInt(value), 4);
-export const u64 = (value: number): number[] => bytesOf(BigInt(value), 8);
+export const u16 = (value: number): number[] => bytesOf(value, 2);
+export const u32 = (value: number): number[] => bytesOf(value, 4);
+export const u64 = (value: number): number[] => bytesOf(value, 8);
 
 /** A segment descriptor: access byte (P, DPL, S, type) and flags (G, D/B, L, AVL). */
 export const descriptor = (base: number, limit: number, access: number, flags: number): number[] => [
   ...u16(limit & 0xffff),
-  ...bytesOf(BigInt(base), 3),
+  ...bytesOf(base, 3),
   access,
   ((limit >> 16) & 15) | (flags << 4),
   base >>> 24,
@@ -79,6 +79,24 @@ export const gate = (long: boolean, vector: number, options: Gate = {}): number[
   const low = [...u16(offset & 0xffff), ...u16(selector), ist, (present << 7) | (dpl << 5) | type, ...u16(offset >>> 16)];
   return long ? [...low, ...u64(0)] : low;
 };
+
+/** Gates an interrupt table has room for: all 256 of long mode would reach into the TSS. */
+const GATES = 0x90;
+
+const plainTables = [false, true].map((long) => Uint8Array.from(Array.from({ length: GATES }, (_, v) => gate(long, v)).flat()));
+
+/** OUT to the port that is the vector, HLT. */
+const plainHandlers = Uint8Array.from({ length: 0x1000 }, (_, at) => [0xe6, at >> 4, HLT][at & 15] ?? 0);
+
+/** A copy of entries with some of them replaced. */
+function replaced(plain: Uint8Array, size: number, entries: readonly (readonly [number, Bytes])[]): Uint8Array {
+  const copy = plain.slice();
+  for (const [at, bytes] of entries) copy.set(bytes, at * size);
+  return copy;
+}
+
+const numbered = <T>(record: Readonly<Record<number, T>> = {}): [number, T][] =>
+  Object.entries(record).map(([at, value]) => [Number(at), value]);
 
 export interface ProtectedOptions {
   /** Gates that differ from an interrupt gate of privilege 0 to the vector's handler. */
@@ -130,19 +148,20 @@ const segmentOf = (selector: number, type: number, dpl: number, rest: object): o
   ...rest,
 });
 
-function tables(long: boolean, options: ProtectedOptions): Record<number, Bytes> {
-  const data: Record<number, Bytes> = { ...options.data };
-  for (const [selector, bytes] of Object.entries(globalTable(long, options))) data[AT.gdt + Number(selector)] = bytes;
-  for (let v = 0; v < 256; v++) {
-    const size = long ? 16 : 8;
-    // Both tables would not fit with all 256: 80 to 8f are the last of them.
-    if (v < 0x90) data[AT.idt + v * size] = gate(long, v, options.gates?.[v]);
-    data[AT.handlers + 16 * v] = options.handlers?.[v] ?? [0xe6, v, HLT];
-  }
+function tables(long: boolean, options: ProtectedOptions): Record<number, ArrayLike<number>> {
+  const data: Record<number, ArrayLike<number>> = { ...options.data };
+  for (const [selector, bytes] of numbered(globalTable(long, options))) data[AT.gdt + selector] = bytes;
+  const gates = numbered(options.gates).filter(([v]) => v < GATES);
+  data[AT.idt] = replaced(
+    plainTables[Number(long)]!,
+    long ? 16 : 8,
+    gates.map(([v, of]) => [v, gate(long, v, of)]),
+  );
+  data[AT.handlers] = replaced(plainHandlers, 16, numbered(options.handlers));
   const tss = long
     ? { 4: u64(AT.innerStack), 36: u64(AT.ist), 102: u16(0x68) }
     : { 4: u32(AT.innerStack), 8: u32(SEL.data), 102: u16(0x68) };
-  for (const [offset, bytes] of Object.entries({ ...tss, ...options.tss })) data[AT.tss + Number(offset)] = bytes;
+  for (const [offset, bytes] of numbered<Bytes>({ ...tss, ...options.tss })) data[AT.tss + offset] = bytes;
   return data;
 }
 
@@ -160,7 +179,7 @@ export function startProtected(kernel: Kernel, code: Bytes, options: ProtectedOp
       for (const segment of [s.ds, s.es, s.ss, s.fs, s.gs]) {
         Object.assign(segment, segmentOf(user ? SEL.userData : SEL.data, 3, dpl, {}));
       }
-      taskAndTables(s, options, 0x90 * 8 - 1);
+      taskAndTables(s, options, GATES * 8 - 1);
     },
   });
 }
@@ -185,7 +204,7 @@ export function startLong(kernel: Kernel, code: Bytes, options: ProtectedOptions
     for (const segment of [s.ds, s.es, s.ss, s.fs, s.gs]) {
       Object.assign(segment, segmentOf(user ? SEL.userData : SEL.data, 3, dpl, {}));
     }
-    taskAndTables(s, options, 0x90 * 16 - 1);
+    taskAndTables(s, options, GATES * 16 - 1);
   });
   return guest;
 }

@@ -2,7 +2,7 @@
  * The process that runs cases for record.ts: `worker.js <kernel> <first case> <what is in its name>`. Each step is a message at once, so that a case that
  * hangs or ends the process is known by name.
  */
-import { type HostKernel, hostKernel, withBudget } from './candidates.ts';
+import { type HostKernel, hostKernel } from './candidates.ts';
 import { kernelCases as cases } from './cases/index.ts';
 import { identify } from './identity.ts';
 import { type Result, runCase } from './run-cases.ts';
@@ -14,15 +14,12 @@ export type Message =
   | { readonly missing: string }
   | { readonly done: true };
 
-/** A guest that does not come back ends with EINTR, as a fact. */
-const BUDGET = 10_000;
-
 const say = (message: Message): Promise<void> => new Promise((resolve) => process.send!(message, () => resolve()));
 
 async function work(kind: HostKernel, first: number, only: string): Promise<void> {
   const found = hostKernel(kind);
   if ('missing' in found) return say({ missing: found.missing });
-  const candidate = withBudget(found.candidate, BUDGET);
+  const { candidate } = found;
   const probe = candidate.open();
   await say({ release: probe.release, identity: identify(probe, candidate.arch), arch: candidate.arch });
   probe.close();

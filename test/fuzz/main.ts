@@ -4,7 +4,7 @@
  */
 import { parseArgs } from 'node:util';
 import { type Machine, openSim, profiles, SimKernel } from 'kvio/sim';
-import { hostKernel } from '../conformance/candidates.ts';
+import { realKernel } from '../conformance/real-kernel.ts';
 import { areas } from './areas.ts';
 import { fuzz, showFinding } from './fuzz.ts';
 import type { Pair } from './lockstep.ts';
@@ -34,7 +34,7 @@ if (area === undefined) {
   process.exitCode = 2;
 } else if ('notRun' in area) notRun(area.notRun);
 else if (values.serve) {
-  const found = hostKernel('native');
+  const found = realKernel('native');
   if ('missing' in found) notRun(found.missing);
   else serve(found.candidate.open, area.lasting && area.prepare ? onceEach(area.prepare) : area.prepare);
 } else if (positionals.length > 0) {
@@ -60,7 +60,7 @@ function pairOf(kind: string): { pair: Pair; what: string } | string {
     const machine = Object.values(profiles)[0]!;
     return { pair: pairWith(() => openSim({ machine }), machine), what: `sim ${machine.name} against itself` };
   }
-  const found = hostKernel(kind === 'ffi' ? 'ffi' : 'native');
+  const found = realKernel(kind === 'ffi' ? 'ffi' : 'native');
   if ('missing' in found) return found.missing;
   const { open } = found.candidate;
   const kernel = open();
@@ -84,7 +84,7 @@ function pairOn({ prepare, lasting }: Area, kind: string | Remote, name: string)
   };
   if (typeof kind === 'object') return { pair: paired(kind), what: `the lab’s kernel and sim ${machine.name}` };
   if (kind !== 'sim' && process.env['KVIO_LAB'] === undefined) return 'devices of this host are left alone: run it with --lab';
-  const found = kind === 'sim' ? undefined : hostKernel('native');
+  const found = kind === 'sim' ? undefined : realKernel('native');
   if (found !== undefined && 'missing' in found) return found.missing;
   const other = lasting ? oneMachine(machine).open : () => openSim({ machine });
   return { pair: paired(found?.candidate.open ?? other), what: `${kind} and sim ${machine.name}` };

@@ -11,8 +11,8 @@ export interface Answers {
   readonly release: string;
   readonly identity: Readonly<Record<Suite, string | undefined>>;
   readonly suites: ReadonlyMap<Suite, Report>;
-  /** The case that was under way when the machine stopped. */
-  readonly unfinished: string | undefined;
+  /** The case that was under way when a machine stopped: of each machine that was not followed by another. */
+  readonly unfinished: readonly string[];
   /** Cases each of which has stopped two machines: asked no more. */
   readonly stopping: readonly string[];
   /** Milliseconds by case. */
@@ -34,13 +34,13 @@ export function readAnswers(file: string): Answers | undefined {
     ['vfio', new Map()],
   ]);
   const took = new Map<string, number>();
-  let unfinished: string | undefined;
+  let unfinished: readonly string[] = [];
   for (const line of lines) {
-    if ('begins' in line) unfinished = line.begins;
+    if ('begins' in line) unfinished = [line.begins];
     if (!('result' in line)) continue;
     results.get(line.suite)!.set(line.name, line.result);
     took.set(line.name, line.milliseconds);
-    unfinished = undefined;
+    unfinished = [];
   }
   const { release, identity, machine } = head;
   const report = (suite: Suite): Report => ({ kernel: 'lab', release, identity: identity[suite], results: results.get(suite)! });
@@ -92,16 +92,19 @@ export function judge(goldens: string, answers: Answers): Verdict {
     passed += [...report.results.values()].length - comparison.notRun.length - wrong.size;
   }
   for (const name of answers.stopping) lines.push(`FAILED ${name}: the machine stopped in it, twice`);
-  failed += answers.stopping.length;
-  if (answers.unfinished !== undefined) {
-    failed++;
-    lines.push(`FAILED ${answers.unfinished}: the machine stopped in it`);
-  }
+  for (const name of answers.unfinished) lines.push(`FAILED ${name}: the machine stopped in it`);
+  failed += answers.stopping.length + answers.unfinished.length;
   const reasons = [...skipped].map(([reason, names]) => {
     const which = names.length > 3 ? `${names.length} cases (${names[0]} …)` : names.join(', ');
     return `not run: ${which}: ${reason}`;
   });
   return { passed, failed, skipped: [...skipped.values()].flat().length, differing, lines: [...lines, ...reasons] };
+}
+
+/** What took longest, for who has to keep it short. */
+export function slowest({ took }: Answers, count = 5): string {
+  const rows = [...took].sort(([, a], [, b]) => b - a).slice(0, count);
+  return rows.map(([name, milliseconds]) => `${name} ${(milliseconds / 1000).toFixed(1)} s`).join(', ');
 }
 
 function unrecorded({ identity, release }: Report): Golden {
@@ -123,7 +126,7 @@ function byCase({ differences }: Comparison): ReadonlyMap<string, readonly strin
  * cases that were not asked keep what is there.
  */
 export function record(goldens: string, answers: Answers, partial = false): readonly string[] {
-  const [stopped] = [answers.unfinished, ...answers.stopping].filter((name) => name !== undefined);
+  const [stopped] = [...answers.unfinished, ...answers.stopping];
   if (stopped !== undefined) throw new Error(`${stopped} did not end: nothing is recorded`);
   return [...answers.suites].flatMap(([suite, report]) => {
     if (report.results.size === 0) return [];

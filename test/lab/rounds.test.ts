@@ -1,13 +1,13 @@
 /** A machine that stops is followed by another, and nothing it left unanswered gets lost. */
 import { expect, test } from 'vitest';
 import type { Answers } from './judge.ts';
-import { askAll, askDiffering, type Round } from './rounds.ts';
+import { askAll, askDiffering, type Outcome, type Round, together } from './rounds.ts';
 
-const names = ['a', 'b', 'c', 'd'];
+const names: readonly string[] = ['a', 'b', 'c', 'd'];
 
 /** A machine whose cases answer, one of them perhaps not. */
-function machine(first: number, stopsIn?: string, failure = 'QEMU: assertion failed'): Round {
-  const mine = names.slice(first);
+function machine(first: number, stopsIn?: string, failure = 'QEMU: assertion failed', cases = names): Round {
+  const mine = cases.slice(first);
   const answered = stopsIn === undefined ? mine : mine.slice(0, mine.indexOf(stopsIn));
   const results = new Map(answered.map((name) => [name, { facts: { first } }]));
   const report = { kernel: 'lab', release: '7.2', identity: '7.2-svm', results };
@@ -16,7 +16,7 @@ function machine(first: number, stopsIn?: string, failure = 'QEMU: assertion fai
     release: '7.2',
     identity: { kvm: '7.2-svm', vfio: '7.2@vtd' },
     suites: new Map([['kvm', report]]),
-    unfinished: stopsIn,
+    unfinished: stopsIn === undefined ? [] : [stopsIn],
     stopping: [],
     took: new Map(answered.map((name) => [name, 1])),
   };
@@ -44,7 +44,7 @@ test('the case a machine stopped in is asked of another, and the rest', async ()
   const { answers, failure, lines, firsts } = await ask('b', 'd');
   expect(answered(answers)).toEqual(names);
   expect(firsts).toEqual([0, 1, 3]);
-  expect(answers).toMatchObject({ unfinished: undefined, stopping: [] });
+  expect(answers).toMatchObject({ unfinished: [], stopping: [] });
   expect(failure).toBeUndefined();
   expect(lines.map((line) => line.slice(0, 52))).toEqual([
     'the machine stopped in b: asking another one: QEMU: ',
@@ -56,7 +56,7 @@ test('the case a machine stopped in is asked of another, and the rest', async ()
 test('a case that stops two machines is named, and the next ones follow', async () => {
   const { answers, failure, firsts } = await ask('b', 'b');
   expect(answered(answers)).toEqual(['a', 'c', 'd']);
-  expect(answers).toMatchObject({ unfinished: undefined, stopping: ['b'] });
+  expect(answers).toMatchObject({ unfinished: [], stopping: ['b'] });
   expect([failure, firsts]).toEqual([undefined, [0, 1, 2]]);
 });
 
@@ -77,10 +77,36 @@ test('there is an end to it, with the last reason', async () => {
 test('a program that ends by itself, and a machine that does not boot, are not asked again', async () => {
   let boots = 0;
   const crash = async (): Promise<Round> => ({ ...machine(boots++, 'b', 'the cases ended with status 139'), stopped: false });
-  expect(await askAll(crash)).toMatchObject({ failure: 'the cases ended with status 139', answers: { unfinished: 'b' } });
+  expect(await askAll(crash)).toMatchObject({ failure: 'the cases ended with status 139', answers: { unfinished: ['b'] } });
   expect(boots).toBe(1);
   const dead = async (): Promise<Round> => ({ answers: undefined, failure: 'did not boot', stopped: true });
   expect(await askAll(dead)).toEqual({ answers: undefined, failure: 'did not boot', lines: [] });
+});
+
+/** One of two machines that share the cases. */
+async function half(cases: readonly string[], ...stops: (string | undefined)[]): Promise<Outcome> {
+  return askAll(async (first) => machine(first, stops.shift(), undefined, cases));
+}
+
+test('machines that share the cases are one that answered them all', async () => {
+  const whole = together([await half(['a', 'c']), await half(['b', 'd'])]);
+  expect([answered(whole.answers), whole.failure, whole.lines]).toEqual([['a', 'c', 'b', 'd'], undefined, []]);
+});
+
+test('what went wrong in a share is not lost', async () => {
+  const crash: Round = { ...machine(0, 'c', 'the cases ended with status 139', ['a', 'c']), stopped: false };
+  const whole = together([await askAll(async () => crash), await half(['b', 'd'], 'd', 'd')]);
+  expect(answered(whole.answers)).toEqual(['a', 'b']);
+  expect(whole.answers).toMatchObject({ unfinished: ['c'], stopping: ['d'] });
+  expect(whole.failure).toBe('the cases ended with status 139');
+  expect(whole.lines).toHaveLength(2);
+});
+
+test('a share without any answer leaves the others theirs, and its reason', async () => {
+  const dead = await askAll(async () => ({ answers: undefined, failure: 'did not boot', stopped: true }));
+  expect(together([dead, dead])).toEqual({ answers: undefined, failure: 'did not boot', lines: [] });
+  const whole = together([dead, await half(['b'])]);
+  expect([answered(whole.answers), whole.failure]).toEqual([['b'], 'did not boot']);
 });
 
 /** Those of `wrong` that the first machine answered; another one answers as recorded, but for `stays`. */

@@ -31,11 +31,11 @@ export async function askAll(boot: (first: number) => Promise<Round>): Promise<O
   const stops: string[] = [];
   let { answers, failure, stopped } = await boot(0);
   while (answers !== undefined && stopped) {
-    const where = answers.unfinished ?? 'no case';
+    const [where = 'no case'] = answers.unfinished;
     const again = stops.includes(where);
     stops.push(where);
-    if (again && answers.unfinished === undefined) break;
-    if (again) answers = { ...answers, stopping: [...answers.stopping, where], unfinished: undefined };
+    if (again && answers.unfinished.length === 0) break;
+    if (again) answers = { ...answers, stopping: [...answers.stopping, where], unfinished: [] };
     if (stops.length === MOST_STOPS) break;
     lines.push(
       `the machine stopped in ${where}${again ? ' again: going on without it' : ': asking another one'}: ${brief(failure ?? '')}`,
@@ -46,6 +46,22 @@ export async function askAll(boot: (first: number) => Promise<Round>): Promise<O
     answers = joined(answers, next.answers);
   }
   return { answers, failure, lines };
+}
+
+/** What several of the same kind were asked, each its share of the cases, as if one had answered it all. */
+export function together(outcomes: readonly Outcome[]): Outcome {
+  const all = outcomes.flatMap(({ answers }) => answers ?? []);
+  const answers = all
+    .slice(1)
+    .reduce<Answers | undefined>(
+      (before, after) => before && { ...joined(before, after), unfinished: [...before.unfinished, ...after.unfinished] },
+      all[0],
+    );
+  return {
+    answers: answers && { ...answers, stopping: all.flatMap(({ stopping }) => stopping) },
+    failure: outcomes.find(({ failure }) => failure !== undefined)?.failure,
+    lines: outcomes.flatMap(({ lines }) => lines),
+  };
 }
 
 /** What a machine said last matters where it was the last one. */

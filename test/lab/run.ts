@@ -2,11 +2,11 @@
  * Runs inside a lab machine, compiled, with plain node: every case on the machine's kernel through the addon. Each step is a line of
  * JSON in $KVIO_LAB_OUT/results.jsonl at once, so that a case that hangs or ends the process is known by name.
  */
-import { appendFileSync } from 'node:fs';
+import { openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { hostKernel, ofMachine, withBudget } from '../conformance/candidates.ts';
 import { cases } from '../conformance/cases/index.ts';
 import { identify } from '../conformance/identity.ts';
+import { ofMachine, realKernel } from '../conformance/real-kernel.ts';
 import { casesFor, type Result, runCase } from '../conformance/run-cases.ts';
 
 /** One line of results.jsonl. `identity` is that of the goldens of a suite. */
@@ -19,23 +19,31 @@ export type Line =
 /** Cases of the kernel alone, and cases of the machine's devices. */
 export type Suite = 'kvm' | 'vfio';
 
-/** `first`: how many of the chosen cases another machine has answered; `names`: these only, separated by commas. */
-const [only = '', first = '0', names = ''] = process.argv.slice(2);
-const named = names.split(',');
-const machine = process.env['KVIO_LAB'] ?? '';
-const file = join(process.env['KVIO_LAB_OUT'] ?? '.', 'results.jsonl');
-
-function say(line: Line): void {
-  appendFileSync(file, `${JSON.stringify(line)}\n`);
+/** What a machine is asked: JSON, the first argument. */
+export interface Question {
+  /** Cases with this in their name. */
+  readonly only?: string | undefined;
+  /** These cases only. */
+  readonly names?: readonly string[] | undefined;
+  /** Of the chosen cases those of one machine among several: its number, and how many there are. */
+  readonly share?: readonly [at: number, of: number] | undefined;
+  /** How many of its cases a machine before it has answered. */
+  readonly first?: number | undefined;
 }
 
-const found = hostKernel('native');
+const { only = '', names, share: [at, of] = [0, 1], first = 0 } = JSON.parse(process.argv[2] ?? '{}') as Question;
+const machine = process.env['KVIO_LAB'] ?? '';
+const file = openSync(join(process.env['KVIO_LAB_OUT'] ?? '.', 'results.jsonl'), 'a');
+
+/** One write: each is a message to the host and back. */
+function say(...lines: readonly Line[]): void {
+  writeSync(file, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
+}
+
+const found = realKernel('native');
 if ('missing' in found) throw new Error(`the addon finds no kernel in the lab: ${found.missing}`);
 
-/** A guest that does not come back ends with EINTR, as a fact. */
-const BUDGET = 10_000;
-
-const kvm = withBudget(found.candidate, BUDGET);
+const kvm = found.candidate;
 const probe = kvm.open();
 const { release } = probe;
 const vfio = { ...kvm, ...ofMachine(release, machine) };
@@ -43,11 +51,13 @@ say({ release, machine, identity: { kvm: identify(probe), vfio: vfio.identity } 
 probe.close();
 const chosen = (Object.entries({ kvm, vfio }) as [Suite, typeof kvm][])
   .flatMap(([suite, candidate]) => casesFor(candidate, cases).map((one) => ({ suite, candidate, one })))
-  .filter(({ one }) => (names === '' ? one.name.includes(only) : named.includes(one.name)));
-for (const { suite, candidate, one } of chosen.slice(Number(first))) {
-  say({ begins: one.name });
+  .filter(({ one }) => names?.includes(one.name) ?? one.name.includes(only))
+  .filter((_, index) => index % of === at);
+const mine = chosen.slice(first);
+const next = (index: number): Line => (index < mine.length ? { begins: mine[index]!.one.name } : { done: true });
+say(next(0));
+for (const [index, { suite, candidate, one }] of mine.entries()) {
   const started = Date.now();
   const result = await runCase(candidate, one);
-  say({ name: one.name, suite, result, milliseconds: Date.now() - started });
+  say({ name: one.name, suite, result, milliseconds: Date.now() - started }, next(index + 1));
 }
-say({ done: true });
