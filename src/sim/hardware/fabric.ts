@@ -186,8 +186,8 @@ export class PciFabric {
 
   translate(fn: PciFunction, address: bigint, length: number, write: boolean, pasid?: number): DmaTarget | undefined {
     if (!this.opensUp(fn)) return undefined;
-    const ordinary = (most: number): DmaTarget | undefined => this.#translate(fn, address, most, write, pasid);
-    return this.tsm === undefined ? ordinary(length) : this.tsm.translate(fn, address, length, ordinary);
+    if (this.tsm === undefined) return this.#translate(fn, address, length, write, pasid);
+    return this.tsm.translate(fn, address, length, (most) => this.#translate(fn, address, most, write, pasid));
   }
 
   #translate(fn: PciFunction, address: bigint, length: number, write: boolean, pasid?: number): DmaTarget | undefined {
