@@ -2,8 +2,6 @@ import { kvm_coalesced_mmio, kvm_coalesced_mmio_ring } from '../uapi/kvm.ts';
 
 const HEADER = kvm_coalesced_mmio_ring.size;
 const ENTRY = kvm_coalesced_mmio.size;
-const FIRST = kvm_coalesced_mmio_ring.offsetOf('first') / 4;
-const LAST = kvm_coalesced_mmio_ring.offsetOf('last') / 4;
 
 /** A write the kernel has kept for later. */
 export interface CoalescedWrite {
@@ -21,6 +19,8 @@ export class CoalescedRing {
   readonly #page: Uint8Array;
   readonly #words: Int32Array;
   readonly #entries: number;
+  readonly #first: number = kvm_coalesced_mmio_ring.offsetOf('first') / 4;
+  readonly #last: number = kvm_coalesced_mmio_ring.offsetOf('last') / 4;
 
   /** `page`: the ring's page of a vCPU mapping. */
   constructor(page: Uint8Array) {
@@ -31,19 +31,19 @@ export class CoalescedRing {
 
   /** Writes that wait. */
   get length(): number {
-    return (this.#index(LAST) - this.#index(FIRST) + this.#entries) % this.#entries;
+    return (this.#index(this.#last) - this.#index(this.#first) + this.#entries) % this.#entries;
   }
 
   /** All writes that wait, in order, and takes them out of the ring. */
   drain(): CoalescedWrite[] {
     const writes: CoalescedWrite[] = [];
-    let first = this.#index(FIRST);
-    for (const last = this.#index(LAST); first !== last; first = (first + 1) % this.#entries) {
+    let first = this.#index(this.#first);
+    for (const last = this.#index(this.#last); first !== last; first = (first + 1) % this.#entries) {
       const at = HEADER + first * ENTRY;
       const { phys_addr, pio, len, data } = kvm_coalesced_mmio.decode(this.#page.subarray(at, at + ENTRY));
       writes.push({ phys_addr, pio: pio !== 0, data: data.slice(0, len) });
     }
-    Atomics.store(this.#words, FIRST, first);
+    Atomics.store(this.#words, this.#first, first);
     return writes;
   }
 

@@ -5,9 +5,6 @@ import { KVM_DIRTY_GFN_F_DIRTY, KVM_DIRTY_GFN_F_RESET, KVM_DIRTY_LOG_PAGE_OFFSET
 
 const PAGE_SIZE = 4096;
 const ENTRY = kvm_dirty_gfn.size;
-const FLAGS = kvm_dirty_gfn.offsetOf('flags');
-const SLOT = kvm_dirty_gfn.offsetOf('slot');
-const OFFSET = kvm_dirty_gfn.offsetOf('offset');
 
 /** A page that was written to, as an entry of the ring names it. */
 export interface DirtyPage {
@@ -27,6 +24,9 @@ export class DirtyRing {
   readonly size: number;
   /** The flags are what the kernel and we hand the entries over with: loads acquire, stores release. */
   readonly #words: Int32Array | undefined;
+  readonly #flags: number = kvm_dirty_gfn.offsetOf('flags');
+  readonly #slot: number = kvm_dirty_gfn.offsetOf('slot');
+  readonly #offset: number = kvm_dirty_gfn.offsetOf('offset');
   #next = 0;
 
   constructor(memory: Memory) {
@@ -51,9 +51,9 @@ export class DirtyRing {
     const pages: DirtyPage[] = [];
     while (pages.length < most) {
       const at = this.#next * ENTRY;
-      if ((this.#load(at + FLAGS) & (KVM_DIRTY_GFN_F_DIRTY | KVM_DIRTY_GFN_F_RESET)) !== KVM_DIRTY_GFN_F_DIRTY) break;
-      pages.push({ slot: this.memory.read32(at + SLOT), offset: this.memory.read64(at + OFFSET) });
-      this.#store(at + FLAGS, KVM_DIRTY_GFN_F_RESET);
+      if ((this.#load(at + this.#flags) & (KVM_DIRTY_GFN_F_DIRTY | KVM_DIRTY_GFN_F_RESET)) !== KVM_DIRTY_GFN_F_DIRTY) break;
+      pages.push({ slot: this.memory.read32(at + this.#slot), offset: this.memory.read64(at + this.#offset) });
+      this.#store(at + this.#flags, KVM_DIRTY_GFN_F_RESET);
       this.#next = (this.#next + 1) % this.size;
     }
     return pages;

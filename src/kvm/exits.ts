@@ -248,6 +248,8 @@ export class ExitPage {
   readonly run: kvm_run;
   readonly #page: Uint8Array;
   readonly #words: Uint32Array;
+  /** Of `exit_reason`, in words. */
+  readonly #reason: number = kvm_run.offsetOf('exit_reason') / 4;
   /** By exit_reason: made when first met, then the same object every time, whose properties read the page. */
   readonly #tdx: boolean;
   readonly #remembered: (KvmExit | undefined)[] = new Array<undefined>(64).fill(undefined);
@@ -261,12 +263,12 @@ export class ExitPage {
   }
 
   get reason(): number {
-    return this.#words[EXIT_REASON]!;
+    return this.#words[this.#reason]!;
   }
 
   /** The exit the page holds, in the object that is reused for its kind. */
   current(): KvmExit {
-    const number = this.#words[EXIT_REASON]!;
+    const number = this.#words[this.#reason]!;
     return this.#remembered[number] ?? this.#remember(number);
   }
 
@@ -291,10 +293,9 @@ export class ExitPage {
     const exit = exitNamed(row.reason);
     const struct = row.layout ?? (row.member && kvm_run.field(row.member)!.struct!);
     if (struct === undefined) return exit;
-    const member = (row.layout ? row.layout.view(this.#page, UNION) : this.run[row.member!]) as unknown as Record<
-      string,
-      unknown
-    >;
+    const member = (row.layout
+      ? row.layout.view(this.#page, kvm_run.offsetOf('hw'))
+      : this.run[row.member!]) as unknown as Record<string, unknown>;
     const special = row.special?.(this.run, this.#page) ?? {};
     const keep = own ? (value: unknown) => copied(value, row.answered?.(this.run) === true) : undefined;
     const names = new Set([...struct.fields.map((field) => field.name), ...Object.keys(special)]);
@@ -307,9 +308,6 @@ export class ExitPage {
     return exit;
   }
 }
-
-const EXIT_REASON = kvm_run.offsetOf('exit_reason') / 4;
-const UNION = kvm_run.offsetOf('hw');
 
 const other = (number: number): KvmExit => exitNamed('other', { number });
 

@@ -72,7 +72,7 @@ export interface Ioeventfd {
 /** The state behind each value of `chip_id`. */
 const chips = (chip_id: number): Struct<unknown> =>
   (chip_id === KVM_IRQCHIP_IOAPIC ? kvm_ioapic_state : kvm_pic_state) as Struct<unknown>;
-const CHIP: number = kvm_irqchip.offsetOf('chip');
+const chipAt = (): number => kvm_irqchip.offsetOf('chip');
 
 /** Interrupts of a VM: controllers in the kernel, routing, eventfds at both ends. */
 export abstract class VmInterrupts extends VmMemory {
@@ -94,7 +94,7 @@ export abstract class VmInterrupts extends VmMemory {
     const bytes = kvm_irqchip.alloc();
     new DataView(bytes.buffer, bytes.byteOffset).setUint32(0, chip_id, true);
     this.ioctl(KVM_GET_IRQCHIP, bytes);
-    return chips(chip_id).decode(bytes, CHIP) as kvm_ioapic_state | kvm_pic_state;
+    return chips(chip_id).decode(bytes, chipAt()) as kvm_ioapic_state | kvm_pic_state;
   }
 
   /** KVM_SET_IRQCHIP: the state as it is, nothing is checked; what waits at the IOAPIC is injected anew. Errors as KVM_GET_IRQCHIP. */
@@ -103,7 +103,7 @@ export abstract class VmInterrupts extends VmMemory {
   setIrqchip(chip_id: number, state: Input<kvm_ioapic_state> | Input<kvm_pic_state>): void {
     const bytes = kvm_irqchip.alloc();
     new DataView(bytes.buffer, bytes.byteOffset).setUint32(0, chip_id, true);
-    bytes.set(chips(chip_id).encode(state), CHIP);
+    bytes.set(chips(chip_id).encode(state), chipAt());
     this.ioctl(KVM_SET_IRQCHIP, bytes);
   }
 
