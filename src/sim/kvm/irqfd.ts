@@ -40,8 +40,10 @@ class Irqfd {
     routing.setIrq(KVM_USERSPACE_IRQ_SOURCE_ID, this.gsi, false);
   }
 
+  /** irqfd_shutdown: eventfd_ctx_remove_wait_queue takes what is in the counter along. */
   close(): void {
     this.#leave();
+    this.eventfd.consume();
     served.delete(this.eventfd);
   }
 }

@@ -1,7 +1,11 @@
 import * as r from '../../uapi/pci-regs.ts';
 import { EBUSY, EINVAL, ENODEV, ENOSPC, ERANGE } from '../../uapi/sys.ts';
+import type { Message } from '../hardware/msix-table.ts';
 import type { PciDev } from './pci-dev.ts';
 import type { Vector } from './vectors.ts';
+
+/** What is in the device while nobody has requested the interrupt. */
+const NO_MESSAGE: Message = { address: 0n, data: 0 };
 
 export type IrqKind = 'none' | 'intx' | 'msi' | 'msix';
 
@@ -15,6 +19,8 @@ export class PciIrq {
   #lineMasked = false;
   #kind: 'none' | 'msi' | 'msix' = 'none';
   readonly #vectors = new Map<number, Vector>();
+  /** `msi_desc.msg`: what was written last, and is written again where the device has lost it. */
+  readonly #messages = new Map<number, Message>();
 
   constructor(dev: PciDev) {
     this.#dev = dev;
@@ -168,19 +174,24 @@ export class PciIrq {
   freeVectors(): void {
     const { msi, msix } = this.#dev.fn.positions;
     if (this.#kind === 'none') return;
-    for (const vector of this.#vectors.values()) this.#dev.subsystem.vectors.free(vector);
-    this.#vectors.clear();
     if (this.#kind === 'msi') this.#flag(msi + r.PCI_MSI_FLAGS, r.PCI_MSI_FLAGS_ENABLE, false);
     else this.#flag(msix + r.PCI_MSIX_FLAGS, r.PCI_MSIX_FLAGS_ENABLE, false);
+    for (const [index, vector] of this.#vectors) {
+      this.#writeMessage(index, NO_MESSAGE);
+      this.#dev.subsystem.vectors.free(vector);
+    }
+    this.#vectors.clear();
+    this.#messages.clear();
     this.#kind = 'none';
     this.setDisIntx(false);
   }
 
-  /** request_irq of a vector, which unmasks it, and free_irq. */
+  /** request_irq of a vector, which unmasks it, and free_irq, which takes the message out of the device. */
   setHandler(vector: number, handler: (() => void) | undefined): void {
     const one = this.#vectors.get(vector);
     if (one === undefined) throw new Error(`${this.#dev.bdf}: vector ${vector} is not allocated`);
     one.handler = handler;
+    this.#writeMessage(vector, handler === undefined ? NO_MESSAGE : one);
     this.#setMask(vector, handler === undefined);
   }
 
@@ -198,11 +209,7 @@ export class PciIrq {
   #programMsi(): void {
     const at = this.#dev.fn.positions.msi;
     const flags = this.#dev.readConfig(at + r.PCI_MSI_FLAGS, 2);
-    const wide = (flags & r.PCI_MSI_FLAGS_64BIT) !== 0;
-    const { address, data } = this.#vectors.get(0)!;
-    this.#dev.writeConfig(at + r.PCI_MSI_ADDRESS_LO, 4, Number(address & 0xffff_ffffn));
-    if (wide) this.#dev.writeConfig(at + 8, 4, Number(address >> 32n));
-    this.#dev.writeConfig(at + (wide ? 0x0c : 8), 2, data);
+    this.#writeMessage(0, this.#messages.get(0) ?? this.#vectors.get(0)!);
     const size = Math.ceil(Math.log2(this.#vectors.size)) << 4;
     this.#dev.writeConfig(at + r.PCI_MSI_FLAGS, 2, (flags & ~r.PCI_MSI_FLAGS_QSIZE) | size | r.PCI_MSI_FLAGS_ENABLE);
     for (const [vector, { handler }] of this.#vectors) this.#setMask(vector, handler === undefined);
@@ -210,8 +217,26 @@ export class PciIrq {
 
   #programEntry(vector: number): void {
     const one = this.#vectors.get(vector)!;
-    const words = [Number(one.address & 0xffff_ffffn), Number(one.address >> 32n), one.data, one.handler === undefined ? 1 : 0];
-    for (const [index, word] of words.entries()) this.#writeTable(vector * r.PCI_MSIX_ENTRY_SIZE + 4 * index, word);
+    this.#writeMessage(vector, this.#messages.get(vector) ?? one);
+    this.#setMask(vector, one.handler === undefined);
+  }
+
+  /** pci_msi_domain_write_msg: the vectors of MSI share one message, that of the first. A device that sleeps is left alone. */
+  #writeMessage(vector: number, { address, data }: Message): void {
+    this.#messages.set(vector, { address, data });
+    if (this.#dev.powerState !== 0) return;
+    const low = Number(address & 0xffff_ffffn);
+    const high = Number(address >> 32n);
+    if (this.#kind === 'msix') {
+      for (const [index, word] of [low, high, data].entries()) this.#writeTable(vector * r.PCI_MSIX_ENTRY_SIZE + 4 * index, word);
+      return;
+    }
+    if (vector !== 0) return;
+    const at = this.#dev.fn.positions.msi;
+    const wide = (this.#dev.readConfig(at + r.PCI_MSI_FLAGS, 2) & r.PCI_MSI_FLAGS_64BIT) !== 0;
+    this.#dev.writeConfig(at + r.PCI_MSI_ADDRESS_LO, 4, low);
+    if (wide) this.#dev.writeConfig(at + 8, 4, high);
+    this.#dev.writeConfig(at + (wide ? 0x0c : 8), 2, data);
   }
 
   #setMask(vector: number, masked: boolean): void {

@@ -125,6 +125,17 @@ export const irqfdCases: Case[] = [
     see.note('after DEASSIGN the count stays', count(kernel, fd));
   }),
 
+  define('kvm/irqfd/left-counts', irqfdSection, (kernel, see) => {
+    const { vm, vcpu } = irqchipVm(kernel);
+    const [first, second] = [eventfd(kernel, 3), eventfd(kernel, 3)];
+    irqfd(kernel, vm, { fd: first, gsi: 3 });
+    irqfd(kernel, vm, { fd: first, gsi: 3, flags: DEASSIGN });
+    see.note('DEASSIGN takes along what was there before', count(kernel, first));
+    irqfd(kernel, vm, { fd: second, gsi: 4 });
+    for (const each of [vcpu, vm]) kernel.close(each);
+    see.note('so does the VM', count(kernel, second));
+  }),
+
   define('kvm/irqfd/lifetimes', irqfdSection, (kernel, see) => {
     const { vm, vcpu } = irqchipVm(kernel);
     const fd = eventfd(kernel);

@@ -3,7 +3,7 @@ import { SimBackend } from '../../../src/sim/backend.ts';
 import type { Backing, FileMap } from '../../../src/sim/file.ts';
 import type { IommuDomain } from '../../../src/sim/hardware/dma-target.ts';
 import type { IommuMachine } from '../../../src/sim/hardware/machine-pci.ts';
-import { newProcess, makeNodes } from '../../../src/sim/init.ts';
+import { makeNodes, newProcess } from '../../../src/sim/init.ts';
 import type { IommuGroup, IommuMember } from '../../../src/sim/iommu/group.ts';
 import type { Machine } from '../../../src/sim/machine.ts';
 import type { ParameterValues } from '../../../src/sim/parameters.ts';

@@ -3,10 +3,12 @@ import type { EventfdFile } from '../../eventfd.ts';
 
 /** What an eventfd that user space writes does in the kernel (drivers/vfio/virqfd.c): each write is consumed and acts once. */
 export class Virqfd {
+  readonly #eventfd: EventfdFile;
   readonly #leave: () => void;
   readonly #act: () => void;
 
   private constructor(eventfd: EventfdFile, act: () => void, closed: () => void) {
+    this.#eventfd = eventfd;
     this.#act = act;
     this.#leave = eventfd.wait.add(
       {
@@ -22,8 +24,10 @@ export class Virqfd {
     );
   }
 
+  /** eventfd_ctx_remove_wait_queue: takes what is in the counter along. */
   remove(): void {
     this.#leave();
+    this.#eventfd.consume();
   }
 
   /** What is pending already acts once and stays in the counter. */

@@ -12,6 +12,7 @@ import { deviceInfoCases } from './device-info.ts';
 import { featureCases } from './features.ts';
 import { groupCases } from './group.ts';
 import { ioeventfdCases } from './ioeventfds.ts';
+import { irqMessageCases } from './irq-messages.ts';
 import { irqCases } from './irqs.ts';
 import { kvmBarCases } from './kvm-bar.ts';
 import { kvmVfioCases } from './kvm-vfio.ts';
@@ -21,7 +22,9 @@ import { nodeCases } from './nodes.ts';
 import { objectCases } from './objects.ts';
 import { regionCases } from './regions.ts';
 import { removalCases } from './removal.ts';
+import { busyRemovalCases } from './removal-busy.ts';
 import { resetCases } from './reset.ts';
+import { teardownCases } from './teardown.ts';
 import { dirtyCases } from './type1-dirty.ts';
 import { mapCases } from './type1-map.ts';
 import { unmapCases } from './type1-unmap.ts';
@@ -38,13 +41,16 @@ export const vfioCases: readonly Case[] = [
   ...groupCases,
   ...deviceInfoCases,
   ...irqCases,
+  ...irqMessageCases,
   ...regionCases,
   ...configCases,
   ...resetCases,
   ...ioeventfdCases,
   ...featureCases,
   ...lifetimeCases,
+  ...teardownCases,
   ...removalCases,
+  ...busyRemovalCases,
   ...cdevCases,
   ...mttyCases,
   ...assignedCases,

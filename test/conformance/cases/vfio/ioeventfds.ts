@@ -21,7 +21,7 @@ function set(
   return kernel.ioctl(device, VFIO_DEVICE_IOEVENTFD, join(u32s(argsz, flags), u64s(offset, data), s32(fd, 0)), UNSAFE);
 }
 
-const newEventfd = (kernel: Kernel): number => kernel.eventfd(0, EFD_NONBLOCK);
+const newEventfd = (kernel: Kernel, initval = 0): number => kernel.eventfd(initval, EFD_NONBLOCK);
 const pause = (milliseconds = 30): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 function order(kernel: Kernel, see: Observer, [address]: string[]): void {
@@ -106,6 +106,19 @@ async function writes(kernel: Kernel, see: Observer, [address]: string[]): Promi
   see.call('and set again', () => set(kernel, device, { fd }));
 }
 
+/** What was in the counter before stays in it, and goes with the IOEVENTFD. */
+async function leftCounts(kernel: Kernel, see: Observer, [address]: string[]): Promise<void> {
+  const { device } = openDevice(kernel, address!);
+  const [first, second] = [newEventfd(kernel, 3), newEventfd(kernel, 3)];
+  see.call('set with a count of 3', () => set(kernel, device, { fd: first }));
+  see.call('removed', () => set(kernel, device, {}));
+  see.note('what is left of it', taken(kernel, first));
+  see.call('set with another', () => set(kernel, device, { fd: second }));
+  await pause();
+  kernel.close(device);
+  see.note('the device closed: what is left', taken(kernel, second));
+}
+
 function many(kernel: Kernel, see: Observer, [address]: string[]): void {
   const { device } = openDevice(kernel, address!);
   const fd = newEventfd(kernel);
@@ -147,6 +160,7 @@ const of = (
 export const ioeventfdCases: readonly Case[] = [
   of('order', 'edu', order),
   of('writes', 'edu', writes),
+  of('left-counts', 'edu', leftCounts),
   of('many', 'edu', many),
   of('msix-table of nvme', 'nvme', table),
   of('msix-table of e1000e', 'e1000e', table),
