@@ -11,6 +11,7 @@ import type { Pair } from './lockstep.ts';
 import { likeHost, pairWith, profileFor } from './machine.ts';
 import { connect, type Remote, serve } from './remote.ts';
 import type { Area } from './step.ts';
+import { fuzzProperties, showViolation } from './tee-io/property.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -29,8 +30,9 @@ const { values, positionals } = parseArgs({
 });
 
 const area = areas[values.area];
-if (area === undefined) {
-  console.error(`--area must be one of ${Object.keys(areas).join(', ')}, not ${values.area}`);
+if (values.area === 'tee-io') properties();
+else if (area === undefined) {
+  console.error(`--area must be one of ${[...Object.keys(areas), 'tee-io'].join(', ')}, not ${values.area}`);
   process.exitCode = 2;
 } else if ('notRun' in area) notRun(area.notRun);
 else if (values.serve) {
@@ -47,6 +49,18 @@ else if (values.serve) {
   const pair = area.prepare === undefined ? pairOf(values.kernel) : pairOn(area, values.kernel, process.env['KVIO_LAB'] ?? 'vtd');
   if (typeof pair === 'string') notRun(pair);
   else run(area, pair.pair, pair.what);
+}
+
+/** Of the simulator alone: no real kernel has it, so properties are asked for instead of another's answer. */
+function properties(): void {
+  const seconds = Number(values.seconds);
+  const seed = Number(values.seed);
+  console.log(`properties of tee-io: the simulator, seed ${seed}, ${seconds} s`);
+  const { sequences, seen, violation } = fuzzProperties({ seed, time: seconds * 1000 });
+  for (const [what, times] of [...seen].sort()) console.log(`  ${what}: ${times} times`);
+  if (violation !== undefined) console.log(`\n${showViolation(violation)}\n`);
+  console.log(`${sequences} sequences, ${violation === undefined ? 'no property' : 'a property'} broken`);
+  process.exitCode = violation === undefined ? 0 : 1;
 }
 
 function notRun(reason: string): void {
