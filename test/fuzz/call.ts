@@ -42,6 +42,8 @@ export type Call =
       readonly unsafe: boolean;
       /** The descriptor it returns. */
       readonly as?: Ref;
+      /** The descriptor it writes into its argument, and where. */
+      readonly gives?: { readonly at: number; readonly as: Ref };
     }
   | {
       readonly do: 'edit';
@@ -147,7 +149,7 @@ type Doing = Call['do'];
 type CallOf<K extends Doing> = Extract<Call, { do: K }>;
 const performers: { readonly [K in Doing]: (side: Side, call: CallOf<K>) => Seen[] } = {
   open: (side, { path, as }) => [descriptor(side, as, () => side.kernel.open(side.path(path)))],
-  ioctl(side, { fd, request, arg, unsafe, as }) {
+  ioctl(side, { fd, request, arg, unsafe, as, gives }) {
     const options = unsafe ? UNSAFE : undefined;
     const given = arg.is === 'bytes' ? side.bytes(arg) : arg.is === 'integer' ? arg.value : undefined;
     const make = (): number | string => result(side.kernel.tryIoctl(side.fd(fd), request, given, options));
@@ -155,6 +157,10 @@ const performers: { readonly [K in Doing]: (side: Side, call: CallOf<K>) => Seen
     if (arg.is !== 'bytes') return [returned];
     const bytes = given as Uint8Array;
     for (const { at, what } of arg.patches) bytes.fill(0, at, at + (what === 'fd' ? 4 : 8));
+    if (gives !== undefined && returned.value === 0) {
+      side.fds.set(gives.as, new DataView(bytes.buffer).getInt32(gives.at, true));
+      bytes.fill(0, gives.at, gives.at + 4);
+    }
     return [returned, { label: 'bytes', value: bytes }];
   },
   edit(side, { fd, get, set, size, edits }) {

@@ -14,7 +14,7 @@ const note = (label: string, expression: string): string => `see.note(${JSON.str
 
 const printers: Printers = {
   open: ({ path, as }, label) => [named(as, label, `kernel.open('${path}')`)],
-  ioctl({ fd, request, name, arg, unsafe, as }, label, at) {
+  ioctl({ fd, request, name, arg, unsafe, as, gives }, label, at) {
     const bytes = `bytes${at}`;
     const options = unsafe ? ', { unsafe: true }' : '';
     const given = arg.is === 'bytes' ? `, ${bytes}` : arg.is === 'integer' ? `, ${number(arg.value)}` : options && ', 0';
@@ -22,6 +22,7 @@ const printers: Printers = {
     return [
       ...(arg.is === 'bytes' ? makeBytes(bytes, arg) : []),
       as === undefined ? call(label, expression) : named(as, label, expression),
+      ...(gives === undefined ? [] : [`const ${gives.as} = new DataView(${bytes}.buffer).getInt32(${gives.at}, true);`]),
       ...(arg.is === 'bytes' && reads(request) ? [note(`${label}: bytes`, bytes)] : []),
     ];
   },

@@ -37,6 +37,8 @@ export interface FileState {
   readonly mapped?: Mapped[];
   /** Of an iommufd: no page table is ever made on it. */
   bare?: boolean;
+  /** Of an iommufd: its tables map page by page, and what is written is asked for. */
+  tracked?: boolean;
   /** The device of VFIO it is about. */
   readonly place?: { readonly address: string };
 }

@@ -33,7 +33,7 @@ export function merged(intervals: Iterable<Interval>): Interval[] {
 }
 
 /** What of [first, last] lies in none of these intervals, which are merged and ascending. */
-export function* complement(intervals: readonly Interval[], first: bigint, last: bigint): Generator<Interval> {
+export function* complement(intervals: Iterable<Interval>, first: bigint, last: bigint): Generator<Interval> {
   let at = first;
   for (const interval of intervals) {
     if (interval.last < at) continue;

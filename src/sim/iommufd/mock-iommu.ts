@@ -58,14 +58,14 @@ const formats: readonly DomainFormat[] = [
     // Every power of two from half a page to 64 GiB.
     pageSizes: ((1n << 37n) - 1n) & -MOCK_PAGE,
     aperture: { first: 0x100_0000n, last: 0x7fff_ffffn },
-    enforcesCoherency: true,
+    enforcesCoherency: false,
     dirtyTracking: false,
     item: (page) => (page < MIB ? MOCK_PAGE : page < 512n * MIB ? MIB : 512n * MIB),
   },
   {
     pageSizes: MIB | 4096n,
     aperture: { first: 0n, last: (1n << 38n) - 1n },
-    enforcesCoherency: true,
+    enforcesCoherency: false,
     dirtyTracking: false,
     item: (page) => (page < MIB ? MOCK_PAGE : MIB),
   },

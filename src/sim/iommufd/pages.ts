@@ -1,25 +1,20 @@
 import { EFAULT, EINVAL, ENOMEM, EOVERFLOW } from '../../uapi/sys.ts';
 import type { AddressSpace } from '../address-space.ts';
 import type { File } from '../file.ts';
+import { type Interval, IntervalTree } from '../interval-tree.ts';
 import type { DmaTarget } from '../iommu/domain.ts';
 import { PAGE_SIZE, type PageRef, type PageStore } from '../pages.ts';
 import type { PinnedRange } from '../pin.ts';
 import type { Process } from '../process.ts';
-import { PAGE, U64_MAX } from './iova.ts';
+import { complement, PAGE, U64_MAX } from './iova.ts';
+import { PageUsers } from './page-users.ts';
 
 /** Who pays for pinned pages: nobody (CAP_IPC_LOCK), the user, or the process's mm. */
 export type Accounting = 'none' | 'user' | 'mm';
 
 /** Pages [first, last] of a pages object that are pinned. */
-interface Run {
-  readonly first: number;
-  readonly last: number;
+interface Run extends Interval {
   readonly pins: PinnedRange;
-}
-
-interface Cover {
-  readonly first: number;
-  readonly last: number;
 }
 
 /**
@@ -34,9 +29,9 @@ export abstract class IoptPages {
   /** Memory of a device, by a dma-buf: not for the CPU. */
   readonly dmabuf: boolean = false;
   #references = 0;
-  readonly #covers: Cover[] = [];
-  /** Ascending, disjoint. */
-  #runs: Run[] = [];
+  readonly #runs: IntervalTree<Run> = new IntervalTree();
+  /** How many domains' areas and accesses need each page. */
+  readonly #users: PageUsers = new PageUsers();
 
   constructor(writable: boolean) {
     this.writable = writable;
@@ -55,40 +50,38 @@ export abstract class IoptPages {
 
   /** Pages [first, last] are needed; what of them is not pinned yet is pinned now. −errno: nothing has changed. */
   pin(first: number, last: number): number {
+    const [from, to] = [BigInt(first), BigInt(last)];
     const taken: Run[] = [];
-    for (const [from, to] of gaps(this.#runs, first, last)) {
-      const pieces = this.take(from, to);
-      if (typeof pieces === 'number') {
-        for (const run of taken) run.pins.unpin();
-        return pieces;
-      }
-      for (let at = from, i = 0; i < pieces.length; at += pieces[i]!.pages, i++)
-        taken.push({ first: at, last: at + pieces[i]!.pages - 1, pins: pieces[i]! });
-    }
-    const count = taken.reduce((sum, run) => sum + run.pins.pages, 0);
-    if (count > 0 && this.charge(count) < 0) {
+    const undo = (error: number): number => {
       for (const run of taken) run.pins.unpin();
-      return -ENOMEM;
+      return error;
+    };
+    let count = 0;
+    for (const gap of complement(this.#runs.within(from, to), from, to)) {
+      const pieces = this.take(Number(gap.first), Number(gap.last));
+      if (typeof pieces === 'number') return undo(pieces);
+      let at = gap.first;
+      for (const pins of pieces) {
+        taken.push({ first: at, last: at + BigInt(pins.pages) - 1n, pins });
+        at += BigInt(pins.pages);
+        count += pins.pages;
+      }
     }
-    if (taken.length > 0) this.#runs = [...this.#runs, ...taken].sort((a, b) => a.first - b.first);
-    this.#covers.push({ first, last });
+    if (count > 0 && this.charge(count) < 0) return undo(-ENOMEM);
+    for (const run of taken) this.#runs.insert(run);
+    this.#users.add(from, to);
     return 0;
   }
 
   /** The same pages are needed once less. */
   unpin(first: number, last: number): void {
-    this.#covers.splice(
-      this.#covers.findIndex((cover) => cover.first === first && cover.last === last),
-      1,
-    );
-    const needed = this.#covers.filter((cover) => cover.first <= last && first <= cover.last).sort((a, b) => a.first - b.first);
-    for (const [from, to] of gaps(needed, first, last)) this.#drop(from, to);
+    for (const unused of this.#users.remove(BigInt(first), BigInt(last))) this.#drop(unused.first, unused.last);
   }
 
   /** The pinned page, wherever a domain or an access has asked for it. */
   pinned(page: number): PageRef | undefined {
-    const run = this.#run(page);
-    return run?.pins.ref(page - run.first);
+    const run = this.#runs.find(BigInt(page));
+    return run?.pins.ref(page - Number(run.first));
   }
 
   /** What DMA to this byte reaches. */
@@ -114,55 +107,27 @@ export abstract class IoptPages {
   protected abstract charge(pages: number): number;
   protected abstract uncharge(pages: number): void;
 
-  #run(page: number): Run | undefined {
-    let low = 0;
-    let high = this.#runs.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#runs[middle]!.last < page) low = middle + 1;
-      else high = middle;
-    }
-    const run = this.#runs[low];
-    return run !== undefined && run.first <= page ? run : undefined;
-  }
-
-  #drop(first: number, last: number): void {
-    const kept: Run[] = [];
+  /** Nobody needs pages [first, last], which are pinned. */
+  #drop(first: bigint, last: bigint): void {
     let count = 0;
-    for (const run of this.#runs) {
-      if (run.last < first || run.first > last) {
-        kept.push(run);
-        continue;
-      }
+    for (const run of [...this.#runs.within(first, last)]) {
+      this.#runs.remove(run);
       let { pins } = run;
       if (run.first < first) {
-        const [below, rest] = pins.split(first - run.first);
-        kept.push({ first: run.first, last: first - 1, pins: below });
+        const [below, rest] = pins.split(Number(first - run.first));
+        this.#runs.insert({ first: run.first, last: first - 1n, pins: below });
         pins = rest;
       }
       if (run.last > last) {
-        const [rest, above] = pins.split(last + 1 - Math.max(run.first, first));
-        kept.push({ first: last + 1, last: run.last, pins: above });
+        const [rest, above] = pins.split(pins.pages - Number(run.last - last));
+        this.#runs.insert({ first: last + 1n, last: run.last, pins: above });
         pins = rest;
       }
       count += pins.pages;
       pins.unpin();
     }
-    this.#runs = kept;
     this.uncharge(count);
   }
-}
-
-/** What of [first, last] lies in none of these, which are ascending. */
-function* gaps(taken: readonly Cover[], first: number, last: number): Generator<readonly [first: number, last: number]> {
-  let at = first;
-  for (const { first: from, last: to } of taken) {
-    if (to < at) continue;
-    if (from > last) break;
-    if (from > at) yield [at, from - 1];
-    at = to + 1;
-  }
-  if (at <= last) yield [at, last];
 }
 
 /** The mapper of a pages object: whose memory and limits they are, whoever pins later. */

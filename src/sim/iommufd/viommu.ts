@@ -1,5 +1,5 @@
 import type { iommu_hw_queue_alloc, iommu_vdevice_alloc, iommu_veventq_alloc, iommu_viommu_alloc } from '../../uapi/iommufd.ts';
-import { EBADF, EEXIST, EFAULT, EINVAL, ENOENT, EOPNOTSUPP, EOVERFLOW, ERANGE } from '../../uapi/sys.ts';
+import { EBADF, EEXIST, EFAULT, EINVAL, ENOENT, ENOMEM, EOPNOTSUPP, EOVERFLOW, ERANGE } from '../../uapi/sys.ts';
 import { IOMMU_VIOMMU_KVM_FD } from '../../uapi/tee-io/aneesh-v1.ts';
 import type { Backing } from '../file.ts';
 import { isTvmFile, type TvmFile } from '../hardware/tsm/tvm.ts';
@@ -14,6 +14,10 @@ import type { HwptPaging } from './hw-pagetable.ts';
 import { lastOf, PAGE, U64_MAX } from './iova.ts';
 import { IommufdObject } from './objects.ts';
 import { openVeventq, Veventq } from './veventq.ts';
+
+/** What kvmalloc gives at most, and an entry of an array of pages. */
+const INT_MAX = 0x7fff_ffffn;
+const POINTER = 8n;
 
 /** IOMMU_VEVENTQ_ALLOC's depth at most. */
 const MAX_DEPTH = 1 << 19;
@@ -256,8 +260,9 @@ export function hwQueueAlloc(call: Call, cmd: iommu_hw_queue_alloc): number {
 /** iommufd_hw_queue_alloc_phys, and the driver's part. */
 function makeQueue(ctx: IommufdContext, p: Process, viommu: Viommu, index: number, iova: bigint, last: bigint): HwQueue | number {
   const first = iova - (iova % PAGE);
-  if (last > U64_MAX - PAGE + 1n) return -ERANGE;
   const span = ((last - first) / PAGE + 1n) * PAGE;
+  if (span > U64_MAX) return -ERANGE;
+  if ((span / PAGE) * POINTER > INT_MAX) return -ENOMEM;
   const access = new Access(ctx, true);
   const undo = (error: number, pins?: AccessPins): number => {
     if (pins !== undefined) access.unpin(pins);

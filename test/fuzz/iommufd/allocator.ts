@@ -9,8 +9,8 @@ import type { Call } from '../call.ts';
 import { type Choices, oddValue } from '../choices.ts';
 import { making, type Step, succeeded, type WeightedStep } from '../step.ts';
 import { flags, struct } from '../vfio/calls.ts';
-import type { Descriptor, Mapped, World } from '../world.ts';
-import { call, iommufd, objectOf, open, remember, test, wrote, wroteLong } from './steps.ts';
+import type { Descriptor, World } from '../world.ts';
+import { call, iommufd, objectOf, open, put, remember, some, test, wrote, wroteLong } from './steps.ts';
 
 const { IOMMU_IOAS_MAP_FIXED_IOVA: FIXED, IOMMU_IOAS_MAP_WRITEABLE: WRITE, IOMMU_IOAS_MAP_READABLE: READ } = u;
 const PAGE = 0x1000n;
@@ -44,17 +44,6 @@ const hint = (c: Choices): bigint =>
 const access = [READ | WRITE, READ, READ | WRITE, WRITE];
 const fixedOrNot = (c: Choices): number => (c.chance(0.35) ? FIXED : 0);
 const size = (c: Choices, right: number): number => (c.chance(0.01) ? right - 4 : right);
-
-/** Something mapped in this address space, and where. */
-function some(c: Choices, { file }: Descriptor, ioas: number): Mapped | undefined {
-  const there = (file.mapped ?? []).filter((area) => area.ioas === ioas);
-  return there.length === 0 ? undefined : c.pick(there);
-}
-
-function put({ file }: Descriptor, area: Mapped): void {
-  file.mapped?.push(area);
-  if ((file.mapped?.length ?? 0) > 200) file.mapped?.shift();
-}
 
 /** No device's table is filled from an address that is none. */
 const bare = ({ file }: Descriptor): boolean => file.bare !== false;

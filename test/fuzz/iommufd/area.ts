@@ -2,6 +2,7 @@
 import { fileSteps } from '../files.ts';
 import type { Area, WeightedStep } from '../step.ts';
 import { allocatorLast, allocatorScenes, allocatorSteps } from './allocator.ts';
+import { dirtyScene, eventScene, eventSteps } from './events.ts';
 import { iommufdSteps, started, tellAll, withDevice } from './steps.ts';
 
 /** Memory and files, closed and cut while they are mapped for devices; not what is about other descriptors. */
@@ -12,8 +13,9 @@ export const iommufdArea: Area = {
   name: 'iommufd',
   devices: ['/dev/iommu'],
   whole: true,
-  steps: [...iommufdSteps, ...files],
-  scenes: [withDevice, started, withDevice, function* () {}],
+  length: 50,
+  steps: [...iommufdSteps, ...eventSteps, ...files],
+  scenes: [withDevice, started, withDevice, dirtyScene, eventScene, function* () {}],
   prepare: () => new Map(),
   last: tellAll,
 };

@@ -5,7 +5,7 @@ import type { Argument, Call, Ref } from '../call.ts';
 import { type Choices, oddValue } from '../choices.ts';
 import { type Answer, making, type Step, succeeded, type WeightedStep } from '../step.ts';
 import { flags, integer, NOWHERE, request, struct, type Word } from '../vfio/calls.ts';
-import type { Descriptor, World } from '../world.ts';
+import type { Descriptor, Mapped, World } from '../world.ts';
 
 const PAGE = 0x1000n;
 const U64_MAX = (1n << 64n) - 1n;
@@ -15,7 +15,7 @@ const SELFTEST_DATA = 0xdead;
 const SELFTEST_TYPE = 0xdead_beef;
 
 /** What an id is, as far as the sequence knows: IOAS_ALLOC gave it, … */
-export type ObjectKind = 'ioas' | 'hwpt' | 'stdev' | 'idev' | 'viommu' | 'vdevice';
+export type ObjectKind = 'ioas' | 'hwpt' | 'stdev' | 'idev' | 'viommu' | 'vdevice' | 'fault' | 'veventq';
 
 export function iommufd(c: Choices, w: World): Descriptor | undefined {
   const open = w.live('iommufd');
@@ -34,7 +34,7 @@ export function objectOf(c: Choices, { file }: Descriptor, kind: ObjectKind): nu
 }
 
 /** Close together, so that mappings meet; mostly inside the mock's aperture; some at the edges of what there is. */
-const iova = (c: Choices): bigint =>
+export const iova = (c: Choices): bigint =>
   c.weighted([
     [10, 0x1000000n + PAGE * BigInt(c.below(48))],
     [3, 0x1000000n + 0x800n * BigInt(c.below(96))],
@@ -43,7 +43,7 @@ const iova = (c: Choices): bigint =>
     [1, oddValue(c, 8)],
   ]);
 
-const length = (c: Choices): bigint =>
+export const length = (c: Choices): bigint =>
   c.weighted([
     [10, PAGE * BigInt(1 + c.below(12))],
     [3, 0x800n * BigInt(1 + c.below(12))],
@@ -51,7 +51,7 @@ const length = (c: Choices): bigint =>
   ]);
 
 /** So many bytes of memory of the sequence, all of them inside it: what lies behind is another on each kernel. Or of none. */
-function address(c: Choices, w: World, bytes: bigint): Word {
+export function address(c: Choices, w: World, bytes: bigint): Word {
   const rams = w.rams().filter(({ of, length: whole }) => of === undefined && BigInt(whole) >= bytes);
   if (rams.length === 0 || c.chance(0.06)) return c.pick(NOWHERE);
   const ram = c.pick(rams);
@@ -64,8 +64,31 @@ function address(c: Choices, w: World, bytes: bigint): Word {
   return { memory: ram.name, plus: Math.min(last, 0x1000 * c.below(Math.floor(last / 0x1000) + 1) + within) };
 }
 
+/** Something that is mapped in this address space. */
+export function some(c: Choices, { file }: Descriptor, ioas: number): Mapped | undefined {
+  const there = (file.mapped ?? []).filter((area) => area.ioas === ioas);
+  return there.length === 0 ? undefined : c.pick(there);
+}
+
+export function put({ file }: Descriptor, area: Mapped): void {
+  file.mapped?.push(area);
+  if ((file.mapped?.length ?? 0) > 200) file.mapped?.shift();
+}
+
+/** Where something is mapped, most often: all of it or a part; else anywhere. */
+export function spot(c: Choices, fd: Descriptor, ioas: number): readonly [first: bigint, bytes: bigint] {
+  const area = c.chance(0.7) ? some(c, fd, ioas) : undefined;
+  if (area === undefined) return [iova(c), length(c)];
+  return c.weighted([
+    [9, [area.iova, area.length]],
+    [2, [area.iova + PAGE * BigInt(c.below(3)), PAGE]],
+    [1, [area.iova + BigInt(c.below(0x1000)), BigInt(1 + c.below(0x1000))]],
+    [1, [area.iova, length(c)]],
+  ]);
+}
+
 /** `size`: right, the struct's end missing, or zeros behind it. */
-const size = (c: Choices, right: number): number =>
+export const size = (c: Choices, right: number): number =>
   c.weighted([
     [40, right],
     [1, right - 1],
@@ -97,15 +120,23 @@ export const open: Step = function* (_c, w) {
 
 const ioasAlloc: Step = function* (c, w) {
   const fd = iommufd(c, w);
-  if (fd === undefined || (fd.file.objects?.size ?? 0) > 40) return;
+  if (fd === undefined) return;
+  const there = [...(fd.file.objects?.values() ?? [])].filter((kind) => kind === 'ioas').length;
+  // With more of them, hardly anything would meet.
+  if (there > (c.chance(0.1) ? 8 : 2)) return;
   const answer = yield call(fd, 'IOMMU_IOAS_ALLOC', u.IOMMU_IOAS_ALLOC, struct('lll', [size(c, 12), c.chance(0.03) ? 1 : 0, 0]));
-  if (succeeded(answer)) remember(fd, wrote(answer, 8), 'ioas');
+  if (!succeeded(answer)) return;
+  remember(fd, wrote(answer, 8), 'ioas');
+  if (fd.file.tracked) yield pageByPage(fd, wrote(answer, 8));
 };
+
+export const pageByPage = (fd: Descriptor, ioas: number): Call =>
+  call(fd, 'IOMMU_OPTION', u.IOMMU_OPTION, struct('llllq', [24, u.IOMMU_OPTION_HUGE_PAGES, 0, ioas, 0n]));
 
 const destroy: Step = function* (c, w) {
   const fd = iommufd(c, w);
   if (fd === undefined) return;
-  const which = objectOf(c, fd, c.pick(['hwpt', 'stdev', 'ioas', 'viommu', 'vdevice', 'idev']));
+  const which = objectOf(c, fd, c.pick(['hwpt', 'stdev', 'ioas', 'viommu', 'vdevice', 'idev', 'fault', 'veventq']));
   const answer = yield call(fd, 'IOMMU_DESTROY', u.IOMMU_DESTROY, struct('ll', [size(c, 8), which]));
   if (succeeded(answer)) fd.file.objects?.delete(which);
 };
@@ -119,45 +150,57 @@ const map: Step = function* (c, w) {
   if (fd === undefined) return;
   const how = flags(c, access) | FIXED;
   const bytes = length(c);
-  const words = [size(c, 40), how, objectOf(c, fd, 'ioas'), c.chance(0.02) ? 1 : 0, address(c, w, bytes), bytes, iova(c)];
-  yield call(fd, 'IOMMU_IOAS_MAP', u.IOMMU_IOAS_MAP, struct('llllqqq', words));
+  const ioas = objectOf(c, fd, 'ioas');
+  const words = [size(c, 40), how, ioas, c.chance(0.02) ? 1 : 0, address(c, w, bytes), bytes, iova(c)];
+  const answer = yield call(fd, 'IOMMU_IOAS_MAP', u.IOMMU_IOAS_MAP, struct('llllqqq', words));
+  if (succeeded(answer)) put(fd, { ioas, iova: wroteLong(answer, 32), length: bytes });
 };
 
-/** Placed by the kernel most often: by the offset in the file. */
+/** Placed by the kernel most often: by the offset in the file. A dma-buf is one too. */
 const mapFile: Step = function* (c, w) {
   const fd = iommufd(c, w);
-  const memfds = w.live('memfd');
-  if (fd === undefined || memfds.length === 0) return;
+  const files = [...w.live('memfd'), ...w.live('dmabuf')];
+  if (fd === undefined || files.length === 0) return;
   const how = flags(c, access) | (c.chance(0.4) ? FIXED : 0);
   const start = c.weighted([
     [6, PAGE * BigInt(c.below(32))],
     [1, BigInt(c.below(0x8000))],
     [1, oddValue(c, 8)],
   ]);
-  const words = [size(c, 40), how, objectOf(c, fd, 'ioas'), { fd: c.pick(memfds).name }, start, length(c), iova(c)];
-  yield call(fd, 'IOMMU_IOAS_MAP_FILE', u.IOMMU_IOAS_MAP_FILE, struct('llllqqq', words));
+  const [ioas, bytes] = [objectOf(c, fd, 'ioas'), length(c)];
+  const words = [size(c, 40), how, ioas, { fd: c.pick(files).name }, start, bytes, iova(c)];
+  const answer = yield call(fd, 'IOMMU_IOAS_MAP_FILE', u.IOMMU_IOAS_MAP_FILE, struct('llllqqq', words));
+  if (succeeded(answer)) put(fd, { ioas, iova: wroteLong(answer, 32), length: bytes });
 };
 
 const copy: Step = function* (c, w) {
   const fd = iommufd(c, w);
   if (fd === undefined) return;
   const how = flags(c, access) | FIXED;
-  const words = [size(c, 40), how & ~0x1_0000, objectOf(c, fd, 'ioas'), objectOf(c, fd, 'ioas'), length(c), iova(c), iova(c)];
-  yield call(fd, 'IOMMU_IOAS_COPY', u.IOMMU_IOAS_COPY, struct('llllqqq', words));
+  const [ioas, from] = [objectOf(c, fd, 'ioas'), objectOf(c, fd, 'ioas')];
+  const [first, bytes] = spot(c, fd, from);
+  const words = [size(c, 40), how & ~0x1_0000, ioas, from, bytes, iova(c), first];
+  const answer = yield call(fd, 'IOMMU_IOAS_COPY', u.IOMMU_IOAS_COPY, struct('llllqqq', words));
+  if (succeeded(answer)) put(fd, { ioas, iova: wroteLong(answer, 24), length: bytes });
 };
 
 const unmap: Step = function* (c, w) {
   const fd = iommufd(c, w);
   if (fd === undefined) return;
-  const [from, bytes] = c.chance(0.1) ? [0n, U64_MAX] : [iova(c), length(c)];
-  yield call(fd, 'IOMMU_IOAS_UNMAP', u.IOMMU_IOAS_UNMAP, struct('llqq', [size(c, 24), objectOf(c, fd, 'ioas'), from, bytes]));
+  const ioas = objectOf(c, fd, 'ioas');
+  const [from, bytes] = c.chance(0.05) ? [0n, U64_MAX] : spot(c, fd, ioas);
+  const answer = yield call(fd, 'IOMMU_IOAS_UNMAP', u.IOMMU_IOAS_UNMAP, struct('llqq', [size(c, 24), ioas, from, bytes]));
+  if (!succeeded(answer)) return;
+  const left = (fd.file.mapped ?? []).filter(({ ioas: of, iova: at }) => of !== ioas || at < from || at - from >= bytes);
+  fd.file.mapped?.splice(0, Infinity, ...left);
 };
 
 const option: Step = function* (c, w) {
   const fd = iommufd(c, w);
   if (fd === undefined) return;
   const which = c.pick([1, 1, 1, 0, 2]);
-  const operation = c.pick([0, 0, 1, 2]);
+  // Where pages are written to, their tables stay as they are; see `dirtyScene`.
+  const operation = fd.file.tracked ? 1 : c.pick([0, 0, 1, 2]);
   const object = which === 1 ? objectOf(c, fd, 'ioas') : c.below(3);
   const words = [size(c, 24), which, operation, object, c.pick([0n, 1n, 1n, 2n, U64_MAX])];
   yield call(fd, 'IOMMU_OPTION', u.IOMMU_OPTION, struct('llllq', words));
@@ -293,16 +336,11 @@ const vdevice: Step = function* (c, w) {
 const queue: Step = function* (c, w) {
   const fd = iommufd(c, w);
   if (fd === undefined) return;
-  const words = [
-    size(c, 40),
-    0,
-    objectOf(c, fd, 'viommu'),
-    SELFTEST_TYPE,
-    c.below(3),
-    0,
-    iova(c),
-    c.pick([PAGE, 0x800n, 1n, 0n]),
-  ];
+  const [first] = spot(c, fd, objectOf(c, fd, 'ioas'));
+  // Within a page: whether two lie next to each other in physical memory is chance.
+  const left = PAGE - (first % PAGE);
+  const wanted = c.pick([PAGE, PAGE, 0x800n, 1n, 0n]);
+  const words = [40, 0, objectOf(c, fd, 'viommu'), SELFTEST_TYPE, c.pick([0, 0, 1, 2]), 0, first, wanted < left ? wanted : left];
   yield call(fd, 'IOMMU_HW_QUEUE_ALLOC', u.IOMMU_HW_QUEUE_ALLOC, struct('llllllqq', words));
 };
 
@@ -370,7 +408,7 @@ const changeProcess: Step = function* (c, w) {
 };
 
 export const iommufdSteps: readonly WeightedStep[] = [
-  { weight: 10, name: 'ioas', step: ioasAlloc },
+  { weight: 6, name: 'ioas', step: ioasAlloc },
   { weight: 30, name: 'map', step: map },
   { weight: 20, name: 'map-file', step: mapFile },
   { weight: 20, name: 'unmap', step: unmap },

@@ -96,6 +96,18 @@ function withIoas(kernel: Kernel, see: Observer): void {
   see.note('UNMAP_DMA of all again', unmap(0n, 0n, 2));
 }
 
+/** Whether every page table of the address space keeps DMA coherent: a mock device's does not, though the device is coherent. */
+function coherency(kernel: Kernel, see: Observer): void {
+  const { iommufd, ask, set } = compat(kernel);
+  const ioas = iommufd.ioas();
+  set(u.IOMMU_VFIO_IOAS_SET, ioas);
+  const coherent = () => ask(u.VFIO_CHECK_EXTENSION, u.VFIO_DMA_CC_IOMMU);
+  see.note('without a table', coherent());
+  const mock = iommufd.mock(ioas);
+  see.note('with one', coherent());
+  see.note('gone again', [iommufd.destroy(mock.stdev), coherent()]);
+}
+
 /** Version 1 may cut a mapping: large pages are off. */
 function cutting(kernel: Kernel, see: Observer): void {
   const { iommufd, ask, map, unmap, set, info } = compat(kernel);
@@ -129,4 +141,5 @@ export const compatCases: Case[] = [
   define('iommufd/compat/without-ioas', 'VFIO on iommufd', withoutIoas, { needs: IOMMUFD }),
   define('iommufd/compat/with-ioas', 'VFIO on iommufd', withIoas, { needs: MOCK }),
   define('iommufd/compat/cutting', 'VFIO on iommufd', cutting, { needs: MOCK }),
+  define('iommufd/compat/coherency', 'VFIO on iommufd', coherency, { needs: MOCK }),
 ];

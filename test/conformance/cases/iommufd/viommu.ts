@@ -155,6 +155,24 @@ function caches(kernel: Kernel, see: Observer): void {
   ask('all', {});
 }
 
+/** Whole pages are pinned: they must fit into 64 bits, and a list of them into memory. */
+function queueRanges(kernel: Kernel, see: Observer): void {
+  const { iommufd, mock, parent } = start(kernel);
+  const viommu = Number(iommufd.viommu({ type: TYPE, dev_id: mock.idev, hwpt_id: parent }));
+  const alloc = (nesting_parent_iova: bigint, length: bigint, type = TYPE) =>
+    iommufd.call(u.IOMMU_HW_QUEUE_ALLOC, u.iommu_hw_queue_alloc, { viommu_id: viommu, type, nesting_parent_iova, length })
+      .returned;
+  see.note('the last page', alloc(U64_MAX - PAGE + 1n, PAGE));
+  see.note('the last byte', alloc(U64_MAX, 1n));
+  see.note('everything but the last byte', alloc(0n, U64_MAX));
+  see.note('that from the second byte on', alloc(1n, U64_MAX));
+  see.note('up to the last page', alloc(0n, U64_MAX - PAGE + 1n));
+  see.note('and a byte of it', alloc(0n, U64_MAX - PAGE + 2n));
+  see.note('from the second page on', alloc(PAGE, U64_MAX - PAGE + 1n));
+  see.note('2 TiB', alloc(0n, 1n << 41n));
+  see.note('of an unknown type', alloc(0n, U64_MAX, 5));
+}
+
 function queues(kernel: Kernel, see: Observer): void {
   const { iommufd, ioas, ram, mock, parent } = start(kernel);
   const viommu = Number(iommufd.viommu({ type: TYPE, dev_id: mock.idev, hwpt_id: parent }));
@@ -204,4 +222,5 @@ export const viommuCases: Case[] = [
   define('iommufd/viommu/tombstone', 'IOMMU_VDEVICE_ALLOC', tombstone, { needs: MOCK }),
   define('iommufd/viommu/caches', 'IOMMU_HWPT_INVALIDATE', caches, { needs: MOCK }),
   define('iommufd/viommu/queues', 'IOMMU_HW_QUEUE_ALLOC', queues, { needs: MOCK }),
+  define('iommufd/viommu/queue-ranges', 'IOMMU_HW_QUEUE_ALLOC', queueRanges, { needs: MOCK }),
 ];
