@@ -82,7 +82,7 @@ struct State {
   uint32_t request;
   uint64_t arg;
   double budget;
-  uint64_t result;
+  int32_t result;
 };
 
 struct Mapping;

@@ -1,4 +1,4 @@
-// The hot calls. Their arguments lie in a state buffer that JavaScript writes and we remember: no argument is converted.
+// The hot calls. Their arguments and results lie in a state buffer that JavaScript knows and we remember: no value is converted.
 #include <sys/ioctl.h>
 
 #include "args.h"
@@ -32,10 +32,9 @@ napi_value unattached(napi_env env) {
   return nullptr;
 }
 
-inline napi_value number(napi_env env, int64_t value) {
-  napi_value out = nullptr;
-  napi_create_int32(env, static_cast<int32_t>(value), &out);
-  return out;
+inline napi_value answer(Env* own, int64_t result) {
+  own->state->result = static_cast<int32_t>(result);
+  return nullptr;
 }
 
 /// ioctl(state.fd, state.request, state.arg).
@@ -46,8 +45,8 @@ napi_value Call(napi_env env, napi_callback_info) {
   uint32_t request = state->request;
   uint64_t arg = state->arg;
   // So that a kick finds the thread. With an argument it is only EINVAL.
-  if (__builtin_expect(request == KVM_RUN && arg == 0, 0)) return number(env, runHere(own, state->fd, 0));
-  return number(env, outcome(ioctl(state->fd, request, arg)));
+  if (__builtin_expect(request == KVM_RUN && arg == 0, 0)) return answer(own, runHere(own, state->fd, 0));
+  return answer(own, outcome(ioctl(state->fd, request, arg)));
 }
 
 /// ioctl(state.fd, state.request, address of these bytes).
@@ -57,14 +56,14 @@ napi_value CallBytes(napi_env env, napi_callback_info info) {
   if (!args.ok()) return nullptr;
   if (args.own()->state == nullptr) return unattached(env);
   const State* state = args.own()->state;
-  return number(env, outcome(ioctl(state->fd, state->request, bytes.data)));
+  return answer(args.own(), outcome(ioctl(state->fd, state->request, bytes.data)));
 }
 
 /// KVM_RUN of state.fd for at most state.budget milliseconds (0: no bound).
 napi_value Run(napi_env env, napi_callback_info) {
   Env* own = envOf(env);
   if (own == nullptr || own->state == nullptr) return unattached(env);
-  return number(env, runHere(own, own->state->fd, own->state->budget));
+  return answer(own, runHere(own, own->state->fd, own->state->budget));
 }
 
 const Export rows[] = {{"attach", Attach}, {"call", Call}, {"callBytes", CallBytes}, {"run", Run}};

@@ -24,12 +24,12 @@ export interface Addon {
 
   // state.cc
   attach(state: Uint8Array): number;
-  /** ioctl(state.fd, state.request, state.arg). */
-  call(): number;
-  /** ioctl(state.fd, state.request, these bytes). */
-  callBytes(bytes: Uint8Array): number;
-  /** KVM_RUN of state.fd for at most state.budget ms. */
-  run(): number;
+  /** state.result = ioctl(state.fd, state.request, state.arg). */
+  call(): void;
+  /** state.result = ioctl(state.fd, state.request, these bytes). */
+  callBytes(bytes: Uint8Array): void;
+  /** state.result = KVM_RUN of state.fd for at most state.budget ms. */
+  run(): void;
 
   // memory.cc: a mapping is named by its id (> 0)
   keep(pages: Uint8Array): number;

@@ -9,6 +9,8 @@ import { map } from './mapping.ts';
 import { type State, stateOf } from './state.ts';
 
 const KVM_SET_SIGNAL_MASK = 0x4004ae8b;
+/** Where `state.i32` has it. */
+const RESULT = 6;
 
 const arenas: WeakMap<Addon, Arenas> = new WeakMap();
 
@@ -32,7 +34,7 @@ export class NativeBackend implements Backend {
   readonly release: string = release();
 
   readonly #addon: Addon;
-  readonly #call: () => number;
+  readonly #call: () => void;
   readonly #i32: Int32Array;
   readonly #u32: Uint32Array;
   readonly #state: State;
@@ -80,9 +82,11 @@ export class NativeBackend implements Backend {
     } else if (typeof arg === 'bigint') {
       this.#state.i64[1] = arg;
     } else {
-      return this.#addon.callBytes(request === KVM_SET_SIGNAL_MASK ? this.#kickable(arg) : arg);
+      this.#addon.callBytes(request === KVM_SET_SIGNAL_MASK ? this.#kickable(arg) : arg);
+      return this.#i32[RESULT]!;
     }
-    return this.#call();
+    this.#call();
+    return this.#i32[RESULT]!;
   }
 
   /** struct kvm_signal_mask { len, sigset } with the kick's signal let through: no mask may make a run unstoppable. */
@@ -169,7 +173,8 @@ export class NativeBackend implements Backend {
   run(vcpu: number, budget: number): number {
     this.#i32[0] = vcpu;
     this.#state.f64[2] = budget;
-    return this.#addon.run();
+    this.#addon.run();
+    return this.#i32[RESULT]!;
   }
 
   runAsync(vcpu: number, budget: number, done: (result: number) => void): number {

@@ -1,11 +1,11 @@
 import type { Addon } from './addon.ts';
 
 /**
- * The state buffer (`struct State` in native/kvio.h): fd@0 request@4 arg@8 budget@16. Shared memory, because that cannot be
+ * The state buffer (`struct State` in native/kvio.h): fd@0 request@4 arg@8 budget@16 result@24. Shared memory, because that cannot be
  * detached under the addon's feet. One per environment and addon.
  */
 export interface State {
-  /** [0] fd. */
+  /** [0] fd; [6] the result, or −errno. */
   readonly i32: Int32Array;
   /** [1] request; [2], [3] the halves of arg. */
   readonly u32: Uint32Array;
