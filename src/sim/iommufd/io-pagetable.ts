@@ -365,12 +365,14 @@ export class IoPageTable {
   }
 }
 
-/** Pins what an area shows, for the domains. */
+/** Pins what an area shows, for the domains. Once it is pinned none of them takes what nobody may touch. */
 function fill(area: Area): number {
-  if (!area.read && !area.write) return -EINVAL;
   const error = area.pages.pin(area.firstPage, area.lastPage);
-  if (error === 0) area.filled = true;
-  return error;
+  if (error < 0) return error;
+  area.filled = true;
+  if (area.read || area.write) return 0;
+  drain(area);
+  return -EINVAL;
 }
 
 function drain(area: Area): void {

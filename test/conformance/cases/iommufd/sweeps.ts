@@ -190,8 +190,8 @@ function holes(kernel: Kernel, see: Observer): void {
   }
 }
 
-function compatMap(kernel: Kernel, iommufd: Iommufd, flags: number, vaddr: bigint, iova: bigint): unknown {
-  const range = u.vfio_iommu_type1_dma_map.encode({ argsz: 32, flags, vaddr, iova, size: PAGE });
+function compatMap(kernel: Kernel, iommufd: Iommufd, flags: number, vaddr: bigint, iova: bigint, size: bigint = PAGE): unknown {
+  const range = u.vfio_iommu_type1_dma_map.encode({ argsz: 32, flags, vaddr, iova, size });
   return attempt(() => kernel.ioctl(iommufd.fd, u.VFIO_IOMMU_MAP_DMA, range, UNSAFE));
 }
 
@@ -207,6 +207,11 @@ function noPermission(kernel: Kernel, see: Observer): void {
   see.note('without it', iommufd.mock(ioas).returned);
   see.note('MAP_DMA, flags 0, with a device', compatMap(kernel, iommufd, 0, ram.address, IOVA));
   see.note('nothing is there', iommufd.unmapAll(ioas));
+  see.note('flags 0, no memory', compatMap(kernel, iommufd, 0, 0n, IOVA));
+  const file = kernel.memfd('a page');
+  kernel.ftruncate(file, 0x1000);
+  const { address } = kernel.mmap({ fd: file, length: 0x2000, view: false });
+  see.note('flags 0, a page and then none', compatMap(kernel, iommufd, 0, address, IOVA, 2n * PAGE));
 }
 
 /** GET_INFO of every size: what it writes, as the first byte that is as it was. */
