@@ -30,6 +30,8 @@ const UNION = kvm_run.offsetOf('hw');
 const HYPERCALL_RET = kvm_run.offsetOf('hypercall.ret');
 const MMIO_DATA = kvm_run.offsetOf('mmio.data');
 const MAX_FRAGMENT = 8;
+const PAGE = BigInt(PAGE_SIZE);
+const PRIVATE = Number(KVM_MEMORY_ATTRIBUTE_PRIVATE);
 
 /** The step goes on. */
 const MORE: unique symbol = Symbol('more');
@@ -266,8 +268,7 @@ function injected({ cpu }: Vcpu): number | undefined {
 }
 
 function allPrivate({ vm }: Vcpu, base: bigint, top: bigint): boolean {
-  for (let gpa = base; gpa < top; gpa += BigInt(PAGE_SIZE)) if (!vm.isPrivate(Number(gpa / BigInt(PAGE_SIZE)))) return false;
-  return true;
+  return vm.attributes.all(Number(base / PAGE), Number((top + PAGE - 1n) / PAGE), PRIVATE);
 }
 
 function vmgexitV2(vcpu: Vcpu, { request }: StepOf<'vmgexit'>): Progress {
@@ -307,6 +308,6 @@ function boundTdi({ vm, system }: Vcpu, rid: number): TdiContext | undefined {
 /** KVM makes MMIO private before the TSM looks whether it is. */
 function serve({ vm }: Vcpu, tdi: TdiContext, request: TsmRequest): TsmResponse {
   if (request.op === 'validate-mmio')
-    changeAttributes(vm, Number(request.gpaBase >> 12n), Number(request.gpaTop >> 12n), Number(KVM_MEMORY_ATTRIBUTE_PRIVATE));
+    changeAttributes(vm, Number(request.gpaBase >> 12n), Number(request.gpaTop >> 12n), PRIVATE);
   return tdi.request(request);
 }
