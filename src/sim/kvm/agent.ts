@@ -307,7 +307,7 @@ function boundTdi({ vm, system }: Vcpu, rid: number): TdiContext | undefined {
 
 /** KVM makes MMIO private before the TSM looks whether it is. */
 function serve({ vm }: Vcpu, tdi: TdiContext, request: TsmRequest): TsmResponse {
-  if (request.op === 'validate-mmio')
+  if (request.op === 'validate-mmio' && request.gpaBase < request.gpaTop)
     changeAttributes(vm, Number(request.gpaBase >> 12n), Number(request.gpaTop >> 12n), PRIVATE);
   return tdi.request(request);
 }
