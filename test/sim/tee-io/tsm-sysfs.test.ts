@@ -54,6 +54,7 @@ describe('tsm/ of a function', () => {
     expect(read(kernel, at(ONE, 'connect'))).toBe('\n');
     expect(read(kernel, at(TWO, 'connect'))).toBe('tsm0\n');
     expect(write(kernel, at(ONE, 'disconnect'), 'tsm0')).toBe('ENXIO');
+    expect(write(kernel, at(ONE, 'disconnect'), 'tsm1')).toBe('ENXIO');
     expect(write(kernel, at(ONE, 'connect'), 'tsm1')).toBe('ENODEV');
     expect(write(kernel, at(ONE, 'connect'), 'tsm0')).toBe(4);
     expect(read(kernel, at(ONE, 'connect'))).toBe('tsm0\n');

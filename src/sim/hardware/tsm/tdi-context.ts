@@ -249,7 +249,7 @@ export class TdiContext implements FunctionObserver {
    * is stopped nobody minds.
    */
   mmioUnmapped(gpaBase = 0n, gpaTop: bigint = 1n << 64n): void {
-    if (this.#binding === undefined || this.#unbinding) return;
+    if (this.#binding === undefined) return;
     if (this.tsm.vendor.unmapWhileBound === 'refuse' && this.tdi.state !== CONFIG_UNLOCKED) this.#binding.kvm.kill();
     else this.#accepted = this.#accepted.filter((range) => range.gpaTop <= gpaBase || range.gpaBase >= gpaTop);
   }

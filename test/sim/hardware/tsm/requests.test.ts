@@ -126,6 +126,15 @@ describe('evidence', () => {
     expect(read(one, TSM_OBJECT.REPORT).errno).toBe(EINVAL);
   });
 
+  test('LOCK measures anew: the configuration is in it', () => {
+    const one = world({ vendor: 'cca' }).enter(UNLOCKED);
+    const before = read(one, TSM_OBJECT.MEASUREMENT).response;
+    one.set(LOCKED);
+    const after = read(one, TSM_OBJECT.MEASUREMENT).response;
+    expect(after.length).toBe(before.length);
+    expect(after).not.toEqual(before);
+  });
+
   test('measurements carry the nonce, and tell another firmware from this one', () => {
     const one = world().enter(LOCKED);
     const before = read(one, TSM_OBJECT.MEASUREMENT).response;

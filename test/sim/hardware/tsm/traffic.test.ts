@@ -206,6 +206,21 @@ describe('DMA', () => {
     expect(there).toEqual(bytes.slice(2));
   });
 
+  test('a domain that has more in one piece leads no farther than the frame', () => {
+    const one = start(world());
+    one.vm.shared.add(0x200);
+    one.vm.commit(0x201);
+    const { store } = one.pages;
+    one.pages.translate = (iova, length) => {
+      const page = store.page(3, true)!;
+      return { page, at: page.offset + Number(iova % 4096n), length };
+    };
+    expect(one.fn.dma.write(0x20_0ffen, bytes)).toBe(true);
+    const there = new Uint8Array(2);
+    one.vm.store.read(0x201 * PAGE_SIZE, there);
+    expect(there).toEqual(bytes.slice(2));
+  });
+
   test('a frame that is not committed: made, dropped, or the guest is fenced off', () => {
     for (const [vendor, reaches, fenced] of [
       ['sim', true, 0],
