@@ -20,7 +20,7 @@ export const vfioTraps: readonly Trap[] = [
   ],
   {
     trap: 'SET_IRQS can return how many vectors there are, and leave the interrupt off',
-    why: 'it takes a device with several MSI vectors and no interrupt remapping, which no machine of the lab has',
+    why: 'it takes a device with several MSI vectors and no interrupt remapping, which no machine of the lab has; test/sim/vfio/pci/fixtures.test.ts has both',
   },
   ['SET_IRQS that fails in a range takes the triggers from its start along', 'vfio/irqs/msix', 'vfio/irqs/msi'],
   [

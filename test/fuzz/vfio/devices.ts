@@ -5,7 +5,7 @@ import type { Call } from '../call.ts';
 import { type Choices, oddValue } from '../choices.ts';
 import { mapFile } from '../files.ts';
 import { making, type Step, succeeded, type WeightedStep } from '../step.ts';
-import type { Descriptor, World } from '../world.ts';
+import type { Descriptor, FileState, World } from '../world.ts';
 import { argsz, eventfdWord, request, struct, type Word } from './calls.ts';
 import { one } from './containers.ts';
 
@@ -106,12 +106,12 @@ const place = (c: Choices): bigint => {
 };
 
 /** Whether registers behind BARs compare: the model of a network card has none, and firmware has left its queues in those of nvme, which QEMU’s resets keep. */
-const modelled = ({ file }: Descriptor): boolean => file.kind !== 'device' || file.place?.address.startsWith('0000:00:') === true;
+const modelled = ({ kind, place }: FileState): boolean => kind !== 'device' || place?.address.startsWith('0000:00:') === true;
 
 const pread = about((c, device) => {
   const bytes = new Uint8Array(c.pick(READ_LENGTHS)).fill(0xee);
   const offset = place(c);
-  if (offset >> 40n < 6n && !modelled(device)) return undefined;
+  if (offset >> 40n < 6n && !modelled(device.file)) return undefined;
   return { do: 'pread', fd: device.name, bytes, offset };
 });
 
@@ -169,7 +169,7 @@ const map: Step = function* (c, w) {
 };
 
 const touch: Step = function* (c, w) {
-  const bars = w.liveMemories().filter(({ of }) => of?.kind === 'device');
+  const bars = w.liveMemories().filter(({ of }) => of?.kind === 'device' && modelled(of));
   if (bars.length === 0) return;
   const bar = c.pick(bars);
   yield { do: 'load', memory: bar.name, offset: bar.offset === 0 ? c.pick([0, 4]) : 0, width: 32 };
@@ -265,7 +265,7 @@ const eventfd: Step = function* (c, w) {
 
 const drain: Step = function* (c, w) {
   const fd = one(c, w, 'eventfd');
-  if (fd !== undefined && modelled(fd)) yield { do: 'read', fd: fd.name, bytes: new Uint8Array(8) };
+  if (fd !== undefined && modelled(fd.file)) yield { do: 'read', fd: fd.name, bytes: new Uint8Array(8) };
 };
 
 const signal: Step = function* (c, w) {

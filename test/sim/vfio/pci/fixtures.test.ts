@@ -1,6 +1,11 @@
 /** What a user of well-known devices finds right after the first open. */
 import { describe, expect, test } from 'vitest';
+import { NecXhci } from '../../../../src/sim/index.ts';
+import * as v from '../../../../src/uapi/vfio.ts';
 import { assign, E1000E, EDU, lab, NVME, TESTDEV, younger } from './kit.ts';
+
+const EVENTFD = v.VFIO_IRQ_SET_DATA_EVENTFD | v.VFIO_IRQ_SET_ACTION_TRIGGER;
+const NONE = v.VFIO_IRQ_SET_DATA_NONE | v.VFIO_IRQ_SET_ACTION_TRIGGER;
 
 /** Rows as offset and bytes; what is not listed is 0. BARs and the interrupt line are the machine's. */
 function fixture(size: number, rows: Record<number, string>): string {
@@ -107,4 +112,17 @@ test('pci-testdev has no interrupt pin and no capabilities', () => {
   expect([0, 1, 2, 3, 4].map((index) => device.irq(index))).toEqual(['7:0', '9:0', '9:0', 'EINVAL', '9:1']);
   expect([0, 1].map((index) => device.region(index))).toEqual(['7:1000', '3:100']);
   expect(device.info().flags).toBe(2);
+});
+
+test.each([
+  ['with interrupt remapping', 'lab-vtd-7.2', 0, 0, 'EINVAL'],
+  ['without, as many as can be had are said, and none is on', 'lab-virtio-7.2', 1, 'EINVAL', 1],
+])('four of the 16 MSI vectors of nec-usb-xhci: %s', (_what, machine, returned, signal, beyond) => {
+  const at = '0000:00:10.0';
+  const device = assign(lab({ machine, pci: [{ at, device: new NecXhci() }] }), at);
+  expect(device.irq(1)).toBe('9:16');
+  const { fd } = device.eventfd();
+  expect(device.setIrqs(EVENTFD, v.VFIO_PCI_MSI_IRQ_INDEX, 0, 4, [fd, fd, fd, fd])).toBe(returned);
+  expect(device.setIrqs(NONE, v.VFIO_PCI_MSI_IRQ_INDEX, 0, 1)).toBe(signal);
+  expect(device.setIrqs(EVENTFD, v.VFIO_PCI_MSI_IRQ_INDEX, 4, 1, [fd])).toBe(beyond);
 });
