@@ -62,6 +62,12 @@ export const handler = (vector: number, eoi: readonly number[] = EOI): number[] 
   ...[0x58, iret],
 ];
 
+const handlerOf = (vector: number): number => HANDLERS + vector * HANDLER_SIZE;
+const every = Array.from({ length: 256 }, (_, vector) => vector);
+const vectors = Uint8Array.from(every.flatMap((vector) => [...le16(handlerOf(vector)), 0, 0]));
+const plainHandlers = new Uint8Array(256 * HANDLER_SIZE);
+for (const vector of every) plainHandlers.set(handler(vector), vector * HANDLER_SIZE);
+
 export type Irqchip = 'none' | 'kernel' | 'split';
 
 export function enableCap(kernel: Kernel, fd: number, cap: number, first = 0n, flags = 0): number {
@@ -115,11 +121,9 @@ export interface ApicGuestOptions {
 /** RAM of 64 KiB with a handler for each vector. */
 export function apicRam(kernel: Kernel, vm: number, handlers: Readonly<Record<number, readonly number[]>> = {}): Memory {
   const ram = addRam(kernel, vm, 0, 0n, 0x10000);
-  for (let vector = 0; vector < 256; vector++) {
-    const at = HANDLERS + vector * HANDLER_SIZE;
-    ram.write(vector * 4, Uint8Array.from([...le16(at), 0, 0]));
-    ram.write(at, Uint8Array.from(handlers[vector] ?? handler(vector)));
-  }
+  ram.write(0, vectors);
+  ram.write(HANDLERS, plainHandlers);
+  for (const [vector, code] of Object.entries(handlers)) ram.write(handlerOf(Number(vector)), Uint8Array.from(code));
   return ram;
 }
 

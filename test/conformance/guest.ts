@@ -37,6 +37,12 @@ export interface GuestOptions {
   readonly data?: Readonly<Record<number, ArrayLike<number>>>;
 }
 
+/** Every vector n of real mode leads to a HLT of its own, at 0x600 + n. */
+export const haltingVectors: Readonly<Record<number, ArrayLike<number>>> = {
+  0: Uint8Array.from({ length: 1024 }, (_, at) => [at >> 2, 6, 0, 0][at & 3]!),
+  1536: new Uint8Array(256).fill(0xf4),
+};
+
 export function startGuest(kernel: Kernel, code: readonly number[], options: GuestOptions = {}): Guest {
   const { vm, vcpu } = newVcpu(kernel);
   const ram = addRam(kernel, vm, 0, 0n, options.ram ?? 0x10000);

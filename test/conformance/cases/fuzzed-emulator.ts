@@ -15,7 +15,7 @@ import {
   kvm_vcpu_events,
 } from 'kvio/uapi';
 import { type Case, define, type Observer, result } from '../case.ts';
-import { type Guest, startGuest } from '../guest.ts';
+import { type Guest, haltingVectors, startGuest } from '../guest.ts';
 import {
   addRam,
   cpuidBytes,
@@ -34,10 +34,6 @@ const DOWN = 0x402n;
 /** kvm_run's union and how much of it an emulation failure fills. */
 const UNION: number = kvm_run.offsetOf('hw');
 const FAILURE_BYTES = 0x40;
-
-/** Vector n leads to a HLT at 0x600 + n. */
-const vectors: Record<number, number[]> = { 1536: new Array<number>(256).fill(HLT) };
-for (let n = 0; n < 256; n++) vectors[n * 4] = [n, 6, 0, 0];
 
 const hex = (code: readonly number[]): string => code.map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
 
@@ -72,7 +68,7 @@ const inses: readonly Ins[] = [
 
 function playIns(kernel: Kernel, see: Observer, { name, code, down = false, rdi, set }: Ins): void {
   const regs = { rcx: 5n, rdi, rdx: 0x10n, rflags: down ? DOWN : 2n };
-  const guest = startGuest(kernel, [...code, HLT], { data: vectors, regs });
+  const guest = startGuest(kernel, [...code, HLT], { data: haltingVectors, regs });
   const pages = [0x1000, 0x2000, 0x3000, 0xf000].map((page) => page + (page === 0x1000 ? 0x100 : 0));
   for (const page of pages) guest.ram.write(page, new Uint8Array(0xf00).fill(0xee));
   for (let at = 1; at <= 4; at++) {
@@ -157,7 +153,7 @@ export const fuzzedEmulatorCases: Case[] = [
     for (const one of inses) playIns(kernel, see, one);
   }),
   define('kvm/fuzzed-emulator/set-regs-under-ins-that-reads-nothing', 'Completing I/O', (kernel, see) => {
-    const guest = startGuest(kernel, [...REP_INSB, HLT], { data: vectors, regs: { rcx: 3n, rdi: 0x2000n, rdx: 0x10n } });
+    const guest = startGuest(kernel, [...REP_INSB, HLT], { data: haltingVectors, regs: { rcx: 3n, rdi: 0x2000n, rdx: 0x10n } });
     runOn(guest, see, 'run');
     setRegs(kernel, guest.vcpu, { ...getRegs(kernel, guest.vcpu), rcx: 0n });
     runOn(guest, see, 'RCX 0');
@@ -169,7 +165,7 @@ export const fuzzedEmulatorCases: Case[] = [
   }),
   define('kvm/fuzzed-emulator/rejected-opcodes', 'KVM_EXIT_INTERNAL_ERROR', (kernel, see) => {
     for (const code of rejected) {
-      const guest = startGuest(kernel, [...code, HLT], { data: vectors });
+      const guest = startGuest(kernel, [...code, HLT], { data: haltingVectors });
       see.call(hex(code), () => result(kernel.run(guest.vcpu)));
       see.note(`${hex(code)}: exit_reason, rip`, `${guest.run.get('exit_reason')} ${getRegs(kernel, guest.vcpu).rip}`);
     }
@@ -181,7 +177,7 @@ export const fuzzedEmulatorCases: Case[] = [
       [0x0f, 0xae, 0xe8],
       [0xff, 0xf8],
     ]) {
-      const guest = startGuest(kernel, [...code, HLT], { data: vectors });
+      const guest = startGuest(kernel, [...code, HLT], { data: haltingVectors });
       guest.run.bytes.fill(0x5a, UNION, UNION + FAILURE_BYTES);
       see.call(hex(code), () => result(kernel.run(guest.vcpu)));
       see.note(`${hex(code)}: exit_reason`, guest.run.get('exit_reason'));
@@ -198,7 +194,7 @@ export const fuzzedEmulatorCases: Case[] = [
       [[0xd5, 3], 0x1580n],
     ];
     for (const [code, rax] of cases) {
-      const guest = startGuest(kernel, [...code, HLT], { data: vectors, regs: { rax } });
+      const guest = startGuest(kernel, [...code, HLT], { data: haltingVectors, regs: { rax } });
       const label = `${hex(code)} with ${rax.toString(16)}`;
       see.call(label, () => result(kernel.run(guest.vcpu)));
       const { rax: ax, rflags } = getRegs(kernel, guest.vcpu);
@@ -213,7 +209,7 @@ export const fuzzedEmulatorCases: Case[] = [
       NMI: { nmi: true },
       both: { interrupt: true, nmi: true },
     })) {
-      const guest = startGuest(kernel, [HLT], { data: vectors });
+      const guest = startGuest(kernel, [HLT], { data: haltingVectors });
       inject(kernel, guest.vcpu, also);
       for (const at of [1, 2, 3]) {
         runOn(guest, see, `${name}: run ${at}`);
@@ -221,11 +217,11 @@ export const fuzzedEmulatorCases: Case[] = [
       }
       see.note(`${name}: the stack`, guest.ram.read(0x7fe0, 32));
     }
-    const guest = startGuest(kernel, [HLT], { data: vectors });
+    const guest = startGuest(kernel, [HLT], { data: haltingVectors });
     inject(kernel, guest.vcpu, {});
     kernel.ioctl(guest.vcpu, KVM_INTERRUPT, Uint8Array.of(0x20, 0, 0, 0));
     runOn(guest, see, 'KVM_INTERRUPT behind an exception');
-    const other = startGuest(kernel, [HLT], { data: vectors });
+    const other = startGuest(kernel, [HLT], { data: haltingVectors });
     inject(kernel, other.vcpu, {});
     kernel.ioctl(other.vcpu, KVM_NMI);
     runOn(other, see, 'KVM_NMI behind an exception');
@@ -238,7 +234,7 @@ export const fuzzedEmulatorCases: Case[] = [
       kernel.ioctl(vm, KVM_CREATE_IRQCHIP);
       const vcpu = kernel.ioctl(vm, KVM_CREATE_VCPU);
       const ram = addRam(kernel, vm, 0, 0n, 0x10000);
-      for (const [address, bytes] of Object.entries(vectors)) ram.write(Number(address), Uint8Array.from(bytes));
+      for (const [address, bytes] of Object.entries(haltingVectors)) ram.write(Number(address), Uint8Array.from(bytes));
       // The interrupt's handler leaves by a port.
       ram.write(0x620, Uint8Array.of(0xe6, 0x10, HLT));
       const run = new RunPage(mapRun(kernel, vcpu));
@@ -259,7 +255,7 @@ export const fuzzedEmulatorCases: Case[] = [
     const HIGH = 1n << 32n;
     for (const base of [HIGH, HIGH - 0x7000n, (1n << 64n) - 0x1000n]) {
       const sregs = (state: Sregs): void => void Object.assign(state.ss, { base });
-      const guest = startGuest(kernel, [0x50, HLT], { data: vectors, sregs, regs: { rax: 0x1234n } });
+      const guest = startGuest(kernel, [0x50, HLT], { data: haltingVectors, sregs, regs: { rax: 0x1234n } });
       const high = addRam(kernel, guest.vm, 1, HIGH, 0x10000);
       kernel.ioctl(guest.vcpu, KVM_INTERRUPT, Uint8Array.of(0x20, 0, 0, 0));
       const label = `SS base ${base.toString(16)}`;

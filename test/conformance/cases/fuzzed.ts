@@ -30,7 +30,7 @@ import {
   MADV_REMOVE,
 } from 'kvio/uapi';
 import { type Case, define, nonZero, type Observer, result } from '../case.ts';
-import { play, startGuest } from '../guest.ts';
+import { haltingVectors, play, startGuest } from '../guest.ts';
 import {
   addRam,
   cpuidBytes,
@@ -57,10 +57,6 @@ const ONLY_HARDWARE = { needs: { capability: KVM_CAP_X86_SMM } } as const;
 const FIONREAD = 0x541b;
 const FIOQSIZE = 0x5460;
 const FIGETBSZ = 2;
-
-/** Vector n leads to a HLT at 0x600 + n. */
-const vectors: Record<number, number[]> = { 1536: new Array<number>(256).fill(HLT) };
-for (let n = 0; n < 256; n++) vectors[n * 4] = [n, 6, 0, 0];
 
 function noteEvents(kernel: Kernel, vcpu: number, see: Observer, label: string): void {
   const bytes = kvm_vcpu_events.alloc();
@@ -89,7 +85,7 @@ export const fuzzedCases: Case[] = [
     see.call('run', () => result(kernel.run(vcpu)));
   }),
   define('kvm/fuzzed/last-exception-is-told', 'Events', (kernel, see) => {
-    const guest = startGuest(kernel, [0x0f, 0x0b, HLT], { data: vectors });
+    const guest = startGuest(kernel, [0x0f, 0x0b, HLT], { data: haltingVectors });
     play(guest, see);
     noteEvents(kernel, guest.vcpu, see, 'events after #UD');
   }),
@@ -111,7 +107,7 @@ export const fuzzedCases: Case[] = [
     noteEvents(kernel, vcpu, see, 'SET_REGS leaves it');
   }),
   define('kvm/fuzzed/hlt-under-tf', 'Events', (kernel, see) => {
-    const guest = startGuest(kernel, [HLT, HLT], { data: vectors, regs: { rflags: 0x102n } });
+    const guest = startGuest(kernel, [HLT, HLT], { data: haltingVectors, regs: { rflags: 0x102n } });
     see.call('run', () => result(kernel.run(guest.vcpu)));
     noteEvents(kernel, guest.vcpu, see, '#DB is pending');
     see.note('regs', nonZero(getRegs(kernel, guest.vcpu)));
@@ -137,7 +133,7 @@ export const fuzzedCases: Case[] = [
   }),
   define('kvm/fuzzed/rdmsr-without-cpuid', 'MSRs', (kernel, see) => {
     for (const index of [0x10a, 0x345]) {
-      const guest = startGuest(kernel, [0x66, 0xb9, index & 0xff, index >> 8, 0, 0, 0x0f, 0x32, HLT], { data: vectors });
+      const guest = startGuest(kernel, [0x66, 0xb9, index & 0xff, index >> 8, 0, 0, 0x0f, 0x32, HLT], { data: haltingVectors });
       see.call(`MSR ${index}`, () => result(kernel.run(guest.vcpu)));
       see.note(`MSR ${index}: regs`, nonZero(getRegs(kernel, guest.vcpu)));
     }
@@ -149,18 +145,18 @@ export const fuzzedCases: Case[] = [
     for (const index of [0x4b564d00, 0x11]) see.note(`MSR ${index} of another vCPU`, getMsr(kernel, other, index) ?? 'none');
   }),
   define('kvm/fuzzed/vector-under-the-stack', 'KVM_EXIT_HLT', (kernel, see) => {
-    const guest = startGuest(kernel, [0xcd, 0x01, HLT], { data: { ...vectors, 4098: [HLT] }, regs: { rsp: 8n } });
+    const guest = startGuest(kernel, [0xcd, 0x01, HLT], { data: { ...haltingVectors, 4098: [HLT] }, regs: { rsp: 8n } });
     see.call('INT 1 whose pushes overwrite its own vector', () => result(kernel.run(guest.vcpu)));
     see.note('regs', nonZero(getRegs(kernel, guest.vcpu)));
   }),
   define('kvm/fuzzed/injected-vector-under-the-stack', 'KVM_EXIT_HLT', (kernel, see) => {
-    const guest = startGuest(kernel, [0x0f, 0x0b, HLT], { data: vectors, regs: { rsp: 0x20n } });
+    const guest = startGuest(kernel, [0x0f, 0x0b, HLT], { data: haltingVectors, regs: { rsp: 0x20n } });
     see.call('#UD whose pushes overwrite its own vector', () => result(kernel.run(guest.vcpu)));
     see.note('regs', nonZero(getRegs(kernel, guest.vcpu)));
   }),
   define('kvm/fuzzed/injection-and-the-stack-segment', 'KVM_EXIT_HLT', (kernel, see) => {
     const options = {
-      data: vectors,
+      data: haltingVectors,
       regs: { rsp: 0x8000n },
       sregs: (sregs: Sregs): void => void Object.assign(sregs.ss, { limit: 0x101 }),
     };
@@ -182,13 +178,13 @@ export const fuzzedCases: Case[] = [
     see.note('bytes', bytes);
   }),
   define('kvm/fuzzed/enter-with-nesting', 'KVM_EXIT_INTERNAL_ERROR', (kernel, see) => {
-    play(startGuest(kernel, [0xc8, 4, 0, 1, HLT], { data: vectors }), see);
+    play(startGuest(kernel, [0xc8, 4, 0, 1, HLT], { data: haltingVectors }), see);
   }),
   define('kvm/fuzzed/bound', 'KVM_EXIT_INTERNAL_ERROR', (kernel, see) => {
-    play(startGuest(kernel, [0x62, 0x06, 0x00, 0x20, HLT], { data: vectors }), see);
+    play(startGuest(kernel, [0x62, 0x06, 0x00, 0x20, HLT], { data: haltingVectors }), see);
   }),
   define('kvm/fuzzed/paging-without-long-mode', 'KVM_EXIT_SHUTDOWN', (kernel, see) => {
-    const guest = startGuest(kernel, [0xe6, 0x10, HLT], { regs: { rflags: 0x202n }, data: vectors });
+    const guest = startGuest(kernel, [0xe6, 0x10, HLT], { regs: { rflags: 0x202n }, data: haltingVectors });
     const { run, vcpu } = guest;
     const ready = (label: string): void => {
       run.set('immediate_exit', 1);
@@ -205,7 +201,7 @@ export const fuzzedCases: Case[] = [
     see.note('exit_reason', run.get('exit_reason'));
   }),
   define('kvm/fuzzed/nmi-behind-an-exception', 'Events', (kernel, see) => {
-    const guest = startGuest(kernel, [HLT], { data: vectors });
+    const guest = startGuest(kernel, [HLT], { data: haltingVectors });
     injectEvents(kernel, guest.vcpu, (events) => {
       Object.assign(events.exception, { injected: 1, nr: 4 });
       events.nmi.pending = 1;
@@ -217,12 +213,12 @@ export const fuzzedCases: Case[] = [
     }
   }),
   define('kvm/fuzzed/sti-where-if-is-set', 'Events', (kernel, see) => {
-    const guest = startGuest(kernel, [0xfb], { ram: 0x2000, entry: 0x1fff, regs: { rflags: 0x202n }, data: { 0: vectors[0]! } });
+    const guest = startGuest(kernel, [0xfb], { ram: 0x2000, entry: 0x1fff, regs: { rflags: 0x202n }, data: { 0: [0, 6, 0, 0] } });
     see.call('run to the fetch that fails', () => result(kernel.run(guest.vcpu)));
     noteEvents(kernel, guest.vcpu, see, 'events after STI');
   }),
   define('kvm/fuzzed/set-regs-before-a-port-is-read', 'Completing I/O', (kernel, see) => {
-    const guest = startGuest(kernel, [0xe4, 0x10, HLT], { data: vectors });
+    const guest = startGuest(kernel, [0xe4, 0x10, HLT], { data: haltingVectors });
     see.call('run to the IN', () => result(kernel.run(guest.vcpu)));
     see.call('SET_REGS', () => setRegs(kernel, guest.vcpu, { rip: 0x1000n, rflags: 0xeecd_1d5b_0000_0046n, rcx: 5n }));
     see.call('run', () => result(kernel.run(guest.vcpu)));
@@ -257,7 +253,7 @@ export const fuzzedCases: Case[] = [
     },
   ),
   define('kvm/fuzzed/set-regs-before-ins-goes-on', 'Completing I/O', (kernel, see) => {
-    const guest = startGuest(kernel, [0x6c, HLT], { data: vectors, regs: { rdi: 0x2ffen, rdx: 0x10n, rflags: 0x402n } });
+    const guest = startGuest(kernel, [0x6c, HLT], { data: haltingVectors, regs: { rdi: 0x2ffen, rdx: 0x10n, rflags: 0x402n } });
     see.call('run to the INSB, backwards', () => result(kernel.run(guest.vcpu)));
     see.call('SET_REGS', () => setRegs(kernel, guest.vcpu, { rdi: 1n << 43n, rip: 0x1000n, rflags: 0x402n }));
     see.call('run', () => result(kernel.run(guest.vcpu)));
@@ -267,7 +263,7 @@ export const fuzzedCases: Case[] = [
     // REPNE CMPSB of RAM with what no slot has.
     const regs = { rcx: 3n, rsi: 0x3000n, rdi: 0x6000n, rflags: 0x46n };
     const guest = startGuest(kernel, [0xf2, 0xa6, HLT], {
-      data: { ...vectors, 12288: [1, 2, 3] },
+      data: { ...haltingVectors, 12288: [1, 2, 3] },
       regs,
       sregs: (sregs: Sregs): void => void Object.assign(sregs.es, { base: 0xf0000n, selector: 0xf000 }),
     });
@@ -276,7 +272,7 @@ export const fuzzedCases: Case[] = [
   define('kvm/fuzzed/vex-in-real-mode', 'KVM_EXIT_INTERNAL_ERROR', (kernel, see) => {
     for (const opcode of [0xc4, 0xc5, 0x62]) {
       for (const modrm of [0xc0, 0xf4]) {
-        const guest = startGuest(kernel, [opcode, modrm, 0x28, 0xc1, HLT], { data: vectors });
+        const guest = startGuest(kernel, [opcode, modrm, 0x28, 0xc1, HLT], { data: haltingVectors });
         const label = `${opcode.toString(16)} ${modrm.toString(16)}`;
         see.call(label, () => result(kernel.run(guest.vcpu)));
         see.note(`${label}: exit_reason`, guest.run.get('exit_reason'));
@@ -286,7 +282,7 @@ export const fuzzedCases: Case[] = [
   }),
   define('kvm/fuzzed/decimal-adjustments', 'KVM_EXIT_INTERNAL_ERROR', (kernel, see) => {
     for (const opcode of [0x27, 0x2f, 0x37, 0x3f]) {
-      const guest = startGuest(kernel, [opcode, HLT], { data: vectors, regs: { rax: 0x1fn } });
+      const guest = startGuest(kernel, [opcode, HLT], { data: haltingVectors, regs: { rax: 0x1fn } });
       see.call(opcode.toString(16), () => result(kernel.run(guest.vcpu)));
       see.note(`${opcode.toString(16)}: exit_reason`, guest.run.get('exit_reason'));
       see.note(`${opcode.toString(16)}: rax`, getRegs(kernel, guest.vcpu).rax);
@@ -358,7 +354,7 @@ export const fuzzedCases: Case[] = [
   define('kvm/fuzzed/rdmsr-of-none', 'KVM_GET_VCPU_EVENTS', (kernel, see) => {
     // In the guest the #GP of an MSR is KVM's: it tells of it afterwards.
     const code = [0xb9, 0xad, 0xde, 0x66, 0x0f, 0x32, HLT];
-    const guest = startGuest(kernel, code, { data: vectors });
+    const guest = startGuest(kernel, code, { data: haltingVectors });
     see.call('run', () => result(kernel.run(guest.vcpu)));
     see.note('rip', getRegs(kernel, guest.vcpu).rip);
     noteEvents(kernel, guest.vcpu, see, 'events');
@@ -378,7 +374,7 @@ export const fuzzedCases: Case[] = [
     'kvm/fuzzed/fpu-registers-that-are-not-in-use',
     'KVM_SET_FPU',
     (kernel, see) => {
-      const guest = startGuest(kernel, [HLT, HLT], { data: vectors });
+      const guest = startGuest(kernel, [HLT, HLT], { data: haltingVectors });
       const { vcpu } = guest;
       const put = (): void => {
         const fpu = kvm_fpu.alloc();
@@ -449,7 +445,7 @@ export const fuzzedCases: Case[] = [
       );
   }),
   define('kvm/fuzzed/single-step-by-tf', 'KVM_GET_VCPU_EVENTS', (kernel, see) => {
-    const guest = startGuest(kernel, [0x90, HLT], { data: vectors, regs: { rflags: 0x102n } });
+    const guest = startGuest(kernel, [0x90, HLT], { data: haltingVectors, regs: { rflags: 0x102n } });
     see.call('run', () => result(kernel.run(guest.vcpu)));
     see.note('rip', getRegs(kernel, guest.vcpu).rip);
     noteEvents(kernel, guest.vcpu, see, 'events');
