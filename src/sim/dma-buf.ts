@@ -108,6 +108,8 @@ export class DmaBufFile extends File {
 
   /** dma_buf_dynamic_attach: −errno where the exporter does not want this importer. */
   attach(importer: DmaBufImporter): DmaBufAttachment | number {
+    // RFC: without a device there is nobody to map for.
+    if (importer.byPage && this.exporter.place === undefined) return -EINVAL;
     const error = this.exporter.attach(importer);
     if (error < 0) return error;
     const attachment = new DmaBufAttachment(this, importer);

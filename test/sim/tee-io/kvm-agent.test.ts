@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { type GuestAgent, TDX_GHCI_NR, type TeeIo, type VmgexitAnswer } from '../../../src/sim/index.ts';
 import { teeIo } from '../../../src/uapi/index.ts';
 import { EINVAL } from '../../../src/uapi/sys.ts';
-import { MMIO, type Played, PRIVATE, TeeKit, u } from './kvm-kit.ts';
+import { MMIO, named, type Played, PRIVATE, TeeKit, u } from './kvm-kit.ts';
 
 function played(agent: GuestAgent, switches: Partial<TeeIo> = {}): { kit: TeeKit; vm: number; guest: Played } {
   const kit = new TeeKit(switches);
@@ -161,6 +161,26 @@ describe('the life of its vCPU', () => {
     expect(kit.io(vm, u.KVM_CHECK_EXTENSION, 0)).toBe('EIO');
     expect(kit.io(guest.vcpu, u.KVM_GET_MP_STATE, u.kvm_mp_state.alloc())).toBe('EIO');
   });
+});
+
+test('the death of the VM ends what its vCPUs are doing, and their sleep', async () => {
+  const kit = new TeeKit();
+  const vm = kit.vm();
+  kit.kernel.ioctl(vm, u.KVM_CREATE_IRQCHIP);
+  const sleeper = kit.guestOf(vm, function* (guest) {
+    yield* guest.hlt();
+  });
+  const worker = kit.vcpu(vm, 1);
+  let turns = 0;
+  kit.setMpState(worker, u.KVM_MP_STATE_RUNNABLE);
+  kit.kernel.agent(worker, function* (guest) {
+    for (;;) {
+      yield* guest.pause(100);
+      if (++turns === 50) kit.vmOf(vm).kill();
+    }
+  });
+  const results = await Promise.all([sleeper.vcpu, worker].map((vcpu) => kit.kernel.runAsync(vcpu).catch((error) => error.code)));
+  expect([results.map((result) => (typeof result === 'number' ? named(result) : result)), turns]).toEqual([['EIO', 'EIO'], 50]);
 });
 
 describe('exits of the series', () => {

@@ -41,6 +41,14 @@ describe('KVM_MEM_VFIO_DMABUF', () => {
     expect([dmaBuf.file.references, dmaBuf.file.attachments.size]).toEqual([1, 0]);
   });
 
+  test('needs an exporter that says where each page is', () => {
+    const kit = new TeeKit();
+    const dmaBuf = new DmaBufDouble(kit);
+    Object.assign(dmaBuf, { place: undefined });
+    expect(kit.mmioSlot(kit.vm(), dmaBuf)).toBe('EINVAL');
+    expect(dmaBuf.file.references).toBe(1);
+  });
+
   test('whose dma-buf it may be: dmabufOwner', () => {
     const table = ['s0', 'xj', 'xm'] as const;
     const answers = table.map((dmabufOwner) => {

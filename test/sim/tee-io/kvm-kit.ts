@@ -78,6 +78,10 @@ export class TeeKit extends Kit {
     );
   }
 
+  setMpState(vcpu: number, mp_state: number): void {
+    this.kernel.ioctl(vcpu, u.KVM_SET_MP_STATE, u.kvm_mp_state.encode({ mp_state }));
+  }
+
   /** The program's own descriptor of it. */
   close({ fd }: DmaBufDouble): void {
     this.kernel.process.fds.close(fd);

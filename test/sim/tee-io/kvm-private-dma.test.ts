@@ -1,18 +1,33 @@
 // What private DMA finds of a VM: pages that are committed to it, and what takes them away.
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import type { Memory } from '../../../src/kernel/memory.ts';
 import type { GuestMemfdFile } from '../../../src/sim/kvm/guest-memfd.ts';
 import type { Vm } from '../../../src/sim/kvm/vm.ts';
 import { EFAULT, EHWPOISON, EINVAL, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from '../../../src/uapi/sys.ts';
-import { DmaBufDouble, PRIVATE, TeeKit } from './kvm-kit.ts';
+import { DmaBufDouble, PRIVATE, TeeKit, u } from './kvm-kit.ts';
 
 const PAGES = 4;
 const committed = (vm: Vm): string => Array.from({ length: PAGES }, (_, gfn) => (vm.isCommitted(gfn) ? 'x' : '.')).join('');
 
 class Ram extends TeeKit {
   readonly fd: number = this.vm();
-  readonly gmem: number = this.ram(this.fd, PAGES).gmem;
+  readonly gmem: number;
+  readonly shared: Memory;
   readonly vcpuFd: number = this.vcpu(this.fd);
   readonly tvm: Vm = this.vmOf(this.fd);
+
+  constructor() {
+    super();
+    ({ gmem: this.gmem, shared: this.shared } = this.ram(this.fd, PAGES));
+  }
+
+  /** Deletes the slot, or makes it anew, of the same guest_memfd. */
+  toggle(there: boolean): void {
+    const userspace_addr = this.shared.address;
+    const region = { slot: 1, flags: u.KVM_MEM_GUEST_MEMFD, guest_phys_addr: 0n, userspace_addr, guest_memfd: this.gmem };
+    expect(this.region2(this.fd, { ...region, memory_size: there ? 0n : BigInt(PAGES) * 4096n })).toBe(0);
+  }
 
   all(): this {
     this.attributes(this.fd, 0n, 0x4000n, PRIVATE);
@@ -85,4 +100,44 @@ describe('pages go', () => {
     other.kernel.close(other.gmem);
     expect([committed(other.tvm), other.tvm.privatePage(0, true)]).toEqual(['....', null]);
   });
+});
+
+test('whatever is done to a VM, what is committed is what a list of frames says', () => {
+  const range = { first: fc.nat(PAGES - 1), pages: fc.integer({ min: 1, max: PAGES }) };
+  const step = fc.record({ ...range, what: fc.constantFrom('private', 'shared', 'commit', 'pre-fault', 'punch', 'slot') });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 12 }), (steps) => {
+      const kit = new Ram();
+      const isPrivate = new Array<boolean>(PAGES).fill(false);
+      const model = new Array<boolean>(PAGES).fill(false);
+      let slot = true;
+      for (const { what, first, pages } of steps) {
+        const end = Math.min(first + pages, PAGES);
+        const gpa = BigInt(first) * 4096n;
+        const size = BigInt(end - first) * 4096n;
+        if (what === 'private' || what === 'shared') {
+          kit.attributes(kit.fd, gpa, size, what === 'private' ? PRIVATE : 0n);
+          // A range that is what it is to be all over is left alone.
+          if (what === 'shared' && isPrivate.slice(first, end).includes(true)) model.fill(false, first, end);
+          isPrivate.fill(what === 'private', first, end);
+        } else if (what === 'commit') {
+          expect(kit.tvm.commit(first)).toBe(slot ? 0 : -EINVAL);
+          if (slot) model[first] = true;
+        } else if (what === 'pre-fault') {
+          kit.preFault(kit.vcpuFd, gpa, size);
+          for (let gfn = first; slot && gfn < end; gfn++) if (isPrivate[gfn]) model[gfn] = true;
+        } else if (what === 'punch') {
+          kit.kernel.fallocate(kit.gmem, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, gpa, size);
+          model.fill(false, first, end);
+        } else {
+          kit.toggle(slot);
+          slot = !slot;
+          model.fill(false);
+        }
+        expect(committed(kit.tvm)).toBe(model.map((on) => (on ? 'x' : '.')).join(''));
+      }
+      kit.kernel.close();
+    }),
+    { numRuns: 40 },
+  );
 });
