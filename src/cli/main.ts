@@ -23,7 +23,7 @@ const print = (lines: readonly string[]): void => void process.stdout.write(`${l
 
 const commands: Readonly<Record<string, Command>> = {
   tour: {
-    help: 'run five small guests on every kernel there is, and compare them',
+    help: 'run five small guests on every kernel there is, compare them, and show a trusted device',
     run(paint) {
       const found = kernelsHere();
       const usable = found.filter(({ available }) => available);

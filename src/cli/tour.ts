@@ -4,6 +4,7 @@ import { type Guest, guests, type Observed, observe } from './guests.ts';
 import { kernelsReport } from './kernels.ts';
 import { machineLikeHost } from './machine.ts';
 import type { Paint } from './paint.ts';
+import { teeIoFlow } from './tee-io.ts';
 
 const LABEL = 12;
 const COLUMN = 28;
@@ -42,6 +43,7 @@ export function tour(found: readonly KernelFound[], run: readonly KernelFound[],
         '',
         ...errors(results, columns).map(paint.red),
         verdict(columns.length, different, failed, paint),
+        ...(run.some(({ kind }) => kind === 'sim') ? ['', ...teeIoFlow(paint)] : []),
       ],
       same: different === '' && failed === '',
     };

@@ -226,10 +226,8 @@ export class World {
     this.vm.setMemoryAttributes({ address: gpa, size: BigInt(pages) * PAGE, attributes });
     for (let gfn = Number(gpa / PAGE); gfn < Number(gpa / PAGE) + pages; gfn++) {
       if (isPrivate) this.isPrivate.add(gfn);
-      else {
-        this.isPrivate.delete(gfn);
-        this.committed.delete(gfn);
-      }
+      // A frame that was shared is not converted: TSM_MAP, which asks for no attribute, may have committed it.
+      else if (this.isPrivate.delete(gfn)) this.committed.delete(gfn);
     }
   }
 
