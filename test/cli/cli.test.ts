@@ -81,6 +81,16 @@ describe('kvio tour', () => {
     expect(stdout).toMatch(/^native +no .*not run: KVIO_KERNEL=sim$/m);
     expect(stdout).toMatch(/5 guests ran on one kernel\. Nothing to compare it with here\./);
   });
+
+  it('ends with a trusted device in a dozen lines: locked, running, in error, and unlocked again', () => {
+    const { stdout } = kvio(['tour'], { KVIO_KERNEL: 'sim' });
+    const [title, ...lines] = stdout.trimEnd().slice(stdout.indexOf('A trusted device')).split('\n');
+    expect(title).toContain('RFC: no released kernel has it');
+    expect(lines.length).toBeLessThanOrEqual(12);
+    const states = lines.map((line) => /(UNLOCKED|LOCKED|RUN|ERROR) +MMIO/.exec(line)![1]!);
+    expect(states.filter((state, i) => state !== states[i - 1])).toEqual(['UNLOCKED', 'LOCKED', 'RUN', 'ERROR', 'UNLOCKED']);
+    expect(stdout).toContain('in private memory: 10 ');
+  });
 });
 
 describe('colour', () => {
