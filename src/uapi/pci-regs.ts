@@ -96,6 +96,7 @@ export const PCI_EXP_DEVCTL_PHANTOM = 0x200;
 export const PCI_EXP_DEVCTL_NOSNOOP_EN = 0x800;
 export const PCI_EXP_DEVCTL_BCR_FLR = 0x8000;
 export const PCI_EXP_DEVSTA = 0x0a;
+export const PCI_EXP_DEVSTA_URD = 0x8;
 export const PCI_EXP_LNKCAP = 0x0c;
 export const PCI_EXP_LNKCTL = 0x10;
 export const PCI_EXP_LNKSTA = 0x12;

@@ -1,3 +1,4 @@
+import * as r from '../../../uapi/pci-regs.ts';
 import { EBUSY, EINVAL, EIO, ENXIO, EOPNOTSUPP } from '../../../uapi/sys.ts';
 import type { DmaTarget } from '../dma-target.ts';
 import type { FunctionObserver, PciFunction, ResetKind } from '../pci-function.ts';
@@ -42,6 +43,8 @@ const RESETS: Readonly<Record<ResetKind, TdiEvent>> = {
 
 /** A memory request the function does not serve: an unsupported request, which is no fatal error. */
 export function reportRejected(fn: PciFunction): void {
+  const { express } = fn.positions;
+  if (express !== 0) fn.config.flag(express + r.PCI_EXP_DEVSTA, 2, r.PCI_EXP_DEVSTA_URD, true);
   fn.reportError('nonfatal', UNSUPPORTED_REQUEST);
 }
 

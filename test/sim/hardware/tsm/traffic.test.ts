@@ -47,6 +47,16 @@ describe('memory requests', () => {
     expect(one.dev.aer.fatal).toBe(0);
   });
 
+  test('where nobody collects errors it stands in the registers', () => {
+    const one = world({ hostMmio: 'reject' }).enter(RUN);
+    const { express, aer } = one.fn.positions;
+    one.dev.writeConfig(express + 8, 2, 0);
+    one.dev.barRead(0, 0, 4);
+    expect(one.dev.readConfig(express + 0xa, 2) & 0xf).toBe(0b1010);
+    expect(one.dev.readConfig(aer + 4, 4)).toBe(1 << 20);
+    expect(one.dev.aer.nonfatal).toBe(0);
+  });
+
   test('hostMmio: to reach for the guest\u2019s memory ends the secure state, to be rejected with T does not', () => {
     const error = world().enter(RUN);
     error.dev.barRead(0, TABLE, 4);
