@@ -28,3 +28,15 @@ describe('capNumbering', () => {
     expect(kit.ram(vm).gmem).toBeGreaterThan(0);
   });
 });
+
+test('coverage tells of the series where the machine has them, and what of them is not simulated', () => {
+  const told = (kit: TeeKit): string[] =>
+    kit.kernel
+      .coverage()
+      .filter(({ area }) => area === 'RFC KVM')
+      .map(({ name, except }) => `${name}: ${except ?? ''}`);
+  expect(told(new TeeKit('off'))).toEqual([]);
+  const rows = told(new TeeKit()).join('\n');
+  expect(rows).toContain('KVM_MEM_VFIO_DMABUF: \n');
+  expect(rows).toContain('no Arm CPU, no TDX module and no SNP launch');
+});
