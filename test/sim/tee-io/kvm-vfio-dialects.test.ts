@@ -1,6 +1,7 @@
 // The KVM-VFIO device as it was posted in 2013, and as SEV-TIO v1 extended it, beside mainline's attributes.
 import { describe, expect, test } from 'vitest';
-import type { TeeIo } from '../../../src/sim/index.ts';
+import { openSim, type TeeIo } from '../../../src/sim/index.ts';
+import { machineOf } from '../../../src/sim/profiles.ts';
 import * as u from '../../../src/uapi/index.ts';
 import { O_RDWR } from '../../../src/uapi/sys.ts';
 import { bind } from '../vfio/pci/kit.ts';
@@ -60,14 +61,18 @@ describe('ADD_GROUP, DEL_GROUP', () => {
   });
 
   test('the close of the device fd gives the group back, and its DMA decides about WBINVD meanwhile', () => {
-    const guest = new Guest(kernelOf());
-    const group = groupOf(guest);
-    const { vm, kernel } = guest;
-    attr(guest, ADD_GROUP, 0, group);
-    const { references } = kernel.process.fds.get(group)!;
-    kernel.process.fds.close(guest.vfio);
-    expect(kernel.process.fds.get(group)!.references).toBe(references - 1);
-    expect(vm.noncoherentDma).toBe(0);
+    for (const enforceCoherency of [true, false]) {
+      const machine = machineOf('tee-io-7.2');
+      const kernel = openSim({ machine: { ...machine, iommu: { ...machine.iommu!, enforceCoherency } } });
+      const guest = new Guest(kernel);
+      const group = groupOf(guest);
+      const file = kernel.process.fds.get(group)!;
+      const { vm } = guest;
+      attr(guest, ADD_GROUP, 0, group);
+      expect([file.references, vm.noncoherentDma]).toEqual([2, enforceCoherency ? 0 : 1]);
+      kernel.process.fds.close(guest.vfio);
+      expect([file.references, vm.noncoherentDma]).toEqual([1, 0]);
+    }
   });
 
   test('kvmVfioDialect decides who is known', () => {
