@@ -144,6 +144,8 @@ function checkMap(args: TestArguments, ctx: IommufdContext, p: Process): number 
   const step = hwpt.domain.minimumPage;
   if ((iova | length | uptr) & (step - 1n) || uptr + length > U64_MAX) return -EINVAL;
   for (let at = 0n; at < length; at += step) {
+    // get_user_pages, of whole pages: the end of the last one there can be wraps.
+    if (uptr + at > U64_MAX - PAGE) return -EOVERFLOW;
     const page = p.mm.resolve(uptr + at, false);
     if (page === null) return -EFAULT;
     const target = hwpt.domain.translate(iova + at, Number(step), false) ?? hwpt.domain.translate(iova + at, Number(step), true);
@@ -160,7 +162,7 @@ function same(a: PageRef, b: PageRef): boolean {
 
 function checkRefs(args: TestArguments, _ctx: IommufdContext, p: Process): number {
   const [length, uptr, refs] = [args.u64(16), args.u64(24), args.u32(32)];
-  if ((length | uptr) & (PAGE - 1n)) return -EINVAL;
+  if ((length | uptr) & (PAGE - 1n) || uptr + length > U64_MAX) return -EINVAL;
   for (let at = 0n; at < length; at += PAGE) {
     const count = p.mm.pinCount(uptr + at);
     if (count === null) return -EFAULT;

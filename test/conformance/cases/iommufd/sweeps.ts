@@ -253,6 +253,31 @@ function privatePage(kernel: Kernel, see: Observer): void {
   see.note('unmapped', iommufd.unmapAll(ioas));
 }
 
+/** What the test interface is asked to compare, where the process's addresses end. */
+function checkAtTheTop(kernel: Kernel, see: Observer): void {
+  const iommufd = new Iommufd(kernel);
+  const { hwpt } = iommufd.mock(iommufd.ioas());
+  const refs = (uptr: bigint, length: bigint): unknown =>
+    iommufd.test(op.MD_CHECK_REFS, 0, [
+      [16, length],
+      [24, uptr],
+    ]).returned;
+  for (const [label, uptr] of [
+    ['the last page but one', -2n * PAGE],
+    ['the last page', -PAGE],
+    ['where the kernel begins', 1n << 63n],
+  ] as const) {
+    see.note(
+      label,
+      [PAGE / 2n, PAGE, 2n * PAGE].map((length) => iommufd.checkMap(hwpt, IOVA, length, BigInt.asUintN(64, uptr))),
+    );
+    see.note(
+      `${label}, references`,
+      [PAGE, 2n * PAGE].map((length) => refs(BigInt.asUintN(64, uptr), length)),
+    );
+  }
+}
+
 export const sweepCases: Case[] = [
   define('iommufd/sweeps/every-length', 'IOMMU_IOAS_MAP', everyLength, { needs: MOCK }),
   define('iommufd/sweeps/every-range', 'IOMMU_IOAS_MAP', everyRange, { needs: MOCK }),
@@ -262,5 +287,6 @@ export const sweepCases: Case[] = [
   define('iommufd/compat/holes', 'VFIO on iommufd', holes, { needs: MOCK }),
   define('iommufd/compat/no-permission', 'VFIO on iommufd', noPermission, { needs: MOCK }),
   define('iommufd/compat/info-of-every-size', 'VFIO on iommufd', infoOfEverySize, { needs: MOCK }),
+  define('iommufd/selftest/check-at-the-top', 'IOMMU_TEST_CMD', checkAtTheTop, { needs: MOCK }),
   define('iommufd/files/private-page', 'Pinning', privatePage, { needs: MOCK }),
 ];
