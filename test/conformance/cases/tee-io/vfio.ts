@@ -1,5 +1,5 @@
 /** What VFIO of a released kernel answers to the requests and flags of confidential device assignment that exist as posted series only, and KVM to VFIO's descriptors under them. */
-import type { Kernel } from 'kvio';
+import { Iommufd as Iommu, type Kernel, KernelError, Kvm, listTsmDevices, Tdi, Vdevice, VfioDevice } from 'kvio';
 import * as u from 'kvio/uapi';
 import type { Case, Observer } from '../../case.ts';
 import { Iommufd } from '../../iommufd.ts';
@@ -148,6 +148,45 @@ function kvmVfio(kernel: Kernel, see: Observer, [edu, second]: string[]): void {
   ask('TDI_UNBIND of a device', KVM_DEV_VFIO_DEVICE, KVM_DEV_VFIO_DEVICE_TDI_UNBIND, memory.address);
 }
 
+/** The same by the objects: what a released kernel answers, and the series that would take it. */
+function objects(kernel: Kernel, see: Observer, [edu]: string[]): void {
+  const ask = (label: string, call: () => unknown): void => {
+    try {
+      call();
+      see.note(label, 'done');
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      const { code, request, series } = error;
+      see.note(label, { code, request: request ?? null, series: series ?? null });
+    }
+  };
+  const iommufd = Iommu.open(kernel);
+  const device = VfioDevice.open(kernel, cdevOf(kernel, edu!));
+  ask('bindIommufd, private', () => device.bindIommufd({ iommufd, private: true }));
+  const dev_id = device.bindIommufd({ iommufd });
+  ask('tsmBind', () => device.tsmBind({ vdevice: 1 }));
+  ask('tsmUnbind', () => device.tsmUnbind());
+  const dma_ranges = [{ offset: 0n, length: PAGE }];
+  ask('getDmaBuf, a BAR for each range', () => device.getDmaBuf({ dma_ranges: [{ region_index: 0, ...dma_ranges[0]! }] }));
+  const dma_buf = device.getDmaBuf({ region_index: 0, dma_ranges });
+  const vm = Kvm.open(kernel).createVm();
+  ask('a memslot of a dma-buf', () => vm.setUserMemoryRegion2({ slot: 1, guest_phys_addr: 0x10000n, dma_buf }));
+  const kvmVfio = vm.createDevice(u.KVM_DEV_TYPE_VFIO);
+  ask('addGroup', () => kvmVfio.addGroup(device.fd));
+  ask('delGroup', () => kvmVfio.delGroup(device.fd));
+  ask('tdiBind', () => kvmVfio.tdiBind({ guest_rid: 0x10, devfd: device.fd }));
+  ask('a vIOMMU of a VM', () => iommufd.viommuAlloc({ type: 1, dev_id, hwpt: 1, vm }));
+  ask('setExclusiveRanges', () => iommufd.setExclusiveRanges(dev_id, true));
+  const vdevice = new Vdevice(iommufd, dev_id);
+  ask('a vdevice’s tsmBind', () => vdevice.tsmBind());
+  ask('tsmMap', () => vdevice.tsmMap({ start_gpa: 0n, end_gpa: PAGE }));
+  for (const layout of ['type48', 'scope40', 'op48'] as const) {
+    const tdi = new Tdi({ device, vdevice, layout });
+    ask(`a request, ${layout}`, () => tdi.setTdiState(2));
+  }
+  see.note('TSMs', listTsmDevices(kernel).length);
+}
+
 export const teeIoVfioCases: readonly Case[] = [
   withDevices('vfio/tee-io/requests', section, ['edu', 'second edu'], requests, NEEDS),
   withDevices('vfio/tee-io/bind-private', section, ['edu'], bindPrivate, NEEDS),
@@ -155,4 +194,5 @@ export const teeIoVfioCases: readonly Case[] = [
   withDevices('vfio/tee-io/viommu', section, ['edu'], viommu, NEEDS),
   withDevices('vfio/tee-io/memslot', section, ['edu'], memslot, NEEDS_KVM),
   withDevices('vfio/tee-io/kvm-vfio', section, ['edu', 'second edu'], kvmVfio, NEEDS_KVM),
+  withDevices('vfio/tee-io/objects', section, ['edu'], objects, NEEDS_KVM),
 ];
