@@ -20,7 +20,7 @@ const compiled = join(root, '.cache/lab-cases/lab');
 const usage = `npm run test:lab -- [options]
   --machine A,B      machines to boot (default vtd), or all: ${Object.keys(variants).join(', ')}
   --kernel NAME      as for npm run lab
-  --only TEXT        cases with this in their name; nothing else
+  --only TEXT,TEXT   cases with one of these in their name; nothing else
   --record           write what was answered as goldens, instead of comparing; with --only, the others stay
   --goldens DIR      where they are (default test/golden)
   --no-runner        without the checks of the runner itself

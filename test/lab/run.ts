@@ -21,7 +21,7 @@ export type Suite = 'kvm' | 'vfio';
 
 /** What a machine is asked: JSON, the first argument. */
 export interface Question {
-  /** Cases with this in their name. */
+  /** Cases with one of these, between commas, in their name. */
   readonly only?: string | undefined;
   /** These cases only. */
   readonly names?: readonly string[] | undefined;
@@ -51,7 +51,7 @@ say({ release, machine, identity: { kvm: identify(probe), vfio: vfio.identity } 
 probe.close();
 const chosen = (Object.entries({ kvm, vfio }) as [Suite, typeof kvm][])
   .flatMap(([suite, candidate]) => casesFor(candidate, cases).map((one) => ({ suite, candidate, one })))
-  .filter(({ one }) => names?.includes(one.name) ?? one.name.includes(only))
+  .filter(({ one }) => names?.includes(one.name) ?? only.split(',').some((text) => one.name.includes(text)))
   .filter((_, index) => index % of === at);
 const mine = chosen.slice(first);
 const next = (index: number): Line => (index < mine.length ? { begins: mine[index]!.one.name } : { done: true });
