@@ -15,7 +15,10 @@ const live = counts.length > 0 ? counts : [1, 1_000, 100_000];
 const PAGE = 0x1000n;
 const FIRST = 0x1_0000_0000n;
 const BDF = '0000:00:02.0';
-const PAIRS = 300;
+const WARM = 3000;
+/** Turns of some hundred microseconds: most are then not interrupted by what else the machine does. */
+const TURNS = 201;
+const CALLS = 10;
 
 const machine = profiles['lab-vtd-7.2'];
 const roomy = { ...machine, parameters: { ...machine.parameters, vfio_iommu_type1: { dma_entry_limit: 2_000_000 } } };
@@ -23,12 +26,13 @@ const kernels = { sim: openSim({ machine: roomy }) };
 if (findKernels(['/dev/iommu']).some(({ kind, available }) => available && kind === 'native'))
   kernels.native = openKernel({ kernel: 'native', devices: ['/dev/iommu'] });
 
-/** Microseconds of one of `times` calls, the median of five turns. */
-function cost(times, call) {
-  const turns = Array.from({ length: 5 }, () => {
+/** Microseconds of one call, the median of all turns. */
+function cost(call) {
+  for (let i = 0; i < WARM; i++) call();
+  const turns = Array.from({ length: TURNS }, () => {
     const started = performance.now();
-    for (let i = 0; i < times; i++) call(i);
-    return ((performance.now() - started) * 1000) / times;
+    for (let i = 0; i < CALLS; i++) call();
+    return ((performance.now() - started) * 1000) / CALLS;
   });
   return median(turns);
 }
@@ -97,8 +101,7 @@ for (const [what, make] of Object.entries({ iommufd, type1 })) {
         process.stdout.write(`${what}, ${kind}: ${target} mappings: ${error.message}\n`);
         continue;
       }
-      for (let warm = 0; warm < PAIRS; warm++) space.pair();
-      rows[kind] = { pair: cost(PAIRS, space.pair), ...(space.copy && { copy: cost(PAIRS, space.copy) }) };
+      rows[kind] = { pair: cost(space.pair), ...(space.copy && { copy: cost(space.copy) }) };
     }
     there = target;
     for (const [kind, row] of Object.entries(rows)) {
