@@ -10,6 +10,7 @@ import { memoryChecks } from './memory.ts';
 import { privateMemoryChecks } from './private-memory.ts';
 import { stateChecks } from './state.ts';
 import { systemChecks } from './system.ts';
+import { teeIoChecks } from './tee-io.ts';
 import { notItsOwn, vcpuChecks } from './vcpu.ts';
 import { vfioContainerChecks, vfioGroupChecks } from './vfio.ts';
 import { vfioDeviceChecks } from './vfio-device.ts';
@@ -32,4 +33,5 @@ export const areas: Readonly<Record<string, Checks>> = {
   'iommufd: address spaces': iommufdChecks,
   'iommufd: page tables, events, vIOMMUs': iommufdHwptChecks,
   'iommufd: VFIO’s requests, and the test interface': iommufdCompatChecks,
+  'Numbers of series, where they are off': teeIoChecks,
 };
