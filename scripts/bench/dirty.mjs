@@ -3,6 +3,7 @@
 // IOMMU_TEST_CMD, over 256 GiB, which is all that the table of a mock device translates: 128 MiB mapped 2048 times. By itself the simulator is asked for 1 TiB too, on a VT-d that
 // tracks. `npm run lab -- --hugepages 64 node scripts/bench/dirty.mjs`: with pages of 2 MiB behind it, where there are any.
 import { ensureOrExit } from '../ensure.mjs';
+import { test, WIDE, wideTable } from './mock.mjs';
 import { median } from './statistics.mjs';
 
 await ensureOrExit();
@@ -12,26 +13,9 @@ const u = await import('kvio/uapi');
 
 const PAGE = 4096n;
 const PIECE = 128n << 20n;
-const MOCK = 1n << 38n;
 const DIRTY = 1000;
 const ROUNDS = 7;
-const TEST_CMD = 0x3ba0;
-const OP_MOCK_DOMAIN = 2;
 const OP_DIRTY = 13;
-
-/** IOMMU_TEST_CMD; words are [offset, value]. */
-function test(iommufd, op, id, words = []) {
-  const bytes = new DataView(new ArrayBuffer(72));
-  for (const [at, value] of [
-    [0, 72],
-    [4, op],
-    [8, id],
-  ])
-    bytes.setUint32(at, value, true);
-  for (const [at, value] of words) bytes.setBigUint64(at, value, true);
-  iommufd.kernel.ioctl(iommufd.fd, TEST_CMD, new Uint8Array(bytes.buffer), { unsafe: true });
-  return bytes;
-}
 
 /** Memory of so many bytes by descriptor, of large pages where there are enough. */
 function memory(kernel, bytes) {
@@ -50,15 +34,13 @@ function memory(kernel, bytes) {
   return [fd, 'pages of 4 KiB'];
 }
 
-/** The table of a mock device with entries of 1 MiB and 4 KiB; a device that is elsewhere is as good as any to make it for. */
+/** All that the table of a mock device translates. */
 function mock(kernel) {
   const iommufd = Iommufd.open(kernel);
-  const [ioas, elsewhere] = [iommufd.ioasAlloc(), iommufd.ioasAlloc()];
-  const dev_id = test(iommufd, OP_MOCK_DOMAIN, elsewhere.id).getUint32(24, true);
-  const data = { type: 0xdead, bytes: new Uint8Array(Uint32Array.of(0, 1).buffer) };
-  const table = iommufd.hwptAlloc({ dev_id, pt: ioas, flags: u.IOMMU_HWPT_ALLOC_DIRTY_TRACKING, data });
+  const ioas = iommufd.ioasAlloc();
+  const table = wideTable(iommufd, ioas, u.IOMMU_HWPT_ALLOC_DIRTY_TRACKING);
   const [fd, what] = memory(kernel, PIECE);
-  for (let iova = 0n; iova < MOCK; iova += PIECE) ioas.mapFile(fd, { length: PIECE, iova });
+  for (let iova = 0n; iova < WIDE; iova += PIECE) ioas.mapFile(fd, { length: PIECE, iova });
   const one = kernel.guestRam(4096);
   one.write8(0, 1);
   const mark = (iova) =>
@@ -92,7 +74,7 @@ function vtd() {
   const fd = kernel.memfd('bench');
   kernel.ftruncate(fd, 2 ** 40);
   ioas.mapFile(fd, { length: 1n << 40n, iova: first });
-  return { kernel, table, mark: (offset) => fn.dma.write(first + offset, Uint8Array.of(1)), what: 'pages of 4 KiB', first };
+  return { kernel, table, device, iommufd, mark: (offset) => fn.dma.write(first + offset, Uint8Array.of(1)), what: 'pages of 4 KiB', first };
 }
 
 function measure({ kernel, table, mark, first = 0n }, length) {
@@ -132,7 +114,7 @@ for (const [kind, kernel] of Object.entries(kernels).reverse()) {
     continue;
   }
   const made = performance.now() - started;
-  rows[kind] = measure(scene, MOCK);
+  rows[kind] = measure(scene, WIDE);
   const cells = Object.entries(rows[kind]).map(([name, ms]) => {
     const beside = kind === 'sim' && rows.native ? ` (${(ms / rows.native[name]).toFixed(3)} × real)` : '';
     return `${name} ${ms.toFixed(2)} ms${beside}`;

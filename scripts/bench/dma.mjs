@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // node scripts/bench/dma.mjs [live …]: what mapping memory for devices costs, by how many mappings there are already (default 1 1000 100000; a million takes a minute): a
-// mapping made and unmade, one copied, and all of them undone; by /dev/iommu, and by a VFIO container where there is a device to give it a group. The real kernel beside the
-// simulator where this host has /dev/iommu: `npm run lab -- node scripts/bench/dma.mjs`.
+// mapping made and unmade, one copied, and all of them undone; by /dev/iommu, without a page table and with one (a mock device's, where there is IOMMU_TEST_CMD), and by a VFIO
+// container where there is a device to give it a group. The real kernel beside the simulator where this host has /dev/iommu: `npm run lab -- node scripts/bench/dma.mjs`.
 import { ensureOrExit } from '../ensure.mjs';
 import { median } from './statistics.mjs';
 
@@ -9,6 +9,7 @@ await ensureOrExit();
 const { bindDriver, findKernels, Iommufd, openKernel, pciDevice, VfioContainer, VfioGroup } = await import('kvio');
 const { openSim, profiles } = await import('kvio/sim');
 const { VFIO_DMA_UNMAP_FLAG_ALL, VFIO_TYPE1v2_IOMMU } = await import('kvio/uapi');
+const { wideTable } = await import('./mock.mjs');
 
 const counts = process.argv.slice(2).map(Number);
 const live = counts.length > 0 ? counts : [1, 1_000, 100_000];
@@ -21,7 +22,11 @@ const TURNS = 201;
 const CALLS = 10;
 
 const machine = profiles['lab-vtd-7.2'];
-const roomy = { ...machine, parameters: { ...machine.parameters, vfio_iommu_type1: { dma_entry_limit: 2_000_000 } } };
+const roomy = {
+  ...machine,
+  iommufdTest: true,
+  parameters: { ...machine.parameters, vfio_iommu_type1: { dma_entry_limit: 2_000_000 } },
+};
 const kernels = { sim: openSim({ machine: roomy }) };
 if (findKernels(['/dev/iommu']).some(({ kind, available }) => available && kind === 'native'))
   kernels.native = openKernel({ kernel: 'native', devices: ['/dev/iommu'] });
@@ -55,7 +60,15 @@ function iommufd(kernel) {
     },
     clear: () => ioas.unmapAll(),
     close: () => fd.close(),
+    ...{ fd, ioas },
   };
+}
+
+/** The same with a page table that each mapping is entered into, its memory pinned. */
+function table(kernel) {
+  const space = iommufd(kernel);
+  wideTable(space.fd, space.ioas, 0);
+  return space;
 }
 
 /** A container of type1 with a group in it. */
@@ -82,7 +95,7 @@ function type1(kernel) {
   };
 }
 
-for (const [what, make] of Object.entries({ iommufd, type1 })) {
+for (const [what, make] of Object.entries({ iommufd, 'iommufd with a table': table, type1 })) {
   const spaces = Object.entries(kernels).flatMap(([kind, kernel]) => {
     try {
       return [[kind, make(kernel)]];
