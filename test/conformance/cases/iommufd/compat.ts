@@ -2,7 +2,7 @@
 import type { Kernel } from 'kvio';
 import * as u from 'kvio/uapi';
 import { type Case, define, type Observer } from '../../case.ts';
-import { attempt, buffer, IOMMUFD, Iommufd, MOCK, U64_MAX } from '../../iommufd.ts';
+import { attempt, buffer, FIXED, IOMMUFD, Iommufd, MOCK, op, RW as READ_WRITE, U64_MAX } from '../../iommufd.ts';
 import { UNSAFE } from '../../machine.ts';
 
 const PAGE = 0x1000n;
@@ -136,10 +136,49 @@ function cutting(kernel: Kernel, see: Observer): void {
   see.note('huge pages stay off', iommufd.option(1, 1, ioas));
 }
 
+/** What is in use, or not whole pages, or no memory, is not cut. */
+function noCutting(kernel: Kernel, see: Observer): void {
+  const { iommufd, ask, map, unmap, set } = compat(kernel);
+  const ioas = iommufd.ioas();
+  const ram = buffer(kernel);
+  set(u.IOMMU_VFIO_IOAS_SET, ioas);
+  see.note('SET_IOMMU 1', ask(u.VFIO_SET_IOMMU, u.VFIO_TYPE1_IOMMU));
+  see.note('MAP_DMA', map(ram.address, IOVA, 0x4000n));
+  const access = iommufd.test(op.CREATE_ACCESS, ioas, [[20, 1]]);
+  const file = kernel.adopt(access.view.getInt32(16, true));
+  const pinned = iommufd.test(op.ACCESS_PAGES, file, [
+    [16, 0],
+    [24, IOVA + 0x3000n],
+    [32, PAGE],
+    [40, 0n],
+  ]).returned;
+  see.note('its last page pinned', [access.returned, pinned]);
+  see.note('the first page', unmap(IOVA, PAGE));
+  see.note('the first two', unmap(IOVA, 2n * PAGE));
+  see.note('half a page', unmap(IOVA, 0x800n));
+  kernel.close(file);
+  see.note('not pinned: the first page', unmap(IOVA, PAGE));
+  const buf = kernel.adopt(
+    Number(
+      iommufd.test(op.DMABUF_GET, 0, [
+        [16, 0x4000],
+        [20, u.O_CLOEXEC],
+      ]).returned,
+    ),
+  );
+  see.note(
+    'a dma-buf',
+    iommufd.mapFile({ ioas_id: ioas, fd: buf, length: 0x4000n, iova: IOVA + 0x10000n, flags: READ_WRITE | FIXED }),
+  );
+  see.note('its first page', unmap(IOVA + 0x10000n, PAGE));
+  see.note('all of it', unmap(IOVA + 0x10000n, 0x4000n));
+}
+
 export const compatCases: Case[] = [
   define('iommufd/compat/vfio-ioas', 'IOMMU_VFIO_IOAS', vfioIoas, { needs: IOMMUFD }),
   define('iommufd/compat/without-ioas', 'VFIO on iommufd', withoutIoas, { needs: IOMMUFD }),
   define('iommufd/compat/with-ioas', 'VFIO on iommufd', withIoas, { needs: MOCK }),
   define('iommufd/compat/cutting', 'VFIO on iommufd', cutting, { needs: MOCK }),
+  define('iommufd/compat/no-cutting', 'VFIO on iommufd', noCutting, { needs: MOCK }),
   define('iommufd/compat/coherency', 'VFIO on iommufd', coherency, { needs: MOCK }),
 ];

@@ -191,6 +191,54 @@ function writtenBack(kernel: Kernel, see: Observer): void {
   see.note('what there is to unmap', iommufd.unmapAll(id));
 }
 
+/** Structs in memory that can only be read: what was made for them is gone again, id and all; mappings are not. */
+function rolledBack(kernel: Kernel, see: Observer): void {
+  const iommufd = new Iommufd(kernel);
+  const ioas_id = iommufd.ioas();
+  const ram = buffer(kernel);
+  const { idev } = iommufd.mock(ioas_id);
+  const parent = iommufd.mustHwpt({ dev_id: idev, pt_id: ioas_id, flags: u.IOMMU_HWPT_ALLOC_NEST_PARENT });
+  const viommu_id = Number(iommufd.viommu({ type: 0xdead_beef, dev_id: idev, hwpt_id: parent }));
+  const [iova, length, flags] = [0x2000000n, 0x1000n, RW | FIXED];
+  iommufd.mapAt(ioas_id, ram.address, iova, length);
+  const page = kernel.mmap({ length: 0x1000, view: false });
+  const ask = <T extends { size: number }>(label: string, request: number, struct: u.Struct<T>, fields: object): void => {
+    kernel.mprotect(page, u.PROT_READ | u.PROT_WRITE);
+    const bytes = new Uint8Array(struct.size);
+    Object.assign(struct.view(bytes) as object, { size: struct.size, ...fields });
+    page.write(0, bytes);
+    kernel.mprotect(page, u.PROT_READ);
+    see.note(
+      label,
+      attempt(() => kernel.ioctl(iommufd.fd, request, page.address, UNSAFE)),
+    );
+    const next = iommufd.ioas();
+    see.note(`${label}: the next id`, next);
+    iommufd.destroy(next);
+  };
+  ask('HWPT_ALLOC', u.IOMMU_HWPT_ALLOC, u.iommu_hwpt_alloc, { dev_id: idev, pt_id: ioas_id });
+  ask('FAULT_QUEUE_ALLOC', u.IOMMU_FAULT_QUEUE_ALLOC, u.iommu_fault_alloc, {});
+  ask('VIOMMU_ALLOC', u.IOMMU_VIOMMU_ALLOC, u.iommu_viommu_alloc, { type: 0xdead_beef, dev_id: idev, hwpt_id: parent });
+  ask('VDEVICE_ALLOC', u.IOMMU_VDEVICE_ALLOC, u.iommu_vdevice_alloc, { viommu_id, dev_id: idev, virt_id: 5n });
+  ask('VEVENTQ_ALLOC', u.IOMMU_VEVENTQ_ALLOC, u.iommu_veventq_alloc, { viommu_id, type: 0xbeef_beef, veventq_depth: 1 });
+  ask('HW_QUEUE_ALLOC', u.IOMMU_HW_QUEUE_ALLOC, u.iommu_hw_queue_alloc, {
+    viommu_id,
+    type: 0xdead_beef,
+    nesting_parent_iova: iova,
+    length,
+  });
+  see.note('a vDEVICE then', typeof iommufd.vdevice(viommu_id, idev, 5n));
+  const copy = { flags, dst_ioas_id: ioas_id, src_ioas_id: ioas_id, length, src_iova: iova, dst_iova: iova + 0x10000n };
+  ask('IOAS_COPY', u.IOMMU_IOAS_COPY, u.iommu_ioas_copy, copy);
+  const fd = kernel.memfd('rolled-back');
+  kernel.ftruncate(fd, 0x1000);
+  ask('IOAS_MAP_FILE', u.IOMMU_IOAS_MAP_FILE, u.iommu_ioas_map_file, { flags, ioas_id, fd, length, iova: iova + 0x20000n });
+  see.note('what is mapped', iommufd.unmapAll(ioas_id));
+  const lazy = iommufd.ioas();
+  ask('OPTION', u.IOMMU_OPTION, u.iommu_option, { option_id: u.IOMMU_OPTION_HUGE_PAGES, object_id: lazy });
+  see.note('which is done', iommufd.option(u.IOMMU_OPTION_HUGE_PAGES, u.IOMMU_OPTION_OP_GET, lazy));
+}
+
 function ids(kernel: Kernel, see: Observer): void {
   const iommufd = new Iommufd(kernel);
   const first = [iommufd.ioas(), iommufd.ioas(), iommufd.ioas()];
@@ -266,6 +314,7 @@ export const contractCases: Case[] = [
   define('iommufd/contract/unreadable-tail', 'Ioctl contract', unreadableTail, { needs: IOMMUFD }),
   define('iommufd/contract/file-operations', 'Device node', fileOperations, { needs: IOMMUFD }),
   define('iommufd/contract/written-back', 'Copy-back', writtenBack, { needs: IOMMUFD }),
+  define('iommufd/contract/rolled-back', 'Copy-back', rolledBack, { needs: MOCK }),
   define('iommufd/objects/ids', 'Ids', ids, { needs: IOMMUFD }),
   define('iommufd/objects/references', 'IOMMU_DESTROY', references, { needs: MOCK }),
   define('iommufd/objects/ids-of-failures', 'Ids', idsOfFailures, { needs: MOCK }),

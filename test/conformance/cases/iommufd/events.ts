@@ -97,6 +97,26 @@ function pageRequests(kernel: Kernel, see: Observer): void {
   see.note('without', [iommufd.destroy(table), iommufd.destroy(id)]);
 }
 
+/** Without a descriptor left nothing is made. */
+function noDescriptor(kernel: Kernel, see: Observer): void {
+  const iommufd = new Iommufd(kernel);
+  const ioas = iommufd.ioas();
+  let last = -1;
+  for (let more = true; more; ) {
+    try {
+      last = kernel.dup(iommufd.fd);
+    } catch {
+      more = false;
+    }
+  }
+  see.note('FAULT_QUEUE_ALLOC', iommufd.call(u.IOMMU_FAULT_QUEUE_ALLOC, u.iommu_fault_alloc, {}).returned);
+  see.note('the next id', iommufd.ioas());
+  see.note('CREATE_ACCESS', iommufd.test(op.CREATE_ACCESS, ioas, [[20, 1]]).returned);
+  see.note('the next id then', iommufd.ioas());
+  kernel.close(last);
+  see.note('with one left', iommufd.call(u.IOMMU_FAULT_QUEUE_ALLOC, u.iommu_fault_alloc, {}).returned);
+}
+
 /** A request of a PASID goes to the PASID's table; where that has no queue, to nobody. */
 function pageRequestsOfPasids(kernel: Kernel, see: Observer): void {
   const iommufd = new Iommufd(kernel);
@@ -228,6 +248,7 @@ function veventq(kernel: Kernel, see: Observer): void {
 }
 
 export const eventCases: Case[] = [
+  define('iommufd/events/no-descriptor', 'IOMMU_FAULT_QUEUE_ALLOC', noDescriptor, { needs: { ...MOCK, nofile: 4096 } }),
   define('iommufd/events/fault-queue', 'IOMMU_FAULT_QUEUE_ALLOC', faultQueueAlloc, { needs: MOCK }),
   define('iommufd/events/page-requests', 'IOMMU_FAULT_QUEUE_ALLOC', pageRequests, { needs: MOCK }),
   define('iommufd/events/page-requests-of-pasids', 'IOMMU_FAULT_QUEUE_ALLOC', pageRequestsOfPasids, { needs: MOCK }),

@@ -12,6 +12,7 @@ import { deviceInfoCases } from './device-info.ts';
 import { featureCases } from './features.ts';
 import { groupCases } from './group.ts';
 import { ioeventfdCases } from './ioeventfds.ts';
+import { iommufdDeviceCases } from './iommufd.ts';
 import { irqMessageCases } from './irq-messages.ts';
 import { irqCases } from './irqs.ts';
 import { kvmBarCases } from './kvm-bar.ts';
@@ -52,6 +53,7 @@ export const vfioCases: readonly Case[] = [
   ...removalCases,
   ...busyRemovalCases,
   ...cdevCases,
+  ...iommufdDeviceCases,
   ...mttyCases,
   ...assignedCases,
   ...kvmVfioCases,
