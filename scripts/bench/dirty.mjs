@@ -74,7 +74,15 @@ function vtd() {
   const fd = kernel.memfd('bench');
   kernel.ftruncate(fd, 2 ** 40);
   ioas.mapFile(fd, { length: 1n << 40n, iova: first });
-  return { kernel, table, device, iommufd, mark: (offset) => fn.dma.write(first + offset, Uint8Array.of(1)), what: 'pages of 4 KiB', first };
+  return {
+    kernel,
+    table,
+    device,
+    iommufd,
+    mark: (offset) => fn.dma.write(first + offset, Uint8Array.of(1)),
+    what: 'pages of 4 KiB',
+    first,
+  };
 }
 
 function measure({ kernel, table, mark, first = 0n }, length) {
@@ -119,7 +127,10 @@ for (const [kind, kernel] of Object.entries(kernels).reverse()) {
     const beside = kind === 'sim' && rows.native ? ` (${(ms / rows.native[name]).toFixed(3)} × real)` : '';
     return `${name} ${ms.toFixed(2)} ms${beside}`;
   });
+  scene.table.iommufd.close();
   process.stdout.write(`${kind}, 256 GiB by ${scene.what}: ${cells.join(', ')}; mapped in ${made.toFixed(0)} ms\n`);
 }
-const cells = Object.entries(measure(vtd(), 1n << 40n)).map(([name, ms]) => `${name} ${ms.toFixed(2)} ms`);
+const tracking = vtd();
+const cells = Object.entries(measure(tracking, 1n << 40n)).map(([name, ms]) => `${name} ${ms.toFixed(2)} ms`);
 process.stdout.write(`sim, 1 TiB: ${cells.join(', ')}\n`);
+for (const handle of [tracking.device, tracking.iommufd]) handle.close();

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// node scripts/bench/dma.mjs [live …]: what mapping memory for devices costs, by how many mappings there are already (default 1 1000 100000; a million takes a minute): a
+// node scripts/bench/dma.mjs [iommufd | table | type1 …] [live …]: what mapping memory for devices costs, by how many mappings there are already (default 1 1000 100000; a million takes a minute): a
 // mapping made and unmade, one copied, and all of them undone; by /dev/iommu, without a page table and with one (a mock device's, where there is IOMMU_TEST_CMD), and by a VFIO
 // container where there is a device to give it a group. The real kernel beside the simulator where this host has /dev/iommu: `npm run lab -- node scripts/bench/dma.mjs`.
 import { ensureOrExit } from '../ensure.mjs';
@@ -11,7 +11,9 @@ const { openSim, profiles } = await import('kvio/sim');
 const { VFIO_DMA_UNMAP_FLAG_ALL, VFIO_TYPE1v2_IOMMU } = await import('kvio/uapi');
 const { wideTable } = await import('./mock.mjs');
 
-const counts = process.argv.slice(2).map(Number);
+const words = process.argv.slice(2);
+const counts = words.map(Number).filter((count) => count > 0);
+const only = words.filter((word) => !(Number(word) > 0));
 const live = counts.length > 0 ? counts : [1, 1_000, 100_000];
 const PAGE = 0x1000n;
 const FIRST = 0x1_0000_0000n;
@@ -95,7 +97,9 @@ function type1(kernel) {
   };
 }
 
-for (const [what, make] of Object.entries({ iommufd, 'iommufd with a table': table, type1 })) {
+for (const [what, make] of Object.entries({ iommufd, table, type1 }).filter(
+  ([name]) => only.length === 0 || only.includes(name),
+)) {
   const spaces = Object.entries(kernels).flatMap(([kind, kernel]) => {
     try {
       return [[kind, make(kernel)]];

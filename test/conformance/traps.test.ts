@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 import { expect, test } from 'vitest';
 import { cases } from './cases/index.ts';
 import { readGoldens } from './golden-files.ts';
+import { iommufdFacts } from './iommufd-facts.ts';
 import { iommufdSelftests } from './iommufd-selftests.ts';
 import { iommufdTraps } from './iommufd-traps.ts';
 import { traps as kvmTraps } from './traps.ts';
@@ -12,12 +13,17 @@ import { vfioTraps } from './vfio-traps.ts';
 const root = resolve(import.meta.dirname, '../..');
 const names = new Set(cases.map(({ name }) => name));
 const recorded = new Set(readGoldens(`${root}/test/golden`).flatMap((golden) => Object.keys(golden.cases)));
-const traps = [...kvmTraps, ...vfioTraps, ...iommufdTraps];
+const traps = [...kvmTraps, ...vfioTraps, ...iommufdTraps, ...iommufdFacts];
 const shown = traps.filter((trap) => Array.isArray(trap)) as readonly (readonly string[])[];
 
 test('there are 66 of KVM, 36 of VFIO and 35 of iommufd, each with cases or with a reason', () => {
   expect([kvmTraps.length, vfioTraps.length, iommufdTraps.length]).toEqual([66, 36, 35]);
   expect(shown.filter((trap) => trap.length < 2)).toEqual([]);
+});
+
+test('what was seen of iommufd: 81 facts, each with cases or with a reason', () => {
+  expect(iommufdFacts.length).toBe(81);
+  expect(iommufdFacts.filter((fact) => 'why' in fact).length).toBe(5);
 });
 
 test('their cases exist, and were recorded', () => {

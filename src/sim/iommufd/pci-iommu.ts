@@ -12,6 +12,7 @@ import {
   IOMMU_PGFAULT_PERM_WRITE,
   IOMMU_VIOMMU_TYPE_ARM_SMMUV3,
   IOMMUFD_PAGE_RESP_SUCCESS,
+  iommu_hw_info_vtd,
 } from '../../uapi/iommufd.ts';
 import { EBUSY, EOPNOTSUPP } from '../../uapi/sys.ts';
 import { IOMMU_VIOMMU_TYPE_TSM } from '../../uapi/tee-io/aik-v2.ts';
@@ -23,9 +24,10 @@ import type { Interval } from '../interval-tree.ts';
 import type { IommuGroup } from '../iommu/group.ts';
 import type { PciDev } from '../pci/pci-dev.ts';
 import type { Process } from '../process.ts';
-import type { DomainFormat } from './domain.ts';
-import type { HardwareDomain, IommuOps, UserData, ViommuOps } from './driver.ts';
+import type { DomainFormat, PagingDomain } from './domain.ts';
+import type { HardwareDomain, IommuOps, NestedDomain, UserData, ViommuOps } from './driver.ts';
 import type { PageRequest } from './pending-faults.ts';
+import { VtdNested } from './vtd-nested.ts';
 
 const NEST = IOMMU_HWPT_ALLOC_NEST_PARENT;
 const DIRTY = IOMMU_HWPT_ALLOC_DIRTY_TRACKING;
@@ -62,12 +64,16 @@ export class PciIommuDevice implements IommuOps {
   readonly #hardware: IommuHardware;
   readonly capabilities: bigint;
   readonly maxPasids: number;
+  /** VT-d's alone: the drivers of others make a nested table for a vIOMMU. */
+  readonly allocNested?: (p: Process, parent: PagingDomain, flags: number, data: UserData) => NestedDomain | number;
 
   constructor(pci: PciDev, group: IommuGroup<PciDev>, hardware: IommuHardware) {
     this.#pci = pci;
     this.#group = group;
     this.#hardware = hardware;
-    const { dirtyTracking, pasidBits } = hardware.machine;
+    const { kind, nesting = false, dirtyTracking, pasidBits } = hardware.machine;
+    if (kind === 'vtd')
+      this.allocNested = (p, parent, flags, data) => (nesting ? VtdNested.alloc(p, parent, flags, data) : -EOPNOTSUPP);
     const at = pci.findExtCapability(PCI_EXT_CAP_ID_PASID);
     const pasid = at === 0 || pasidBits === 0 ? 0 : pci.readConfig(at + PASID_CAP, 2);
     const width = pasid === 0 ? 0 : Math.min(pasidBits, (pasid >> 8) & 0x1f);
@@ -140,6 +146,8 @@ export class PciIommuDevice implements IommuOps {
   }
 
   attach(domain: HardwareDomain): number {
+    const error = this.#refuses(domain);
+    if (error < 0) return error;
     return typeof this.#group.domain === 'object' ? this.#group.replace(domain) : this.#group.attach(domain);
   }
 
@@ -148,10 +156,20 @@ export class PciIommuDevice implements IommuOps {
   }
 
   attachPasid(pasid: number, domain: HardwareDomain): number {
+    const error = this.#refuses(domain);
+    if (error < 0) return error;
     return this.#pci.removed ? -EBUSY : this.#group.attachPasid(this.#pci, pasid, domain);
   }
 
   detachPasid(pasid: number): void {
     this.#group.detachPasid(this.#pci, pasid);
+  }
+
+  /** What a guest's table asks of the hardware: CAP and ECAP are what IOMMU_GET_HW_INFO tells. */
+  #refuses(domain: HardwareDomain): number {
+    if (!(domain instanceof VtdNested)) return 0;
+    const { bytes } = this.#hardware.machine.hwInfo ?? { bytes: new Uint8Array(iommu_hw_info_vtd.size) };
+    const { cap_reg, ecap_reg } = iommu_hw_info_vtd.decode(bytes);
+    return domain.attachable(cap_reg, ecap_reg);
   }
 }

@@ -1,0 +1,148 @@
+/** What was seen of /dev/iommu on a real kernel (Linux 7.2), fact by fact, and the case that sees it again; or why none can. See traps.ts. */
+import type { Trap } from './traps.ts';
+
+export const iommufdFacts: readonly Trap[] = [
+  // The device node, and the contract
+  ['a descriptor that was opened for reading only takes every request', 'iommufd/contract/file-operations'],
+  ['read and write are EINVAL; poll says all it can say', 'iommufd/contract/file-operations'],
+  { trap: 'lseek is ESPIPE', why: 'a Kernel has no lseek' },
+  ['numbers below the table are ENOTTY, and memory is not looked at', 'iommufd/contract/numbers'],
+  ['the whole number must be right, but EFAULT comes first', 'iommufd/contract/numbers'],
+  [
+    'behind the struct only zeros; the first that cannot be read is EFAULT, however long it says it is',
+    'iommufd/contract/unreadable-tail',
+  ],
+  ['holes of a test kernel’s table: EFAULT, then ENOTTY', 'iommufd/contract/holes-of-a-test-kernel'],
+  ['a short struct gets what it has room for', 'iommufd/hwpt/hw-info', 'iommufd/hwpt/alloc-order'],
+  [
+    'MAP, MAP_FILE, COPY, UNMAP and OPTION are done though the answer cannot be written',
+    'iommufd/contract/written-back',
+    'iommufd/contract/rolled-back',
+  ],
+  ['what makes an object takes it back then, and its id', 'iommufd/contract/rolled-back'],
+  ['reserved words nobody looks at', 'iommufd/hwpt/alloc-order', 'iommufd/hwpt/dirty-order', 'iommufd/viommu/alloc'],
+  // Objects
+  ['the lowest free id, at once', 'iommufd/objects/ids'],
+  ['a failure leaves no gap', 'iommufd/objects/ids-of-failures', 'iommufd/contract/rolled-back'],
+  [
+    'a queue takes two ids, an access one that is hidden, a mock device three',
+    'iommufd/viommu/queues',
+    'iommufd/access/pins',
+    'iommufd/objects/references',
+  ],
+  [
+    'a vDEVICE whose device went keeps its id for good, and the context is never empty again',
+    'iommufd/viommu/vdevices',
+    'iommufd/viommu/tombstone',
+  ],
+  [
+    'a bound device and an access are not for DESTROY',
+    'iommufd/objects/references',
+    'iommufd/viommu/queues',
+    'vfio/iommufd/mediated',
+  ],
+  ['a vDEVICE is, though its device is attached by it', 'iommufd/viommu/vdevices'],
+  ['the address space of VFIO’s requests may be destroyed under them', 'iommufd/compat/vfio-ioas'],
+  // IOVAs
+  ['where the kernel puts a mapping', 'iommufd/ioas/placement', 'iommufd/sweeps/every-length', 'iommufd/files/map-order'],
+  ['a fixed place need not be allowed; 0 and the last byte will do', 'iommufd/ioas/allow', 'iommufd/ioas/map-order'],
+  ['a table narrows the ranges whether anybody is attached or not', 'iommufd/hwpt/over-areas', 'vfio/iommufd/hardware'],
+  [
+    'what is reserved may meet neither an area nor what is allowed',
+    'iommufd/ioas/alignment',
+    'iommufd/ioas/allow',
+    'vfio/iommufd/hardware',
+  ],
+  ['memory of a queue is not unmapped', 'iommufd/viommu/queues'],
+  ['what was unmapped before an error stays so', 'iommufd/ioas/unmap'],
+  // Pages
+  ['memory is not looked at before it is needed', 'iommufd/ioas/map-order', 'iommufd/files/map-order'],
+  ['a copy shares pages, a second mapping does not', 'iommufd/files/pinned', 'iommufd/files/charged'],
+  ['a device’s registers are no memory', 'vfio/iommufd/bar-memory'],
+  ['seals, and how a file was opened, are nobody’s concern', 'iommufd/files/open-mode', 'iommufd/files/map-on-a-domain'],
+  ['the CPU gets nothing of a dma-buf', 'iommufd/files/dma-bufs'],
+  {
+    trap: 'more than RLIMIT_MEMLOCK is ENOMEM, and leaves nothing',
+    why: 'a case has all capabilities: test/sim/iommufd/accounting.test.ts asks the simulator',
+  },
+  ['a copy is not charged', 'iommufd/files/charged'],
+  // Requests of address spaces
+  ['ALLOW_IOVAS: no range of a byte; a failure keeps the old list; none needs no pointer', 'iommufd/ioas/allow'],
+  ['COPY by the number of an area, on a test kernel', 'iommufd/ioas/copy-by-area'],
+  ['COPY of parts, and of several areas, each of which unmaps by itself', 'iommufd/ioas/copy'],
+  ['what may be written was said by MAP', 'iommufd/ioas/copy', 'iommufd/sweeps/copies'],
+  ['a copy of what is revoked is as dead', 'iommufd/files/dma-bufs'],
+  ['IOVA_RANGES with no room needs no pointer', 'iommufd/ioas/ranges'],
+  ['the order of MAP’s checks', 'iommufd/ioas/map-order', 'iommufd/ioas/map-on-a-domain'],
+  ['UNMAP of everything may be of nothing', 'iommufd/ioas/unmap'],
+  ['HUGE_PAGES looks for the object first', 'iommufd/ioas/options'],
+  ['MAP_FILE asks for a length before the file', 'iommufd/files/map-order'],
+  ['any file will do while nothing is pinned', 'iommufd/files/map-order'],
+  { trap: 'a dma-buf of another exporter is EOPNOTSUPP', why: 'neither the lab nor the simulator has one: udmabuf is not built' },
+  ['a revoked dma-buf is ENODEV, one of two ranges EOPNOTSUPP', 'vfio/iommufd/dma-buf', 'iommufd/files/dma-bufs'],
+  ['what was mapped stays dead when it is un-revoked', 'iommufd/files/dma-bufs', 'vfio/iommufd/dma-buf'],
+  {
+    trap: 'CHANGE_PROCESS of what was mapped under CAP_IPC_LOCK makes VmPin wrong',
+    why: 'it takes two processes, and a case is one',
+  },
+  // Tables, vIOMMUs, queues
+  ['a mediated device has no hardware to tell of, and no tables', 'vfio/iommufd/mediated'],
+  [
+    'GET_DIRTY_BITMAP is 0 over holes, and where bits cannot be written',
+    'iommufd/hwpt/dirty-order',
+    'iommufd/hwpt/dirty-bits',
+    'iommufd/dirty/lost',
+  ],
+  [
+    'INVALIDATE always writes entry_num, and is EFAULT where it cannot',
+    'iommufd/hwpt/invalidate',
+    'iommufd/hwpt/invalidate-faults',
+  ],
+  ['FAULT_QUEUE_ALLOC without a descriptor left: EMFILE, and no id is gone', 'iommufd/events/no-descriptor'],
+  ['a vDEVICE may be called 0 and U64_MAX', 'iommufd/viommu/vdevices'],
+  ['a vEVENTQ of any type', 'iommufd/events/veventq'],
+  ['a queue raises the alignment, and locks its memory', 'iommufd/viommu/queues'],
+  // VFIO's requests
+  ['coherent where no table says otherwise', 'iommufd/compat/coherency', 'iommufd/compat/with-ioas'],
+  ['a mapping without permissions keeps tables away', 'iommufd/compat/no-permission', 'iommufd/compat/with-ioas'],
+  ['what is pinned is not cut', 'iommufd/compat/no-cutting'],
+  ['UNMAP_DMA of nothing succeeds, and size comes back whatever happened', 'iommufd/compat/with-ioas', 'iommufd/compat/holes'],
+  ['page sizes without a table', 'iommufd/compat/with-ioas'],
+  // Devices
+  ['a sibling with another iommufd is EPERM', 'vfio/cdev/siblings'],
+  ['devices that can share a table do', 'iommufd/devices/attach'],
+  ['a device without PASIDs takes any', 'vfio/cdev/pasids'],
+  ['before BIND everything is EINVAL', 'vfio/nodes/cdev', 'vfio/cdev/attach'],
+  ['BIND: the group open, no descriptor, no iommufd, another one', 'vfio/cdev/bind'],
+  ['a PASID of 2^31 is ENOSPC', 'vfio/cdev/attach'],
+  ['ATTACH whose answer cannot be written detaches the device', 'vfio/cdev/attach-faults'],
+  ['DETACH of what is not attached succeeds; PASID 0 is the device', 'vfio/cdev/detach', 'vfio/cdev/pasids'],
+  ['a mediated device: whole pages, no narrower, its id comes back as it was', 'vfio/iommufd/mediated'],
+  ['a container’s address space is made where none is set, and stays', 'vfio/iommufd/compat-ioas'],
+  // Events
+  ['a fault queue: poll, odd sizes, nothing to read', 'iommufd/events/fault-queue', 'iommufd/events/page-requests'],
+  ['answers up to the first that is wrong', 'iommufd/events/page-requests'],
+  [
+    'a detached device’s requests are gone, read or not',
+    'iommufd/events/page-requests',
+    'iommufd/events/page-requests-of-pasids',
+  ],
+  ['a vEVENTQ: writes, short reads', 'iommufd/events/veventq'],
+  ['the mark of lost events goes when one comes behind it', 'iommufd/events/veventq'],
+  // What is dirty
+  ['bits that cannot be written are lost', 'iommufd/dirty/lost'],
+  ['it ends at a hole', 'iommufd/hwpt/dirty-bits'],
+  ['an entry of several items tells one too few', 'iommufd/hwpt/dirty-bits'],
+  { trap: 'a query that begins in the last item of such an entry never returns', why: 'the kernel hangs' },
+  // Lifetime, the test's own
+  [
+    'what holds a closed iommufd: a bound device, event and access descriptors, mappings',
+    'vfio/cdev/iommufd-first',
+    'iommufd/access/lifetime',
+    'iommufd/events/fault-queue',
+    'iommufd/viommu/driver-memory',
+  ],
+  ['what a mock device can do', 'iommufd/hwpt/hw-info'],
+  ['an access is used through any iommufd', 'iommufd/access/lifetime'],
+  ['VT-d without scalable mode: what it takes, what it tells, what it reserves', 'vfio/iommufd/hardware'],
+];
