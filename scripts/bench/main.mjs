@@ -17,6 +17,8 @@ const others = {
 
 const words = process.argv.slice(2);
 if (words[0] in others) {
+  // Not in the lab, where compiling takes minutes.
+  await ensureOrExit();
   const [name, ...rest] = words;
   const lab = rest.includes('--lab') ? [at('scripts', 'lab', 'main.mjs'), '--timeout', '3600', '--', 'node'] : [];
   const args = [...lab, at('scripts', 'bench', `${name}.mjs`), ...rest.filter((word) => word !== '--lab')];
