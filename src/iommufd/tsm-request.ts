@@ -1,3 +1,4 @@
+import { bytes as bytesOf, integer } from '../kernel/arguments.ts';
 import type { Ram } from '../kernel/memory.ts';
 import { type RfcRequest, rfcIoctl } from '../kernel/rfc.ts';
 import * as june from '../uapi/tee-io/aneesh-jun26.ts';
@@ -59,9 +60,18 @@ function withBuffers<T>({ iommufd }: IommufdObject, lengths: readonly number[], 
 
 const pointer = (ram: Ram, at: number, length: number): bigint => (length === 0 ? 0n : ram.address + BigInt(at));
 
+/** As long as the kernel takes a request, or an answer to one: KMALLOC_MAX_SIZE. */
+const MAX_LENGTH = 4 * 2 ** 20;
+
+function checkLengths(lengths: Readonly<Record<string, number>>): void {
+  for (const [name, length] of Object.entries(lengths)) integer(length, name, 0, MAX_LENGTH);
+}
+
 /** RFC, aneeshV1. */
 export function guestRequest(vdevice: IommufdObject, given: GuestRequest): GuestResponse {
-  const { type, request, response_length = 0, type_info_length = 0 } = given;
+  const { type, response_length = 0, type_info_length = 0 } = given;
+  const request = bytesOf(given.request, 'request');
+  checkLengths({ response_length, type_info_length });
   const struct = v1.iommu_vdevice_tsm_guest_request;
   return withBuffers(vdevice, [request.length, response_length, type_info_length], (ram, [req, resp, info]) => {
     ram.write(req!, request);
@@ -81,7 +91,9 @@ const named = (series: SeriesName, name: string, request: number): RfcRequest =>
 
 /** RFC, aneeshV5 and aneeshV7. */
 export function tsmReq(vdevice: IommufdObject, given: TsmReq): TsmReqResponse {
-  const { request, response_length = 0 } = given;
+  const { response_length = 0 } = given;
+  const request = bytesOf(given.request, 'request');
+  checkLengths({ response_length });
   return withBuffers(vdevice, [request.length, response_length], (ram, [req, resp]) => {
     ram.write(req!, request);
     const common = {

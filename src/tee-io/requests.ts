@@ -10,7 +10,9 @@ import { withMemory } from '../vfio/temporary.ts';
  * RFC: how a guest's requests reach the TSM: 48 bytes by type (ARM CCA device assignment v1), 40 by scope (iommufd: TSM v5), 48 by operation (v7, or with its first numbers, June 2026). A kernel
  * has one of them under one word, and nothing tells which.
  */
-export type TsmLayout = 'type48' | 'scope40' | 'op48' | 'op48-june';
+export type TsmLayout = (typeof TSM_LAYOUTS)[number];
+
+export const TSM_LAYOUTS = ['type48', 'scope40', 'op48', 'op48-june'] as const;
 
 /** What a guest asks of the TSM about a TDI of its own. */
 export interface TsmRequests {

@@ -1,9 +1,11 @@
 import type { Vdevice } from '../iommufd/vdevice.ts';
+import { bytes, describe, integer } from '../kernel/arguments.ts';
+import { rangeError } from '../kernel/errors.ts';
 import { showAs } from '../kernel/inspect.ts';
 import { IOMMU_VDEVICE_TSM_TVM_ARCH_CCA } from '../uapi/tee-io/aneesh-jun26.ts';
 import * as v7 from '../uapi/tee-io/aneesh-v7.ts';
 import type { VfioDevice } from '../vfio/device.ts';
-import { type TsmLayout, type TsmRequests, tsmRequests } from './requests.ts';
+import { TSM_LAYOUTS, type TsmLayout, type TsmRequests, tsmRequests } from './requests.ts';
 
 /** What a Tdi is made of. */
 export interface TdiOptions {
@@ -27,7 +29,20 @@ const OBJECTS: Readonly<Record<string, number>> = {
   report: v7.IOMMU_VDEVICE_TSM_OBJECT_REPORT,
 };
 
-const numberOf = (object: TsmObject): number => (typeof object === 'number' ? object : OBJECTS[object]!);
+const DOORS: readonly string[] = ['vfio', 'iommufd'];
+const U32_MAX = 2 ** 32 - 1;
+const NONCE_LENGTH = 32;
+
+function oneOf(value: unknown, name: string, choices: readonly string[]): void {
+  if (!choices.includes(value as string))
+    throw rangeError(`${name} must be one of ${choices.join(', ')}, not ${describe(value)}`);
+}
+
+function numberOf(object: TsmObject): number {
+  if (typeof object === 'number') return integer(object, 'object', 0, U32_MAX);
+  oneOf(object, 'object', Object.keys(OBJECTS));
+  return OBJECTS[object]!;
+}
 
 /** Fits any object into a few calls, and a request's answer into a page. */
 const PIECE = 1024;
@@ -44,11 +59,13 @@ export class Tdi {
   readonly #requests: TsmRequests;
 
   constructor({ device, vdevice, door = 'vfio', layout = 'type48', tvm_arch = IOMMU_VDEVICE_TSM_TVM_ARCH_CCA }: TdiOptions) {
+    oneOf(door, 'door', DOORS);
+    oneOf(layout, 'layout', TSM_LAYOUTS);
     this.device = device;
     this.vdevice = vdevice;
     this.door = door;
     this.layout = layout;
-    this.#requests = tsmRequests(vdevice, layout, tvm_arch);
+    this.#requests = tsmRequests(vdevice, layout, integer(tvm_arch, 'tvm_arch', 0, U32_MAX));
   }
 
   /** VFIO_DEVICE_TSM_BIND, or IOMMU_VDEVICE_TSM_OP: the TDI is the VM's; but for CCA's it is CONFIG_LOCKED then. */
@@ -70,18 +87,20 @@ export class Tdi {
 
   /** IOMMU_VDEVICE_TSM_REQ: an object, in pieces of at most `piece` bytes. */
   readObject(object: TsmObject, { piece = PIECE }: { piece?: number } = {}): Uint8Array {
-    const bytes = new Uint8Array(this.objectSize(object));
-    for (let at = 0; at < bytes.length; ) {
-      const part = this.#requests.readObject(numberOf(object), at, Math.min(piece, bytes.length - at));
-      if (part.length === 0) return bytes.subarray(0, at);
-      bytes.set(part, at);
+    integer(piece, 'piece', 1, U32_MAX);
+    const whole = new Uint8Array(this.objectSize(object));
+    for (let at = 0; at < whole.length; ) {
+      const part = this.#requests.readObject(numberOf(object), at, Math.min(piece, whole.length - at));
+      if (part.length === 0) return whole.subarray(0, at);
+      whole.set(part, at);
       at += part.length;
     }
-    return bytes;
+    return whole;
   }
 
   /** IOMMU_VDEVICE_TSM_REQ: measurements taken anew, with a `nonce` of 32 bytes; or the report. */
   regenObject(object: TsmObject, { nonce }: { nonce?: Uint8Array } = {}): void {
+    if (nonce !== undefined) integer(bytes(nonce, 'nonce').length, 'the length of nonce', NONCE_LENGTH, NONCE_LENGTH);
     this.#requests.regenObject(numberOf(object), nonce);
   }
 
@@ -92,6 +111,7 @@ export class Tdi {
 
   /** IOMMU_VDEVICE_TSM_REQ: IOMMU_VDEVICE_TSM_TDI_*: locked from unlocked, run from locked, unlocked from anything (EINVAL). EIO: the device refuses. */
   setTdiState(state: number): void {
+    integer(state, 'state', 0, U32_MAX);
     this.#requests.setTdiState(state);
   }
 

@@ -106,6 +106,32 @@ describe('a guest’s request', () => {
     expect(asked.length).toBe(4);
   });
 
+  it('is looked at before anything is asked: a name nobody knows is no other object, nor a piece of nothing the whole', () => {
+    const { tdi, asked } = teller('op48');
+    const refused: readonly (readonly [() => unknown, RegExp])[] = [
+      [() => tdi.readObject('bogus' as never), /object must be one of vca, certificates, measurements, report, not 'bogus'/],
+      [() => tdi.objectSize('toString' as never), /object must be one of/],
+      [() => tdi.objectSize(-1), /object must be an integer/],
+      [() => tdi.readObject('report', { piece: 0 }), /piece must be an integer from 1/],
+      [
+        () => tdi.regenObject('measurements', { nonce: new Uint8Array(5) }),
+        /the length of nonce must be an integer from 32 to 32, not 5/,
+      ],
+      [() => tdi.regenObject('measurements', { nonce: 'abc' as never }), /nonce must be a Uint8Array/],
+      [() => tdi.setTdiState('run' as never), /state must be an integer, not 'run'/],
+      [() => new Tdi({ ...tdi, door: 'kvm' as never }), /door must be one of vfio, iommufd, not 'kvm'/],
+      [() => new Tdi({ ...tdi, layout: 'op49' as never }), /layout must be one of type48, scope40, op48, op48-june, not 'op49'/],
+      [() => tdi.vdevice.tsmReq({ op: 1, tvm_arch: 1, request: 'abc' as never }), /request must be a Uint8Array/],
+      [() => tdi.vdevice.tsmReq({ scope: 0, request: new Uint8Array(4), response_length: -5 }), /response_length must be/],
+      [
+        () => tdi.vdevice.tsmGuestRequest({ type: 0, request: new Uint8Array(4), response_length: 1.5 }),
+        /response_length must be/,
+      ],
+    ];
+    for (const [call, message] of refused) expect(call).toThrow(message);
+    expect(asked).toEqual([]);
+  });
+
   it('that has no kernel says in which series there is one, and what became of the operation', () => {
     const { kernel } = openOff();
     const vdevice = new Vdevice(Iommufd.open(kernel), 5);

@@ -1,5 +1,6 @@
 /** RFC: KVM_RUN of a vCPU whose guest is a script (src/sim/tee-io/agent.ts). */
-import { rangeError } from '../../kernel/errors.ts';
+import { describe } from '../../kernel/arguments.ts';
+import { rangeError, typeError } from '../../kernel/errors.ts';
 import {
   KVM_EXIT_HYPERCALL,
   KVM_EXIT_HYPERCALL_LONG_MODE,
@@ -60,7 +61,10 @@ export class Agent {
 
   constructor(vcpu: Vcpu, agent: GuestAgent) {
     this.#vcpu = vcpu;
+    if (typeof agent !== 'function') throw typeError(`an agent is a generator function, not ${describe(agent)}`);
     this.#script = agent(new Guest());
+    if (typeof this.#script?.next !== 'function' || typeof this.#script[Symbol.iterator] !== 'function')
+      throw typeError(`an agent is a generator function, not one that returns ${describe(this.#script)}`);
   }
 
   /** KVM_RUN has come back from the last exit. */
@@ -100,9 +104,13 @@ export class Agent {
   /** The step under way, or else the script's next; undefined: it is over. */
   #next(): GuestStep | undefined {
     if (this.#step !== undefined) return this.#step;
-    const { done, value } = this.#script.next(this.#answer);
+    const answer = this.#answer;
     this.#answer = undefined;
-    return (this.#step = done ? undefined : value);
+    const { done, value } = this.#script.next(answer);
+    if (done) return undefined;
+    if (!Object.hasOwn(steps, value?.kind))
+      throw typeError(`an agent yields steps of its Guest (yield* guest.read(…)), not ${describe(value)}`);
+    return (this.#step = value);
   }
 
   #done(answer: unknown): void {

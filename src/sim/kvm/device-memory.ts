@@ -44,7 +44,8 @@ export function devicePage(vm: Vm, slot: Memslot | undefined, gfn: number): Devi
 
 /** RFC: a page of a dma-buf in the slot. */
 function assignedPage(vm: Vm, dmaBuf: DmaBufSlot, gfn: number): DevicePage {
-  return { ...dmaBuf.fault(gfn), readable: true, writable: true, t: vm.isPrivate(gfn) };
+  const t = vm.isPrivate(gfn);
+  return { ...dmaBuf.fault(gfn, t), readable: true, writable: true, t };
 }
 
 function isDevice(backing: Backing): backing is DeviceBacking {

@@ -81,11 +81,16 @@ export class DmaBufSlot implements DmaBufImporter {
     return typeof place === 'object' ? place : undefined;
   }
 
-  /** kvm_mmu_faultin_pfn: throws DmaBufFault where there is nothing to map. */
-  fault(gfn: number): DmaBufPlace {
+  /** kvm_mmu_faultin_pfn: throws DmaBufFault where there is nothing to map, or where a TSM that has bound the device for another VM does not map it as private memory of this one. */
+  fault(gfn: number, isPrivate: boolean): DmaBufPlace {
     const place = this.place(gfn);
-    if (place === undefined) throw new DmaBufFault(gfn);
+    if (place === undefined || (isPrivate && this.#isAnothers)) throw new DmaBufFault(gfn);
     return place;
+  }
+
+  get #isAnothers(): boolean {
+    const owner = this.#file.exporter.assigned?.tdi?.binding?.kvm;
+    return owner !== undefined && owner !== this.#vm;
   }
 
   /** The guest loses what is private of frames [first, end), in which a TSM that has bound the device has a say. */

@@ -84,7 +84,7 @@ export function gmemPage(vm: Vm, slot: Memslot | undefined, gfn: number): RamPag
   // A stale entry is faulted in as shared memory, and goes when that succeeds.
   if (found !== undefined && privateGfn) throw new MemoryFault(gfn, false, -EFAULT);
   if (slot?.dmaBuf !== undefined) {
-    slot.dmaBuf.fault(gfn);
+    slot.dmaBuf.fault(gfn, privateGfn);
     vm.mmioFrames.forget(gfn);
     return null;
   }

@@ -8,6 +8,8 @@
  *     while ((yield* guest.readMmio(mmio + 8n, 4)) !== 0) yield* guest.pause();
  *   });
  */
+import { bytes, describe, integer, word } from '../../kernel/arguments.ts';
+import { rangeError, typeError } from '../../kernel/errors.ts';
 import { KVM_HC_MAP_GPA_RANGE, KVM_MAP_GPA_RANGE_DECRYPTED, KVM_MAP_GPA_RANGE_ENCRYPTED } from '../../uapi/kvm.ts';
 import type { Input } from '../../uapi/struct.ts';
 import type { aikV2, ccaV4 } from '../../uapi/tee-io.ts';
@@ -54,20 +56,37 @@ export type GuestAgent = (guest: Guest) => GuestScript;
  */
 export const TDX_GHCI_NR = 0x5444_4958n;
 
+const PHYSICAL_BITS = 52n;
+const MAX_ACCESS = 2 ** 30;
+const MAX_PORT = 0xffff;
+
+function address(gpa: unknown): bigint {
+  if (typeof gpa !== 'bigint') throw typeError(`gpa must be a bigint, not ${describe(gpa)}`);
+  if (gpa < 0n || gpa >> PHYSICAL_BITS !== 0n)
+    throw rangeError(`gpa must have at most ${PHYSICAL_BITS} bits, not ${describe(gpa)}`);
+  return gpa;
+}
+
+function widthOf<T extends number>(value: T, name: string, choices: readonly T[]): T {
+  if (!choices.includes(value)) throw rangeError(`${name} must be one of ${choices.join(', ')}, not ${describe(value)}`);
+  return value;
+}
+
 /** Steps as a script reads: each is a generator for `yield*`. */
 export class Guest {
   /** Loads of guest memory or of what is mapped there, a page's worth at a time; of devices in accesses of at most 8 bytes. */
   *read(gpa: bigint, length: number, kind: AccessKind = {}): GuestScript<Uint8Array> {
-    return (yield { kind: 'read', gpa, length, ...kind }) as Uint8Array;
+    integer(length, 'length', 0, MAX_ACCESS);
+    return (yield { kind: 'read', gpa: address(gpa), length, ...kind }) as Uint8Array;
   }
 
   *write(gpa: bigint, data: Uint8Array, kind: AccessKind = {}): GuestScript {
-    yield { kind: 'write', gpa, data, ...kind };
+    yield { kind: 'write', gpa: address(gpa), data: bytes(data, 'data'), ...kind };
   }
 
   /** One load of 1, 2 or 4 bytes. */
   *readMmio(gpa: bigint, width: 1 | 2 | 4, kind: AccessKind = {}): GuestScript<number> {
-    return Number(yield* this.#load(gpa, width, kind));
+    return Number(yield* this.#load(gpa, widthOf(width, 'width', [1, 2, 4]), kind));
   }
 
   /** One load of 8 bytes. */
@@ -78,7 +97,8 @@ export class Guest {
   /** One store; of 8 bytes where the value is a bigint. */
   *writeMmio(gpa: bigint, width: 1 | 2 | 4 | 8, value: number | bigint, kind: AccessKind = {}): GuestScript {
     const data = new Uint8Array(8);
-    new DataView(data.buffer).setBigUint64(0, BigInt.asUintN(width * 8, BigInt(value)), true);
+    widthOf(width, 'width', [1, 2, 4, 8]);
+    new DataView(data.buffer).setBigUint64(0, BigInt.asUintN(width * 8, word(value, 'value')), true);
     yield* this.write(gpa, data.subarray(0, width), kind);
   }
 
@@ -91,7 +111,8 @@ export class Guest {
   /** IN. */
   *in(port: number, size: 1 | 2 | 4): GuestScript<number> {
     const data = new Uint8Array(4);
-    data.set((yield { kind: 'in', port, size }) as Uint8Array);
+    integer(port, 'port', 0, MAX_PORT);
+    data.set((yield { kind: 'in', port, size: widthOf(size, 'size', [1, 2, 4]) }) as Uint8Array);
     return new DataView(data.buffer).getUint32(0, true);
   }
 
@@ -99,12 +120,14 @@ export class Guest {
   *out(port: number, size: 1 | 2 | 4, value: number): GuestScript {
     const data = new Uint8Array(4);
     new DataView(data.buffer).setUint32(0, value, true);
-    yield { kind: 'out', port, data: data.subarray(0, size) };
+    integer(port, 'port', 0, MAX_PORT);
+    yield { kind: 'out', port, data: data.subarray(0, widthOf(size, 'size', [1, 2, 4])) };
   }
 
   /** A hypercall: what KVM or userspace answers. */
   *hypercall(nr: bigint, ...args: readonly bigint[]): GuestScript<bigint> {
-    return (yield { kind: 'hypercall', nr, args }) as bigint;
+    const words = args.map((arg, at) => word(arg, `argument ${at} of the hypercall`));
+    return (yield { kind: 'hypercall', nr: word(nr, 'nr'), args: words }) as bigint;
   }
 
   /** KVM_HC_MAP_GPA_RANGE: asks for pages to be private, or shared; with KVM_CAP_EXIT_HYPERCALL of userspace. Answers 0 or −errno. */
@@ -116,7 +139,7 @@ export class Guest {
 
   /** vendor 'tdx': TDG.VP.VMCALL for a device, with at most six arguments; `TDX_GHCI_NR` says how it comes to userspace. */
   *ghci(...args: readonly bigint[]): GuestScript<bigint> {
-    return (yield { kind: 'ghci', args }) as bigint;
+    return (yield { kind: 'ghci', args: args.map((arg, at) => word(arg, `argument ${at} of the call`)) }) as bigint;
   }
 
   /** vendor 'cca', KVM_EXIT_ARM64_TIO: the response, 0 accepts. EINVAL where userspace accepts a range that is not private by then. */
@@ -142,6 +165,6 @@ export class Guest {
 
   /** Lets time pass: as many instructions. */
   *pause(instructions = 1000): GuestScript {
-    yield { kind: 'pause', instructions };
+    yield { kind: 'pause', instructions: integer(instructions, 'instructions', 0, Number.MAX_SAFE_INTEGER) };
   }
 }

@@ -278,3 +278,77 @@ describe('exits of the series', () => {
     });
   });
 });
+
+describe('a script that is none', () => {
+  test.each<[string, unknown, RegExp]>([
+    ['no function', 5, /generator function, not 5/],
+    ['a function', () => 5, /generator function, not one that returns 5/],
+    ['an async generator', async function* () {}, /generator function/],
+  ])('%s is refused', (_name, agent, message) => {
+    expect(() => played(agent as GuestAgent)).toThrow(message);
+  });
+
+  test.each<[string, unknown]>([
+    ['nothing', undefined],
+    ['a step of no kind', { kind: 'fly' }],
+    ['what every object has', { kind: 'toString' }],
+  ])('a step that is %s: KVM_RUN throws, and the script is not over', (_name, step) => {
+    const { guest } = played(function* () {
+      yield step as never;
+      yield { kind: 'hlt' };
+    });
+    expect(() => guest.step()).toThrow(/an agent yields steps of its Guest/);
+    expect(guest.step()).toEqual([0, u.KVM_EXIT_HLT]);
+  });
+
+  test('what it throws comes out of KVM_RUN, and it is over', () => {
+    const { guest } = played(function* (guest) {
+      yield* guest.pause(3);
+      throw new Error('of the script');
+    });
+    expect(() => guest.step()).toThrow('of the script');
+    expect(guest.step()).toEqual([0, u.KVM_EXIT_SHUTDOWN]);
+  });
+
+  test('arguments of a step are looked at where the script makes it', () => {
+    const thrown: string[] = [];
+    const { guest } = played(function* (guest) {
+      const steps = [
+        () => guest.read(5 as never, 4),
+        () => guest.read(-1n, 4),
+        () => guest.read(1n << 52n, 4),
+        () => guest.read(0n, -1),
+        () => guest.write(0n, [1] as never),
+        () => guest.readMmio(MMIO, 8 as never),
+        () => guest.in(0x1_0000, 1),
+        () => guest.out(0x10, 3 as never, 1),
+        () => guest.hypercall(1n, 'a' as never),
+        () => guest.pause(Number.NaN),
+      ];
+      for (const step of steps) {
+        try {
+          yield* step() as Generator<never>;
+        } catch (error) {
+          thrown.push((error as Error).message);
+        }
+      }
+    });
+    expect(guest.step()).toEqual([0, u.KVM_EXIT_SHUTDOWN]);
+    expect(thrown.map((message) => message.slice(0, message.indexOf(' must')))).toEqual([
+      ...['gpa', 'gpa', 'gpa', 'length', 'data', 'width', 'port', 'size'],
+      ...['argument 0 of the hypercall', 'instructions'],
+    ]);
+  });
+
+  test('the descriptors it runs on are closed in the middle of a step: KVM_RUN goes on, and the next one is EBADF', () => {
+    const { kit, vm, guest } = played(function* (guest) {
+      kit.kernel.close(vm);
+      kit.kernel.close(guest_.vcpu);
+      yield* guest.pause(3);
+      yield* guest.readMmio(MMIO, 4);
+    });
+    const guest_ = guest;
+    expect(guest.step()).toEqual([0, u.KVM_EXIT_MMIO]);
+    expect(() => guest.step()).toThrow(/EBADF/);
+  });
+});

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { GuestAgent, TeeIo } from '../../../src/sim/index.ts';
 import * as u from '../../../src/uapi/index.ts';
 import { O_CLOEXEC, O_RDWR } from '../../../src/uapi/sys.ts';
-import { answer, join, Scene, words } from './scene.ts';
+import { answer, Guest, join, Scene, words } from './scene.ts';
 
 const { KVM_MEM_VFIO_DMABUF } = u.teeIo.xuMay25;
 const GPA = 0xe000_0000n;
@@ -120,6 +120,28 @@ describe('private MMIO', () => {
     expect([scene.load(), tdi.tdi.state, tdi.binding]).toEqual(['EIO', 0, undefined]);
     expect(scene.slot(0n)).toBe(0);
   });
+});
+
+test('another VM with the same dma-buf: its private frames are not mapped to a device that is bound to the first', () => {
+  const scene = new Mapped({ hostMmio: 'reject' });
+  const { kernel, guest: owner, vcpu } = scene;
+  scene.store(0x1234);
+  const other = new Guest(kernel);
+  const as = (who: Guest, cpu: number): Mapped => Object.create(scene, { guest: { value: who }, vcpu: { value: cpu } }) as Mapped;
+  const stranger = as(other, kernel.ioctl(other.fd, u.KVM_CREATE_VCPU, 0));
+  expect(Mapped.prototype.slot.call(stranger, SIZE)).toBe(0);
+  stranger.setPrivate(true);
+  scene.run();
+  const { rejectedAccesses } = scene.tdi.counters;
+  expect([stranger.load(), stranger.store(0x5678), scene.tdi.counters.rejectedAccesses]).toEqual([
+    'EIO',
+    'EIO',
+    rejectedAccesses,
+  ]);
+  expect([as(owner!, vcpu).load(), scene.state]).toEqual([0x1234, 'RUN bound']);
+  scene.tsmUnbind();
+  stranger.setPrivate(false);
+  expect([stranger.store(0x9abc), stranger.load()]).toEqual([0, 0x9abc]);
 });
 
 describe('KVM takes the mapping away while the TDI is bound', () => {

@@ -262,7 +262,7 @@ const STRINGS = Number(process.env.KVIO_TDISP_STRINGS ?? 100_000);
 const CODES = Object.values(TDISP_CODE);
 
 test(`${STRINGS} random byte strings: a message or a TdispFormatError, and never a byte from outside`, {
-  timeout: 300_000,
+  timeout: 3 * STRINGS + 300_000,
 }, () => {
   const next = randomBytes(0x7d15);
   const arena = new Uint8Array(96);
