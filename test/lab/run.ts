@@ -4,6 +4,7 @@
  */
 import { openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Case } from '../conformance/case.ts';
 import { cases } from '../conformance/cases/index.ts';
 import { identify } from '../conformance/identity.ts';
 import { ofMachine, realKernel } from '../conformance/real-kernel.ts';
@@ -49,9 +50,17 @@ const { release } = probe;
 const vfio = { ...kvm, ...ofMachine(release, machine) };
 say({ release, machine, identity: { kvm: identify(probe), vfio: vfio.identity } });
 probe.close();
+
+/**
+ * QEMU 7.2 goes on watching what a guest has written into its debug registers while others run on the processor: DR7 all ones watches address 0, a later guest that uses that
+ * address gets a #DB, and QEMU ends with an assertion where the frame of an exception is pushed there. The guests that write them come last.
+ */
+const isOfDebugRegisters = ({ name }: Case): boolean => name.startsWith('kvm/debug/');
+
 const chosen = (Object.entries({ kvm, vfio }) as [Suite, typeof kvm][])
   .flatMap(([suite, candidate]) => casesFor(candidate, cases).map((one) => ({ suite, candidate, one })))
   .filter(({ one }) => names?.includes(one.name) ?? only.split(',').some((text) => one.name.includes(text)))
+  .sort((a, b) => Number(isOfDebugRegisters(a.one)) - Number(isOfDebugRegisters(b.one)))
   .filter((_, index) => index % of === at);
 const mine = chosen.slice(first);
 const next = (index: number): Line => (index < mine.length ? { begins: mine[index]!.one.name } : { done: true });
