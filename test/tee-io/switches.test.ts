@@ -43,4 +43,8 @@ it('what nobody knows is no switch', () => {
   );
   expect(() => openSim({ machine: 'tee-io-7.2', teeIo: { vendors: 'sim' } as never })).toThrow(/has no switch 'vendors'/);
   expect(() => openSim({ machine: 'tee-io-7.2', teeIo: { dialects: ['aik-v3'] as never } })).toThrow(/teeIo.dialects takes/);
+  expect(() => openSim({ machine: 'tee-io-7.2', teeIo: { dialects: 5 as never } })).toThrow(/teeIo.dialects must be an array/);
+  expect(() => openSim({ machine: 'tee-io-7.2', teeIo: { dialects: ['aik-v2', 'aik-v2'] } })).toThrow(/has one twice/);
+  expect(() => openSim({ machine: 'tee-io-7.2', teeIo: null as never })).toThrow(/must be 'off', 'rfc' or an object of switches/);
+  expect(() => openSim({ machine: 'tee-io-7.2', teeIo: { constructor: 1 } as never })).toThrow(/has no switch 'constructor'/);
 });

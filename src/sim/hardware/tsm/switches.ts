@@ -86,14 +86,20 @@ function checkClaims({ dialects, noiommuGetPa }: TeeIo): void {
 export function teeIoOf(option: TeeIoOption | undefined): TeeIo | undefined {
   if (option === undefined || option === 'off') return undefined;
   const given: Partial<TeeIo> = option === 'rfc' ? {} : option;
-  if (typeof given !== 'object') throw rangeError(`teeIo must be 'off', 'rfc' or an object of switches, not '${String(option)}'`);
+  if (typeof given !== 'object' || given === null)
+    throw rangeError(`teeIo must be 'off', 'rfc' or an object of switches, not '${String(option)}'`);
   for (const [name, value] of Object.entries(given)) {
     const choices: readonly unknown[] | undefined = CHOICES[name as keyof TeeIo];
-    if (!(name in CHOICES)) throw rangeError(`teeIo has no switch '${name}': there are ${Object.keys(CHOICES).join(', ')}`);
+    if (!Object.hasOwn(CHOICES, name))
+      throw rangeError(`teeIo has no switch '${name}': there are ${Object.keys(CHOICES).join(', ')}`);
     if (choices !== undefined && !choices.includes(value))
       throw rangeError(`teeIo.${name} must be one of ${choices.join(', ')}, not ${String(value)}`);
   }
-  for (const dialect of given.dialects ?? [])
+  const { dialects = [] } = given;
+  if (!Array.isArray(dialects))
+    throw rangeError(`teeIo.dialects must be an array of ${DIALECTS.join(', ')}, not ${String(dialects)}`);
+  if (new Set(dialects).size < dialects.length) throw rangeError(`teeIo.dialects has one twice: ${dialects.join(', ')}`);
+  for (const dialect of dialects)
     if (!DIALECTS.includes(dialect)) throw rangeError(`teeIo.dialects takes ${DIALECTS.join(', ')}, not '${String(dialect)}'`);
   const switches: TeeIo = {
     vendor: 'sim',
