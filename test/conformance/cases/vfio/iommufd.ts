@@ -218,7 +218,7 @@ const of = (
   parts: Parameters<typeof withDevices>[2],
   body: (kernel: Kernel, see: Observer, addresses: string[]) => void,
 ): Case =>
-  withDevices(`vfio/iommufd/${what}`, 'iommufd', parts, body, {
+  withDevices(`vfio/iommufd/${what}`, 'VFIO on iommufd', parts, body, {
     needs: { devices: ['/dev/vfio/vfio', '/dev/iommu'], iommu: true },
   });
 
@@ -227,5 +227,5 @@ export const iommufdDeviceCases: readonly Case[] = [
   of('bar-memory', ['edu'], barMemory),
   of('dma-buf', ['edu'], dmaBuf),
   of('compat-ioas', ['edu'], compatIoas),
-  define('vfio/iommufd/mediated', 'iommufd', mediated, { needs: { devices: ['/dev/iommu'], mtty: true } }),
+  define('vfio/iommufd/mediated', 'VFIO on iommufd', mediated, { needs: { devices: ['/dev/iommu'], mtty: true } }),
 ];
