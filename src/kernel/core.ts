@@ -20,8 +20,8 @@ import type {
   RunOptions,
   WaitOptions,
 } from './kernel.ts';
-import { LiveMemory } from './live-memory.ts';
 import { MappedMemory } from './mapped-memory.ts';
+import { Mappings } from './mappings.ts';
 import type { Memory, Ram } from './memory.ts';
 import type { Hello } from './remote.ts';
 
@@ -31,20 +31,11 @@ const KVM_RUN = 0xae80;
 const O_RDWR = 2;
 const O_CLOEXEC = 0x80000;
 const POLLIN = 1;
-const PROT_RW = 3;
-const MAP_SHARED = 1;
-const MAP_ANONYMOUS = 0x20;
-const MAP_NORESERVE = 0x4000;
-const MAP_FIXED = 0x10;
-const MAP_FIXED_NOREPLACE = 0x100000;
 
 /** fcntl commands whose argument is an integer; the others take pointers. F_DUPFD*, F_GET/SETFD, F_GET/SETFL, F_GET/SETOWN, leases, pipes, seals. */
 const integerFcntl: ReadonlySet<number> = new Set([0, 1, 2, 3, 4, 8, 9, 10, 11, 1024, 1025, 1030, 1031, 1032, 1033, 1034]);
 const F_DUPFD = 0;
 const F_DUPFD_CLOEXEC = 1030;
-
-/** MADV_HWPOISON, MADV_SOFT_OFFLINE, MADV_GUARD_INSTALL/REMOVE: a later touch would end the process. */
-const deadlyAdvice: ReadonlySet<number> = new Set([100, 101, 102, 103]);
 
 /** Descriptors a VM ioctl makes belong to the VM's family: they can run it or reach its memory. */
 const sameFamily: ReadonlySet<string> = new Set(['vcpu', 'kvm-device', 'kvm-stats', 'guest-memfd']);
@@ -59,7 +50,7 @@ export class KernelCore implements Kernel {
   /** For those who extend a kernel (the simulator's back door, benchmarks); programs use the methods. */
   protected readonly backend: Backend;
   readonly #files: Map<number, TrackedFile> = new Map();
-  readonly #memory: LiveMemory = new LiveMemory();
+  readonly #memory: Mappings;
   readonly #rules: Map<string, Map<number, Rule>> = new Map();
   /** The last ioctl's, by descriptor and request: the next one is often the same, and two look-ups cost a sixth of a quick system call. */
   #lastFd = -1;
@@ -76,6 +67,7 @@ export class KernelCore implements Kernel {
     this.features = backend.features;
     this.release = backend.release;
     this.arch = backend.arch ?? (process.arch === 'arm64' ? 'arm64' : 'x86');
+    this.#memory = new Mappings(backend);
     this.#guard = { pointers: backend.features.guard, memoryAt: (address, length) => this.#memory.find(address, length) };
   }
 
@@ -196,7 +188,7 @@ export class KernelCore implements Kernel {
       given = check.bytes(arg, 'arg');
       if (guarded) guardBytes(this.#guard, row, request, given, file.holder);
     } else {
-      given = arg instanceof MappedMemory ? this.#address(arg) : check.word(arg, 'arg');
+      given = arg instanceof MappedMemory ? this.#memory.addressOf(arg) : check.word(arg, 'arg');
       if (guarded && this.#guard.pointers) guardWord(this.#guard, row, request, given, file.holder);
     }
     if (guarded && row?.inFds !== undefined && this.#namesForeign(row, given, file.holder)) return -EBADF;
@@ -316,62 +308,27 @@ export class KernelCore implements Kernel {
   // ---- memory
 
   guestRam(length: number | bigint): Ram {
-    const bytes = check.pageMultiple(check.length(length, 'length'), 'length');
-    if (bytes > this.features.maxView) {
-      throw rangeError(
-        `guestRam: length must be at most features.maxView (${this.features.maxView}), not ${bytes}; mmap({ length }) gives more, without bytes`,
-      );
-    }
-    const flags = MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE;
-    return this.#map('guestRam', { length: bytes, prot: PROT_RW, flags, fd: -1, offset: 0n, view: true }) as Ram;
+    this.#alive('guestRam');
+    return this.#memory.guestRam(length);
   }
 
-  mmap({ length, prot = PROT_RW, flags = MAP_SHARED, fd = -1, offset = 0, view = true }: MmapOptions): Memory {
-    if (fd !== -1) this.#file(fd, 'mmap');
-    check.int32(prot, 'prot');
-    check.int32(flags, 'flags');
-    if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) !== 0)
-      throw rangeError('mmap: flags must not have MAP_FIXED: kvio chooses the address');
-    return this.#map('mmap', {
-      length: check.length(length, 'length'),
-      prot,
-      flags: fd === -1 ? flags | MAP_ANONYMOUS : flags,
-      fd,
-      offset: check.word(offset, 'offset'),
-      view: view && (prot & PROT_RW) === PROT_RW,
-    });
-  }
-
-  #map(call: string, request: Parameters<Backend['mmap']>[0]): Memory {
-    this.#alive(call);
-    const mapping = this.backend.mmap(request);
-    if (typeof mapping === 'number')
-      throw new KernelError(mapping, call === 'mmap' ? call : `mmap (${call})`, request.fd < 0 ? {} : { fd: request.fd });
-    return this.#memory.add(new MappedMemory(mapping, (memory) => this.#memory.remove(memory)));
+  mmap(options: MmapOptions): Memory {
+    const { fd = -1 } = options;
+    if (fd === -1) this.#alive('mmap');
+    else this.#file(fd, 'mmap');
+    return this.#memory.mmap(options);
   }
 
   munmap(memory: Memory): void {
-    this.#mapped(memory).close();
+    this.#memory.munmap(memory);
   }
 
   mprotect(memory: Memory, prot: number, range?: MemoryRange): void {
-    const mapped = this.#mapped(memory);
-    check.int32(prot, 'prot');
-    if (mapped.mapping.bytes !== undefined && (prot & PROT_RW) !== PROT_RW) {
-      throw rangeError(
-        'mprotect: Memory with bytes stays readable and writable; map it with { view: false } for other protections',
-      );
-    }
-    const [offset, length] = this.#part(mapped, range);
-    this.#result(mapped.mapping.protect(offset, length, prot), 'mprotect', {});
+    this.#memory.mprotect(memory, prot, range);
   }
 
   madvise(memory: Memory, advice: number, range?: MemoryRange): void {
-    const mapped = this.#mapped(memory);
-    check.int32(advice, 'advice');
-    if (deadlyAdvice.has(advice)) throw rangeError(`madvise: advice ${advice} would let a later touch end the process`);
-    const [offset, length] = this.#part(mapped, range);
-    this.#result(mapped.mapping.advise(offset, length, advice), 'madvise', {});
+    this.#memory.madvise(memory, advice, range);
   }
 
   memoryAt(address: bigint, length: number | bigint = 1n): Memory | undefined {
@@ -450,7 +407,7 @@ export class KernelCore implements Kernel {
       this.#release(fd, file);
       if (!file.adopted) this.backend.close(fd);
     }
-    for (const memory of this.#memory.all()) memory.close();
+    this.#memory.closeAll();
     this.backend.dispose();
   }
 
@@ -515,29 +472,6 @@ export class KernelCore implements Kernel {
   #result(result: number, syscall: string, details: KernelErrorDetails): number {
     if (result < 0) throw new KernelError(result, syscall, details);
     return result;
-  }
-
-  #mapped(memory: Memory): MappedMemory {
-    if (!(memory instanceof MappedMemory))
-      throw typeError(`memory must be a Memory of this kernel, not ${check.describe(memory)}`);
-    if (!memory.closed && !this.#memory.has(memory)) throw typeError('memory belongs to another kernel');
-    return memory;
-  }
-
-  #part(memory: MappedMemory, range: MemoryRange | undefined): [offset: number, length: number] {
-    this.#address(memory);
-    const offset =
-      range === undefined ? 0 : check.pageMultiple(check.integer(range.offset, 'range.offset', 0, memory.length), 'range.offset');
-    const length = range === undefined ? memory.length : check.integer(range.length, 'range.length', 0, memory.length);
-    if (offset + length > memory.length)
-      throw rangeError(`range passes the end of the Memory (${offset} + ${length} > ${memory.length})`);
-    return [offset, length];
-  }
-
-  #address(memory: MappedMemory): bigint {
-    if (memory.closed) throw new KernelError(EBADF, 'Memory', { note: 'this Memory is closed' });
-    this.#mapped(memory);
-    return memory.address;
   }
 
   /** What the kernel reads: the bytes given, or those at the address given. */
