@@ -1,6 +1,7 @@
 import { Deadlock } from '../kernel/errors.ts';
 import { EINTR } from '../uapi/sys.ts';
 import type { Process } from './process.ts';
+import { type Timer, Timers } from './timers.ts';
 import type { VcpuLike } from './vcpu-like.ts';
 
 /** Instructions of one slice: how often kicks, budgets and other vCPUs are looked at. */
@@ -45,15 +46,6 @@ interface Waiting {
 /** How long, in ms, a synchronous call sleeps at most before it looks whether it was kicked. */
 const KICK_LATENCY = 10;
 
-interface Timer {
-  readonly at: number;
-  readonly fire: () => void;
-  /** It wakes those who wait already, and does nothing else: see `remind`. */
-  readonly reminder: boolean;
-  /** Of a device at work: whoever waits for an event lets time pass for it. */
-  readonly hardware: boolean;
-}
-
 /** How often a call that waits for nothing but reminders is woken by one before it counts as stuck. */
 const REMINDERS = 3;
 
@@ -66,7 +58,7 @@ export class Runner {
   readonly instructionsPerMs: number;
   #ticks = 0;
   readonly #runs: Run[] = [];
-  readonly #timers: Timer[] = [];
+  readonly #timers: Timers = new Timers();
   readonly #kicks = new WeakMap<VcpuLike, Int32Array>();
   /** vCPUs whose kick word another thread may have. */
   readonly #shared = new WeakSet<VcpuLike>();
@@ -94,7 +86,7 @@ export class Runner {
 
   /** When the next timer is due, in ticks; Infinity: there is none. A slice should not run past it. */
   get nextTimer(): number {
-    return this.#timers[0]?.at ?? Infinity;
+    return this.#timers.next;
   }
 
   /** The same in nanoseconds: CLOCK_MONOTONIC of the machine. */
@@ -119,15 +111,10 @@ export class Runner {
   }
 
   #set(timer: Timer): () => void {
-    const ticks = timer.at;
-    const index = this.#timers.findIndex((other) => other.at > ticks);
-    this.#timers.splice(index < 0 ? this.#timers.length : index, 0, timer);
+    const cancel = this.#timers.set(timer);
     this.wake();
     if (timer.hardware && (this.#events > 0 || this.#waiting.size > 0)) this.#schedule();
-    return () => {
-      const at = this.#timers.indexOf(timer);
-      if (at >= 0) this.#timers.splice(at, 1);
-    };
+    return cancel;
   }
 
   /** Time that a CPU waits for hardware, in nanoseconds: nothing but timers goes on meanwhile. */
@@ -294,7 +281,7 @@ export class Runner {
 
   /** The kernel goes away: every run ends as a signal would end it, completions are still delivered. */
   dispose(): void {
-    this.#timers.length = 0;
+    this.#timers.clear();
     this.#stopPace();
     for (const run of [...this.#runs]) {
       if (run.stepping) continue;
@@ -392,8 +379,8 @@ export class Runner {
 
   /** Nothing is to come but reminders. */
   get #onlyReminders(): boolean {
-    if (this.threads?.thinking === true || this.#timers.length === 0) return false;
-    return this.#timers.every((timer) => timer.reminder) && this.#runs.every((run) => run.stepping || run.deadline === Infinity);
+    if (this.threads?.thinking === true || !this.#timers.onlyReminders) return false;
+    return this.#runs.every((run) => run.stepping || run.deadline === Infinity);
   }
 
   /**
@@ -441,7 +428,7 @@ export class Runner {
 
   /** A device is at work, and somebody waits for an event it may lead to. */
   #hardwareAwaited(): boolean {
-    return (this.#events > 0 || this.#waiting.size > 0) && this.#timers.some((timer) => timer.hardware);
+    return (this.#events > 0 || this.#waiting.size > 0) && this.#timers.hardware;
   }
 
   #milliseconds(ticks: number): number {
@@ -459,7 +446,7 @@ export class Runner {
 
   #advance(to: number): void {
     this.#ticks = Math.max(this.#ticks, to);
-    while (this.#timers.length > 0 && this.#timers[0]!.at <= this.#ticks) this.#timers.shift()!.fire();
+    for (let timer = this.#timers.due(this.#ticks); timer !== undefined; timer = this.#timers.due(this.#ticks)) timer.fire();
   }
 
   /** An asynchronous run is over: its completion is queued. */
