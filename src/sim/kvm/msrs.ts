@@ -1,9 +1,7 @@
-import { KVM_CAP_X86_SMM, kvm_msr_entry, kvm_msr_list, kvm_msrs } from '../../uapi/kvm.ts';
-import { E2BIG, EFAULT } from '../../uapi/sys.ts';
+import { KVM_CAP_X86_SMM } from '../../uapi/kvm.ts';
 import { has } from '../changes.ts';
 import { FS, GS } from '../cpu/state.ts';
 import type { Machine } from '../machine.ts';
-import type { Process } from '../process.ts';
 import { linearWidth } from './cpuid.ts';
 import { getHypervMsr, HYPERV_MSRS, setHypervMsr } from './hyperv.ts';
 import { capability } from './ioctl-table.ts';
@@ -11,11 +9,6 @@ import { APIC_MSRS, setApicBase } from './lapic-state.ts';
 import { getBank, getBankCtl2, getMcgCtl, mcgCap, setBank, setBankCtl2, setMcgCtl } from './mce.ts';
 import { pvDenied, setAsyncPf, setAsyncPfInt, setPvEoi, setStealTime, setSystemTime, writeWallClock } from './paravirt.ts';
 import type { Vcpu } from './vcpu.ts';
-
-/** MSRs one call may name, plus one. */
-const MAX_IO_MSRS = 256;
-const HEADER: number = kvm_msrs.offsetOf('entries');
-const ENTRY: number = kvm_msr_entry.size;
 
 /** `host`: the access comes from userspace through an ioctl, not from the guest's RDMSR or WRMSR. */
 interface Access {
@@ -461,43 +454,4 @@ export function setMsr(vcpu: Vcpu, index: number, value: bigint, host: boolean):
 export function getFeatureMsr(machine: Machine, index: number): bigint | undefined {
   const advertised = has(machine, 'listedFeaturesReadZero') && machine.kvm.msrs.includes(index);
   return machine.kvm.featureMsrs.find(([feature]) => feature === index)?.[1] ?? (advertised ? 0n : undefined);
-}
-
-/**
- * KVM_GET_MSRS and KVM_SET_MSRS: entries in order up to the first that fails; the number of those before it is the result. A GET
- * writes all entries back, the failing one with data 0.
- */
-export function msrIo(
-  p: Process,
-  arg: bigint,
-  one: { get(index: number): bigint | undefined } | { set(index: number, value: bigint): boolean },
-): number {
-  const nmsrs = p.mm.read32(arg);
-  if (nmsrs === null || p.mm.copyFrom(arg, HEADER) === null) return -EFAULT;
-  if (nmsrs >= MAX_IO_MSRS) return -E2BIG;
-  const entries = p.mm.copyFrom(arg + BigInt(HEADER), nmsrs * ENTRY);
-  if (entries === null) return -EFAULT;
-  const view = new DataView(entries.buffer);
-  let done = 0;
-  for (; done < nmsrs; done++) {
-    const at = done * ENTRY;
-    const index = view.getUint32(at, true);
-    if ('set' in one) {
-      if (!one.set(index, view.getBigUint64(at + 8, true))) break;
-    } else {
-      const value = one.get(index);
-      view.setBigUint64(at + 8, value ?? 0n, true);
-      if (value === undefined) break;
-    }
-  }
-  return 'get' in one && !p.mm.copyTo(arg + BigInt(HEADER), entries) ? -EFAULT : done;
-}
-
-/** KVM_GET_MSR_INDEX_LIST and KVM_GET_MSR_FEATURE_INDEX_LIST: the true count is always written back, indices only where they all fit. */
-export function getIndexList(p: Process, arg: bigint, indices: readonly number[]): number {
-  const room = p.mm.read32(arg);
-  if (room === null || !p.mm.write32(arg, indices.length)) return -EFAULT;
-  if (room < indices.length) return -E2BIG;
-  const bytes = new Uint8Array(Uint32Array.from(indices).buffer);
-  return p.mm.copyTo(arg + BigInt(kvm_msr_list.offsetOf('indices')), bytes) ? 0 : -EFAULT;
 }

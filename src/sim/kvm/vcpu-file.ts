@@ -14,7 +14,8 @@ import { getLapic, setLapic, setVapicAddr, tprAccessReporting } from './lapic-st
 import { setMce, setupMce } from './mce.ts';
 import { preFaultMemory } from './memory-fault.ts';
 import { getMpState, setMpState } from './mp-state.ts';
-import { getMsr, msrIo, setMsr } from './msrs.ts';
+import { msrIo } from './msr-io.ts';
+import { getMsr, setMsr } from './msrs.ts';
 import { getOneReg, getRegList, setOneReg } from './one-reg.ts';
 import { kvmclockCtrl } from './paravirt.ts';
 import { getFpu, getRegs, setFpu, setRegs } from './regs.ts';
