@@ -1,5 +1,6 @@
 import { fileScripts } from './file-scripts.ts';
+import { memfdScripts } from './memfd-scripts.ts';
 import { memoryScripts } from './memory-scripts.ts';
 import type { Script } from './script.ts';
 
-export const scripts: readonly Script[] = [...fileScripts, ...memoryScripts];
+export const scripts: readonly Script[] = [...fileScripts, ...memfdScripts, ...memoryScripts];
