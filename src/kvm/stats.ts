@@ -30,10 +30,6 @@ export interface Statistic {
 
 /** A descriptor made by KVM_GET_STATS_FD. It keeps the VM alive. */
 export class KvmStats extends Handle {
-  constructor(kernel: Kernel, fd: number) {
-    super(kernel, fd);
-  }
-
   /** A statistics descriptor from outside. */
   static fromFd(kernel: Kernel, fd: number): KvmStats {
     return new KvmStats(kernel, kernel.adopt(fd));
