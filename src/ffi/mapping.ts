@@ -1,3 +1,4 @@
+import { loadWidth } from '../kernel/by-width.ts';
 import type { Mapping, Width } from '../kernel/memory.ts';
 import type { Libc } from './libc.ts';
 
@@ -27,11 +28,9 @@ export class GuardedMapping implements Mapping {
   }
 
   load(offset: number, width: Width): number | bigint {
-    const word = this.#word;
     const result = this.copyOut(offset, this.#wordBytes.subarray(0, width));
     if (result < 0) return result;
-    if (width === 8) return word.getBigUint64(0, true);
-    return width === 4 ? word.getUint32(0, true) : width === 2 ? word.getUint16(0, true) : word.getUint8(0);
+    return loadWidth(this.#word, 0, width);
   }
 
   store(offset: number, width: Width, value: number | bigint): number {

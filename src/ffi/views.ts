@@ -1,5 +1,6 @@
 import { type ArenaPages, Arenas } from '../kernel/arena.ts';
 import type { MapRequest } from '../kernel/backend.ts';
+import { loadWidth, storeWidth } from '../kernel/by-width.ts';
 import type { Mapping, Width } from '../kernel/memory.ts';
 import type { Libc } from './libc.ts';
 
@@ -147,19 +148,11 @@ class ViewMapping implements Mapping {
   }
 
   load(offset: number, width: Width): number | bigint {
-    if (width === 8) return this.#view.getBigUint64(offset, true);
-    return width === 4
-      ? this.#view.getUint32(offset, true)
-      : width === 2
-        ? this.#view.getUint16(offset, true)
-        : this.#view.getUint8(offset);
+    return loadWidth(this.#view, offset, width);
   }
 
   store(offset: number, width: Width, value: number | bigint): number {
-    if (width === 8) this.#view.setBigUint64(offset, BigInt(value), true);
-    else if (width === 4) this.#view.setUint32(offset, Number(value), true);
-    else if (width === 2) this.#view.setUint16(offset, Number(value), true);
-    else this.#view.setUint8(offset, Number(value));
+    storeWidth(this.#view, offset, width, value);
     return 0;
   }
 

@@ -1,4 +1,5 @@
 import * as check from './arguments.ts';
+import { loadWidth, storeWidth } from './by-width.ts';
 import { KernelError, rangeError, typeError } from './errors.ts';
 import { showAs } from './inspect.ts';
 import type { Mapping, Memory, Width } from './memory.ts';
@@ -143,16 +144,14 @@ export class MappedMemory implements Memory {
     this.#range(offset, width, `read${width * 8}`);
     const view = this.#dataView();
     if (view === undefined) return this.#done(this.mapping.load(offset, width) as number, `read${width * 8}`, offset);
-    return width === 4 ? view.getUint32(offset, true) : width === 2 ? view.getUint16(offset, true) : view.getUint8(offset);
+    return loadWidth(view, offset, width);
   }
 
   #store(offset: number, width: 1 | 2 | 4, value: number): void {
     this.#range(offset, width, `write${width * 8}`);
     const view = this.#dataView();
     if (view === undefined) this.#done(this.mapping.store(offset, width as Width, value), `write${width * 8}`, offset);
-    else if (width === 4) view.setUint32(offset, value, true);
-    else if (width === 2) view.setUint16(offset, value, true);
-    else view.setUint8(offset, value);
+    else storeWidth(view, offset, width, value);
   }
 
   #range(offset: number, length: number, call: string): void {

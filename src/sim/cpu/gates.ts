@@ -81,14 +81,14 @@ function enterProtected(c: Core, event: Event, gate: Gate, d: Descriptor, inner:
     const { selector, sp } = innerStack(c, d.dpl, ext);
     const stack = stackSegment(c, selector, d.dpl, ext);
     frame.unshift(c.segments[SS]!.selector, c.r32[RSP]!);
-    onStack(c, stack, selector, sp, () => push(c, frame, width));
-  } else push(c, frame, width);
+    onStack(c, stack, selector, sp, () => pushAll(c, frame, width));
+  } else pushAll(c, frame, width);
   clearFlags(c, gate);
   enterCode(c, gate.selector, gate.offset, d);
 }
 
 /** Stores `values` below the stack pointer, first one highest, then moves it: nothing moves if a store faults. */
-function push(c: Core, values: readonly number[], width: number): void {
+export function pushAll(c: Core, values: readonly number[], width: number): void {
   const sp = c.sp;
   values.forEach((value, k) => {
     const at = c.below(sp, (k + 1) * width);

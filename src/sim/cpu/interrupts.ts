@@ -1,7 +1,7 @@
 /** Delivery of exceptions and interrupts, and IRET. */
 import type { Core } from './core.ts';
 import { DOUBLE_FAULT, Fault, GP, PAGE_FAULT } from './fault.ts';
-import { deliverThroughGate, injectThroughGate } from './gates.ts';
+import { deliverThroughGate, injectThroughGate, pushAll } from './gates.ts';
 import type { Insn } from './insn.ts';
 import { changeableFlags } from './ops/move.ts';
 import { checkTarget, codeDescriptor, enterCode, enterStack, farTarget, isReal, outerStack } from './segments.ts';
@@ -23,17 +23,6 @@ export interface Event {
 }
 
 const CONTRIBUTORY = new Set([0, 10, 11, 12, 13]);
-
-/** Stores `values` below the stack pointer, first one highest, then moves it: nothing moves if a store faults. */
-function pushAll(c: Core, values: readonly number[], width: number): void {
-  const sp = c.sp;
-  values.forEach((value, k) => {
-    const at = c.below(sp, (k + 1) * width);
-    if (width === 4) c.store32(SS, at, value);
-    else c.store16(SS, at, value);
-  });
-  c.setSp(sp - values.length * width);
-}
 
 /** Real mode: FLAGS, CS, IP; the vector's far pointer from the table at IDTR, which KVM's emulator reads after it has pushed. No error code. */
 function deliverReal(c: Core, event: Event): void {

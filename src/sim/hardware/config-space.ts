@@ -1,3 +1,5 @@
+import { loadWidth, storeWidth } from '../../kernel/by-width.ts';
+
 export type ConfigWidth = 1 | 2 | 4;
 
 /** What the bits of some registers do. Masks may be shorter than `bytes`: the rest is read-only. */
@@ -106,16 +108,13 @@ export class ConfigSpace {
 
   /** What the register holds. */
   peek(offset: number, width: ConfigWidth): number {
-    if (width === 1) return this.#view.getUint8(offset);
-    return width === 2 ? this.#view.getUint16(offset, true) : this.#view.getUint32(offset, true);
+    return loadWidth(this.#view, offset, width);
   }
 
   /** Hardware changes a register. */
   poke(offset: number, width: ConfigWidth, value: number): void {
     this.generation++;
-    if (width === 1) this.#view.setUint8(offset, value);
-    else if (width === 2) this.#view.setUint16(offset, value, true);
-    else this.#view.setUint32(offset, value, true);
+    storeWidth(this.#view, offset, width, value);
   }
 
   /** Sets or clears bits. */

@@ -1,3 +1,4 @@
+import { loadWidth } from '../../kernel/by-width.ts';
 import type { Width } from '../../kernel/memory.ts';
 import * as r from '../../uapi/pci-regs.ts';
 import type { MsixSpec } from './function-spec.ts';
@@ -56,10 +57,7 @@ export class MsixTable {
   read(bar: number, offset: number, width: Width): number | bigint | undefined {
     const place = this.#place(bar, offset, width);
     if (place === undefined) return undefined;
-    const { view, at } = place;
-    if (width === 1) return view.getUint8(at);
-    if (width === 2) return view.getUint16(at, true);
-    return width === 4 ? view.getUint32(at, true) : view.getBigUint64(at, true);
+    return loadWidth(place.view, place.at, width);
   }
 
   /** A store; false: it is not the table's. The pending bits are read-only, and only double words can be written. */

@@ -1,10 +1,9 @@
 import { EINVAL, EOPNOTSUPP } from '../../uapi/sys.ts';
 import type { DmaBufAttachment, DmaBufFile, DmaBufPiece } from '../dma-buf.ts';
 import type { DmaTarget } from '../iommu/domain.ts';
-import type { PageRef } from '../pages.ts';
 import type { Process } from '../process.ts';
 import { PAGE } from './iova.ts';
-import { IoptPages } from './pages.ts';
+import { DeviceOnlyPages } from './pages.ts';
 
 /** What a pages object can be of pages. */
 const MAX_PAGES = (1n << 32n) - 1n;
@@ -15,8 +14,7 @@ const exporters: ReadonlySet<string> = new Set(['vfio_pci_core', 'iommufd_test']
  * Memory of a device by its dma-buf: nothing is pinned, the CPU gets none of it. Once revoked it stays dead: what is mapped by it keeps its IOVAs, and
  * translates no more.
  */
-export class DmabufPages extends IoptPages {
-  override readonly dmabuf = true;
+export class DmabufPages extends DeviceOnlyPages {
   readonly hint: bigint;
   readonly #process: Process;
   readonly #file: DmaBufFile;
@@ -68,24 +66,4 @@ export class DmabufPages extends IoptPages {
     if (piece === undefined) return undefined;
     return { length, device: piece.memory, offset: piece.offset + Number(this.hint + byte) };
   }
-
-  override pin(): number {
-    return 0;
-  }
-
-  override unpin(): void {}
-
-  protected override take(): number {
-    return -EINVAL;
-  }
-
-  protected override look(): PageRef | number {
-    return -EINVAL;
-  }
-
-  protected override charge(): number {
-    return 0;
-  }
-
-  protected override uncharge(): void {}
 }

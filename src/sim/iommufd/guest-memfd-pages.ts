@@ -3,17 +3,16 @@ import type { File } from '../file.ts';
 import type { GuestPages } from '../guest-pages.ts';
 import type { DmaTarget } from '../iommu/domain.ts';
 import { PageSet } from '../page-set.ts';
-import { PAGE_SIZE, type PageRef } from '../pages.ts';
+import { PAGE_SIZE } from '../pages.ts';
 import type { Process } from '../process.ts';
 import { PAGE } from './iova.ts';
-import { IoptPages } from './pages.ts';
+import { DeviceOnlyPages } from './pages.ts';
 
 /**
  * RFC (teeIo.pinnedGuestMemfd). Pages of a guest_memfd by offset, as the thread of IOMMU_VDEVICE_TSM_MAP wants them: made and committed to private DMA when a domain needs them, nobody charged,
  * not for the CPU. A hole that is punched takes them out of the page tables, which is what the file tells: they come back when they are mapped anew.
  */
-export class GuestMemfdPages extends IoptPages {
-  override readonly dmabuf = true;
+export class GuestMemfdPages extends DeviceOnlyPages {
   readonly hint: bigint;
   readonly #process: Process;
   readonly #file: File;
@@ -72,23 +71,7 @@ export class GuestMemfdPages extends IoptPages {
     return 0;
   }
 
-  override unpin(): void {}
-
   #index(page: number): number {
     return Number(this.hint / PAGE) + page;
   }
-
-  protected override take(): number {
-    return -EINVAL;
-  }
-
-  protected override look(): PageRef | number {
-    return -EINVAL;
-  }
-
-  protected override charge(): number {
-    return 0;
-  }
-
-  protected override uncharge(): void {}
 }

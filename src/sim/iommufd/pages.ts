@@ -130,6 +130,31 @@ export abstract class IoptPages {
   }
 }
 
+/** Memory that is for devices only: nobody is charged for it, and the CPU gets none of it. */
+export abstract class DeviceOnlyPages extends IoptPages {
+  override readonly dmabuf = true;
+
+  override pin(_first: number, _last: number): number {
+    return 0;
+  }
+
+  override unpin(): void {}
+
+  protected override take(): number {
+    return -EINVAL;
+  }
+
+  protected override look(): number {
+    return -EINVAL;
+  }
+
+  protected override charge(): number {
+    return 0;
+  }
+
+  protected override uncharge(): void {}
+}
+
 /** The mapper of a pages object: whose memory and limits they are, whoever pins later. */
 abstract class OwnedPages extends IoptPages {
   protected readonly process: Process;

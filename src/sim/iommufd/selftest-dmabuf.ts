@@ -1,3 +1,4 @@
+import { loadWidth, storeWidth } from '../../kernel/by-width.ts';
 import { EBADF, EINVAL, ENODEV, EOPNOTSUPP, O_CLOEXEC } from '../../uapi/sys.ts';
 import { type DmaBufExporter, DmaBufFile, type DmaBufImporter, type DmaBufPiece } from '../dma-buf.ts';
 import type { DeviceMemory } from '../hardware/dma-target.ts';
@@ -17,19 +18,11 @@ class Memory implements DeviceMemory {
   }
 
   load(offset: number, width: 1 | 2 | 4 | 8): number | bigint {
-    if (width === 8) return this.#view.getBigUint64(offset, true);
-    return width === 4
-      ? this.#view.getUint32(offset, true)
-      : width === 2
-        ? this.#view.getUint16(offset, true)
-        : this.#view.getUint8(offset);
+    return loadWidth(this.#view, offset, width);
   }
 
   store(offset: number, width: 1 | 2 | 4 | 8, value: number | bigint): number {
-    if (width === 8) this.#view.setBigUint64(offset, BigInt(value), true);
-    else if (width === 4) this.#view.setUint32(offset, Number(value), true);
-    else if (width === 2) this.#view.setUint16(offset, Number(value), true);
-    else this.#view.setUint8(offset, Number(value));
+    storeWidth(this.#view, offset, width, value);
     return 0;
   }
 }

@@ -1,3 +1,4 @@
+import { loadWidth, storeWidth } from '../../kernel/by-width.ts';
 import type { Width } from '../../kernel/memory.ts';
 import { KVM_MEM_READONLY } from '../../uapi/kvm.ts';
 import { PROT_READ, PROT_WRITE } from '../../uapi/sys.ts';
@@ -56,18 +57,14 @@ function isDevice(backing: Backing): backing is DeviceBacking {
 export function loadDevice({ memory, offset, t }: DevicePage, within: number, data: Uint8Array): void {
   const view = new DataView(data.buffer, data.byteOffset, data.length);
   for (const [at, width] of accesses(within, data.length)) {
-    const value = memory.load(offset + within + at, width, t);
-    if (width === 8) view.setBigUint64(at, BigInt(value), true);
-    else for (let i = 0, left = Number(value); i < width; i++, left = Math.floor(left / 256)) view.setUint8(at + i, left & 0xff);
+    storeWidth(view, at, width, memory.load(offset + within + at, width, t));
   }
 }
 
 export function storeDevice({ memory, offset, t }: DevicePage, within: number, data: Uint8Array): void {
   const view = new DataView(data.buffer, data.byteOffset, data.length);
   for (const [at, width] of accesses(within, data.length)) {
-    let value = 0;
-    for (let i = width - 1; i >= 0 && width < 8; i--) value = value * 256 + view.getUint8(at + i);
-    memory.store(offset + within + at, width, width === 8 ? view.getBigUint64(at, true) : value, t);
+    memory.store(offset + within + at, width, loadWidth(view, at, width), t);
   }
 }
 

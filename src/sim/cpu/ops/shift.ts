@@ -103,15 +103,17 @@ export const sar: Exec = shift((c, value, count, bits) => {
 /** Count of SHLD and SHRD: third operand, CL or imm8. */
 const doubleCount = (c: Core, i: Insn): number => (i.form.operands[2] === 'CL' ? c.r8[4]! : i.imm) & 31;
 
-export const shld: Exec = (c, i) => {
-  const count = doubleCount(c, i);
-  const bits = i.width * 8;
-  const b = (c.readB(i) << i.shift) >>> i.shift;
-  const a = (c.modifyA(i) << i.shift) >>> i.shift;
-  if (count === 0) {
-    c.writeA(i, a);
-    return;
-  }
+/** Double-precision shifts: of both operands as one, `a` is what is left. Nothing changes when the masked count is 0. */
+const doubleShift =
+  (f: (c: Core, a: number, b: number, count: number, bits: number) => number): Exec =>
+  (c, i) => {
+    const count = doubleCount(c, i);
+    const b = (c.readB(i) << i.shift) >>> i.shift;
+    const a = (c.modifyA(i) << i.shift) >>> i.shift;
+    c.writeA(i, count === 0 ? a : f(c, a, b, count, i.width * 8));
+  };
+
+export const shld: Exec = doubleShift((c, a, b, count, bits) => {
   // A 16-bit operand with a count above 16 (undefined) shifts a:b:a, as silicon does.
   const result =
     count < bits
@@ -120,18 +122,10 @@ export const shld: Exec = (c, i) => {
         ? b
         : (b << (count - bits)) | (a >>> (2 * bits - count));
   const cf = count <= bits ? (a >>> (bits - count)) & 1 : (b >>> (2 * bits - count)) & 1;
-  c.writeA(i, shiftFlags(c, result, bits, cf, c.shifted(topsDiffer(a, bits), msb(result, bits) ^ cf)));
-};
+  return shiftFlags(c, result, bits, cf, c.shifted(topsDiffer(a, bits), msb(result, bits) ^ cf));
+});
 
-export const shrd: Exec = (c, i) => {
-  const count = doubleCount(c, i);
-  const bits = i.width * 8;
-  const b = (c.readB(i) << i.shift) >>> i.shift;
-  const a = (c.modifyA(i) << i.shift) >>> i.shift;
-  if (count === 0) {
-    c.writeA(i, a);
-    return;
-  }
+export const shrd: Exec = doubleShift((c, a, b, count, bits) => {
   const result =
     count < bits
       ? (a >>> count) | (b << (bits - count))
@@ -139,8 +133,8 @@ export const shrd: Exec = (c, i) => {
         ? b
         : (b >>> (count - bits)) | (a << (2 * bits - count));
   const cf = count <= bits ? (a >>> (count - 1)) & 1 : (b >>> (count - bits - 1)) & 1;
-  c.writeA(i, shiftFlags(c, result, bits, cf, c.shifted((b & 1) ^ msb(a, bits), topsDiffer(result, bits))));
-};
+  return shiftFlags(c, result, bits, cf, c.shifted((b & 1) ^ msb(a, bits), topsDiffer(result, bits)));
+});
 
 // Bit test. With a register index and a memory operand, the index reaches beyond the operand.
 

@@ -1,3 +1,4 @@
+import { loadWidth, storeWidth } from '../../../kernel/by-width.ts';
 import type { Width } from '../../../kernel/memory.ts';
 import type { FunctionSpec } from '../function-spec.ts';
 import { PciFunction } from '../pci-function.ts';
@@ -185,16 +186,11 @@ export class Accelerator extends PciFunction {
   }
 
   #readMemory(offset: number, width: Width): number | bigint {
-    if (width === 8) return this.#view.getBigUint64(offset, true);
-    if (width === 4) return this.#view.getUint32(offset, true);
-    return width === 2 ? this.#view.getUint16(offset, true) : this.#view.getUint8(offset);
+    return loadWidth(this.#view, offset, width);
   }
 
   #writeMemory(offset: number, width: Width, value: number | bigint): void {
-    if (width === 8) this.#view.setBigUint64(offset, BigInt(value), true);
-    else if (width === 4) this.#view.setUint32(offset, Number(value), true);
-    else if (width === 2) this.#view.setUint16(offset, Number(value), true);
-    else this.#view.setUint8(offset, Number(value));
+    storeWidth(this.#view, offset, width, value);
     this.memoryWritten(offset, width);
   }
 

@@ -1,3 +1,4 @@
+import { loadWidth, storeWidth } from '../../../kernel/by-width.ts';
 import type { Width } from '../../../kernel/memory.ts';
 import { EINVAL, EIO, ENOMEM } from '../../../uapi/sys.ts';
 import type { PciDev } from '../../pci/pci-dev.ts';
@@ -96,8 +97,8 @@ function move(owner: RegionOwner, { bytes, write }: Transfer, offset: number, ta
     const room = at < hole.start ? Math.min(left, hole.start - at) : left;
     const width = WIDTHS.find((each) => each <= maxWidth && each <= room && at % each === 0)!;
     if (target.gated && !owner.memoryEnabled) return -EIO;
-    if (write) target.store(at, width, get(view, done, width));
-    else put(view, done, width, target.read(at, width));
+    if (write) target.store(at, width, loadWidth(view, done, width));
+    else storeWidth(view, done, width, target.read(at, width));
     done += width;
   }
   return bytes.length;
@@ -112,16 +113,4 @@ function readTwice(pdev: PciDev, bar: number, at: number): bigint {
 function writeTwice(pdev: PciDev, bar: number, at: number, value: bigint): void {
   pdev.barWrite(bar, at, 4, Number(value & 0xffff_ffffn));
   pdev.barWrite(bar, at + 4, 4, Number(value >> 32n));
-}
-
-function get(view: DataView, at: number, width: Width): number | bigint {
-  if (width === 8) return view.getBigUint64(at, true);
-  return width === 4 ? view.getUint32(at, true) : width === 2 ? view.getUint16(at, true) : view.getUint8(at);
-}
-
-function put(view: DataView, at: number, width: Width, value: number | bigint): void {
-  if (width === 8) view.setBigUint64(at, BigInt(value), true);
-  else if (width === 4) view.setUint32(at, Number(value), true);
-  else if (width === 2) view.setUint16(at, Number(value), true);
-  else view.setUint8(at, Number(value));
 }
