@@ -4,20 +4,14 @@ import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   KVM_CHECK_EXTENSION,
-  KVM_CREATE_GUEST_MEMFD,
   KVM_CREATE_VCPU,
-  KVM_CREATE_VM,
   KVM_EXIT_IO,
   KVM_EXIT_MEMORY_FAULT,
-  KVM_MEM_GUEST_MEMFD,
-  KVM_MEMORY_ATTRIBUTE_PRIVATE,
-  KVM_SET_MEMORY_ATTRIBUTES,
   KVM_X86_SW_PROTECTED_VM,
-  kvm_create_guest_memfd,
-  kvm_memory_attributes,
 } from 'kvio/uapi';
 import { type Case, define, type Observer, result } from '../case.ts';
-import { addRam, getRegs, mapRun, RunPage, setRegion2, setRegs, setSregs } from '../machine.ts';
+import { addRam, getRegs, mapRun, RunPage, setRegs, setSregs } from '../machine.ts';
+import { guestMemfd, PRIVATE, protectedVm, setAttributes, setGmem } from '../private.ts';
 
 const KVM_CAP_VM_TYPES = 235;
 const KVM_CAP_MEMORY_ATTRIBUTES = 233;
@@ -44,24 +38,13 @@ interface Scene {
 }
 
 function newScene(kernel: Kernel, see: Observer): Scene {
-  const kvm = kernel.open('/dev/kvm');
-  const vm = see.descriptor('CREATE_VM(SW_PROTECTED)', () => kernel.ioctl(kvm, KVM_CREATE_VM, KVM_X86_SW_PROTECTED_VM));
+  const vm = protectedVm(kernel, see);
   const vcpu = kernel.ioctl(vm, KVM_CREATE_VCPU, 0);
   addRam(kernel, vm, 0, 0n, SIZE).write(ENTRY, Uint8Array.from(code));
-  const memfd = see.descriptor('CREATE_GUEST_MEMFD', () =>
-    kernel.ioctl(vm, KVM_CREATE_GUEST_MEMFD, kvm_create_guest_memfd.encode({ size: BigInt(SIZE), flags: 0n })),
-  );
+  const memfd = see.descriptor('CREATE_GUEST_MEMFD', () => guestMemfd(kernel, vm, BigInt(SIZE)));
   const both = kernel.guestRam(SIZE);
   see.call('SET_USER_MEMORY_REGION2 with a guest_memfd', () =>
-    setRegion2(kernel, vm, {
-      slot: 1,
-      flags: KVM_MEM_GUEST_MEMFD,
-      guest_phys_addr: BOTH,
-      memory_size: BigInt(SIZE),
-      userspace_addr: both.address,
-      guest_memfd: memfd,
-      guest_memfd_offset: 0n,
-    }),
+    setGmem(kernel, vm, { slot: 1, gpa: BOTH, size: BigInt(SIZE), memfd, hva: both.address }),
   );
   const sharedOnly = addRam(kernel, vm, 2, SHARED_ONLY, SIZE);
   return { kernel, vm, vcpu, run: new RunPage(mapRun(kernel, vcpu)), memfd, both, sharedOnly };
@@ -77,8 +60,7 @@ function start({ kernel, vcpu }: Scene, gpa: bigint): void {
 }
 
 function attributes({ kernel, vm }: Scene, gpa: bigint, attributes: bigint): number {
-  const bytes = kvm_memory_attributes.encode({ address: gpa, size: 0x1000n, attributes, flags: 0n });
-  return kernel.ioctl(vm, KVM_SET_MEMORY_ATTRIBUTES, bytes);
+  return setAttributes(kernel, vm, gpa, 0x1000n, attributes);
 }
 
 /** The value the guest sends to its port, or why there is none. */
@@ -114,14 +96,14 @@ function conversion(kernel: Kernel, see: Observer): void {
   turn(see, scene, 'shared');
   see.note('the shared page after it', both.read8(0));
   both.write8(0, 0x77);
-  see.call('SET_MEMORY_ATTRIBUTES to private', () => attributes(scene, BOTH, KVM_MEMORY_ATTRIBUTE_PRIVATE));
+  see.call('SET_MEMORY_ATTRIBUTES to private', () => attributes(scene, BOTH, PRIVATE));
   start(scene, BOTH);
   turn(see, scene, 'private');
   see.note('the shared page, meanwhile', both.read8(0));
   see.call('SET_MEMORY_ATTRIBUTES to shared', () => attributes(scene, BOTH, 0n));
   start(scene, BOTH);
   turn(see, scene, 'shared again');
-  see.call('SET_MEMORY_ATTRIBUTES to private again', () => attributes(scene, BOTH, KVM_MEMORY_ATTRIBUTE_PRIVATE));
+  see.call('SET_MEMORY_ATTRIBUTES to private again', () => attributes(scene, BOTH, PRIVATE));
   start(scene, BOTH);
   turn(see, scene, 'private again');
   see.call('punching a hole', () => kernel.fallocate(memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 0x1000));
@@ -134,7 +116,7 @@ function fault(kernel: Kernel, see: Observer): void {
   scene.sharedOnly.write8(0, 0x33);
   start(scene, SHARED_ONLY);
   turn(see, scene, 'shared');
-  see.call('SET_MEMORY_ATTRIBUTES to private', () => attributes(scene, SHARED_ONLY, KVM_MEMORY_ATTRIBUTE_PRIVATE));
+  see.call('SET_MEMORY_ATTRIBUTES to private', () => attributes(scene, SHARED_ONLY, PRIVATE));
   start(scene, SHARED_ONLY);
   see.note('private without a guest_memfd', next(scene));
   see.note('and again', next(scene));
@@ -145,7 +127,7 @@ function fault(kernel: Kernel, see: Observer): void {
 
 function closedFile(kernel: Kernel, see: Observer): void {
   const scene = newScene(kernel, see);
-  see.call('SET_MEMORY_ATTRIBUTES to private', () => attributes(scene, BOTH, KVM_MEMORY_ATTRIBUTE_PRIVATE));
+  see.call('SET_MEMORY_ATTRIBUTES to private', () => attributes(scene, BOTH, PRIVATE));
   start(scene, BOTH);
   turn(see, scene, 'private');
   kernel.close(scene.memfd);
@@ -153,10 +135,10 @@ function closedFile(kernel: Kernel, see: Observer): void {
   see.note('after the guest_memfd was closed', next(scene));
 }
 
-const protectedVm = { needs: { vmType: KVM_X86_SW_PROTECTED_VM } };
+const onProtected = { needs: { vmType: KVM_X86_SW_PROTECTED_VM } };
 
 export const privateMemoryCases: readonly Case[] = [
-  define('kvm/private/conversion', 'Private memory', conversion, protectedVm),
-  define('kvm/private/memory-fault', 'Private memory', fault, protectedVm),
-  define('kvm/private/closed-guest-memfd', 'Private memory', closedFile, protectedVm),
+  define('kvm/private/conversion', 'Private memory', conversion, onProtected),
+  define('kvm/private/memory-fault', 'Private memory', fault, onProtected),
+  define('kvm/private/closed-guest-memfd', 'Private memory', closedFile, onProtected),
 ];

@@ -9,6 +9,7 @@ import type { PciPlug } from '../../../src/sim/pci/pci-subsystem.ts';
 import { System } from '../../../src/sim/system.ts';
 import { plainMachine } from '../machine.ts';
 
+/** VT-d as QEMU emulates it. */
 export const vtd: IommuMachine = {
   kind: 'vtd',
   pageSizes: 0x4020_1000n,

@@ -6,6 +6,7 @@ import type { PciListener, PciSubsystem } from '../../../src/sim/pci/pci-subsyst
 import { PciSysfs } from '../../../src/sim/pci/sysfs.ts';
 import { EBUSY, EPERM } from '../../../src/uapi/sys.ts';
 import { boot } from '../machine.ts';
+import { filesOf } from './files.ts';
 
 /** A PCI device that does nothing, for the driver core alone. */
 export interface FakeDev {
@@ -158,31 +159,6 @@ export function fakePci(devices: readonly FakeDev[], machine: Partial<Machine> =
     },
   } as unknown as PciSubsystem;
   const sysfs = new PciSysfs(system, pci);
-  const code = (act: () => unknown): unknown => {
-    try {
-      return act();
-    } catch (error) {
-      return (error as { code: string }).code;
-    }
-  };
-  const read = (path: string, length = 4096): unknown =>
-    code(() => {
-      const fd = kernel.open(path, 0);
-      try {
-        const into = new Uint8Array(length);
-        return Buffer.from(into.subarray(0, kernel.read(fd, into))).toString();
-      } finally {
-        kernel.close(fd);
-      }
-    });
-  const write = (path: string, text: string): unknown =>
-    code(() => {
-      const fd = kernel.open(path, 1);
-      try {
-        return kernel.write(fd, Buffer.from(text));
-      } finally {
-        kernel.close(fd);
-      }
-    });
+  const { code, read, write } = filesOf(kernel);
   return { ...booted, bus: sysfs.bus, pci, groups, devices: made, code, read, write };
 }

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { openSim, profiles } from '../../../src/sim/index.ts';
 import { VFIO_GROUP_GET_STATUS, VFIO_GROUP_SET_CONTAINER, VFIO_GROUP_UNSET_CONTAINER } from '../../../src/uapi/vfio.ts';
+import { filesOf } from './files.ts';
 
 const [EDU, SIBLING] = ['0000:00:09.0', '0000:00:09.1'] as const;
 
@@ -11,23 +12,7 @@ it('a driver of the host and VFIO keep each other out of a group', () => {
     { at: SIBLING, model: 'pci-testdev', driver: 'testdev' },
   ];
   const kernel = openSim({ machine: { ...profiles['lab-vtd-7.2']!, pci } });
-  const code = (act: () => unknown): unknown => {
-    try {
-      return act();
-    } catch (error) {
-      return (error as { code: string }).code;
-    }
-  };
-  const write = (path: string, text: string): unknown =>
-    code(() => {
-      const fd = kernel.open(path, 1);
-      try {
-        return kernel.write(fd, Buffer.from(text));
-      } finally {
-        kernel.close(fd);
-      }
-    });
-  const driver = (bdf: string): unknown => code(() => kernel.readlink(`/sys/bus/pci/devices/${bdf}/driver`).split('/').at(-1));
+  const { code, write, driver } = filesOf(kernel);
   expect(driver(SIBLING), 'as the machine says').toBe('testdev');
   write(`/sys/bus/pci/devices/${EDU}/driver_override`, 'vfio-pci');
   write('/sys/bus/pci/drivers_probe', EDU);

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { openSim, profiles, type SimKernel } from '../../../src/sim/index.ts';
+import { openSim, profiles } from '../../../src/sim/index.ts';
 import type { Machine } from '../../../src/sim/machine.ts';
+import { filesOf } from './files.ts';
 
 const PF = '0000:01:00.0';
 const VF = ['0000:01:10.0', '0000:01:10.2'] as const;
@@ -16,39 +17,10 @@ function machine(more: Partial<Machine> = {}) {
   return openSim({ machine: { ...lab, pci, ...more } });
 }
 
-function files(kernel: SimKernel) {
-  const code = (act: () => unknown): unknown => {
-    try {
-      return act();
-    } catch (error) {
-      return (error as { code: string }).code;
-    }
-  };
-  const read = (path: string): unknown =>
-    code(() => {
-      const into = new Uint8Array(4096);
-      const fd = kernel.open(path, 0);
-      const count = kernel.read(fd, into);
-      kernel.close(fd);
-      return Buffer.from(into.subarray(0, count)).toString();
-    });
-  const write = (path: string, text: string): unknown =>
-    code(() => {
-      const fd = kernel.open(path, 1);
-      try {
-        return kernel.write(fd, Buffer.from(text));
-      } finally {
-        kernel.close(fd);
-      }
-    });
-  const driver = (bdf: string): unknown => code(() => kernel.readlink(`/sys/bus/pci/devices/${bdf}/driver`).split('/').at(-1));
-  return { code, read, write, driver };
-}
-
 describe('sriov_numvfs', () => {
   it('is refused without a driver, and by one that has no use for it', () => {
     const kernel = machine();
-    const { read, write, driver } = files(kernel);
+    const { read, write, driver } = filesOf(kernel);
     expect([driver(PF), read(`${D}/sriov_totalvfs`), read(`${D}/sriov_numvfs`)]).toEqual(['ENOENT', '8\n', '0\n']);
     for (const [text, answer] of [
       ['x', 'EINVAL'],
@@ -67,7 +39,7 @@ describe('sriov_numvfs', () => {
 
   it('makes functions appear, with links both ways, and disappear', () => {
     const kernel = machine({ pciDrivers: ['pcieport', 'igb', 'igbvf'] });
-    const { code, read, write, driver } = files(kernel);
+    const { code, read, write, driver } = filesOf(kernel);
     expect(driver(PF)).toBe('igb');
     expect(write(`${D}/sriov_numvfs`, '2\n')).toBe(2);
     expect([read(`${D}/sriov_numvfs`), write(`${D}/sriov_numvfs`, '3'), write(`${D}/sriov_numvfs`, '2')]).toEqual([
@@ -92,7 +64,7 @@ describe('sriov_numvfs', () => {
 
   it('leaves them without a driver where sriov_drivers_autoprobe is off', () => {
     const kernel = machine({ pciDrivers: ['pcieport', 'igb', 'igbvf'] });
-    const { read, write, driver } = files(kernel);
+    const { read, write, driver } = filesOf(kernel);
     expect([write(`${D}/sriov_drivers_autoprobe`, 'x'), write(`${D}/sriov_drivers_autoprobe`, '0')]).toEqual(['EINVAL', 1]);
     expect(read(`${D}/sriov_drivers_autoprobe`)).toBe('0\n');
     write(`${D}/sriov_numvfs`, '1');
@@ -104,7 +76,7 @@ describe('sriov_numvfs', () => {
 
   it('removing the physical function removes them too', () => {
     const kernel = machine({ pciDrivers: ['pcieport', 'igb', 'igbvf'] });
-    const { write } = files(kernel);
+    const { write } = filesOf(kernel);
     write(`${D}/sriov_numvfs`, '2');
     expect(write(`${D}/remove`, '1')).toBe(1);
     expect(kernel.readdir('/sys/bus/pci/devices').sort()).toEqual(['0000:00:00.0', '0000:00:04.0']);

@@ -13,23 +13,13 @@ import { System } from '../../../src/sim/system.ts';
 import { VfioDevice, type VfioDeviceFile } from '../../../src/sim/vfio/device.ts';
 import { registerVfio, type VfioCore } from '../../../src/sim/vfio/vfio-main.ts';
 import * as sys from '../../../src/uapi/sys.ts';
+import { vtd as withPasids } from '../hardware/kit.ts';
 import { plainMachine } from '../machine.ts';
 
 export const P = 4096;
 
-/** VT-d as QEMU emulates it. */
-export const vtd: IommuMachine = {
-  kind: 'vtd',
-  pageSizes: 0x4020_1000n,
-  aperture: [0n, 0xffff_ffff_ffffn],
-  coherent: true,
-  enforceCoherency: false,
-  interruptRemapping: true,
-  reserved: [{ start: 0xfee0_0000n, last: 0xfeef_ffffn, type: 'msi' }],
-  dirtyTracking: false,
-  pasidBits: 0,
-  defaultType: 'DMA',
-};
+/** Without PASIDs. */
+export const vtd: IommuMachine = { ...withPasids, pasidBits: 0 };
 
 type Hardware = NonNullable<IommuGroup['iommu']>;
 

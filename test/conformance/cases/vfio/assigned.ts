@@ -1,5 +1,5 @@
 /** The real edu, driven from this process: through VFIO's cdev and iommufd, through group and container, and without an IOMMU. */
-import type { Kernel } from 'kvio';
+import type { Kernel, Memory } from 'kvio';
 import {
   IOMMU_DESTROY,
   IOMMU_IOAS_ALLOC,
@@ -123,19 +123,23 @@ function openByGroup(kernel: Kernel, see: Observer, address: string, type: numbe
   return { container, group, device };
 }
 
-async function throughContainer(kernel: Kernel, see: Observer, [edu]: string[]): Promise<void> {
-  const { container, group, device } = openByGroup(kernel, see, edu!, VFIO_TYPE1v2_IOMMU);
-  describe(kernel, see, device);
-  const bar = await computes(kernel, see, device);
-  const eventfd = await interrupts(kernel, see, device, bar);
-  const ram = kernel.guestRam(LENGTH);
-  const map = vfio_iommu_type1_dma_map.encode({
+function dmaMap(ram: Memory): Uint8Array {
+  return vfio_iommu_type1_dma_map.encode({
     argsz: vfio_iommu_type1_dma_map.size,
     flags: VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
     vaddr: ram.address,
     iova: IOVA,
     size: BigInt(LENGTH),
   });
+}
+
+async function throughContainer(kernel: Kernel, see: Observer, [edu]: string[]): Promise<void> {
+  const { container, group, device } = openByGroup(kernel, see, edu!, VFIO_TYPE1v2_IOMMU);
+  describe(kernel, see, device);
+  const bar = await computes(kernel, see, device);
+  const eventfd = await interrupts(kernel, see, device, bar);
+  const ram = kernel.guestRam(LENGTH);
+  const map = dmaMap(ram);
   see.call('IOMMU_MAP_DMA', () => kernel.ioctl(container, VFIO_IOMMU_MAP_DMA, map));
   see.call('IOMMU_MAP_DMA again', () => kernel.ioctl(container, VFIO_IOMMU_MAP_DMA, map));
   await copies(kernel, see, bar, eventfd, ram, IOVA);
@@ -164,13 +168,7 @@ async function withoutIommu(kernel: Kernel, see: Observer, [edu]: string[]): Pro
   const bar = await computes(kernel, see, device);
   await interrupts(kernel, see, device, bar);
   const ram = kernel.guestRam(LENGTH);
-  const map = vfio_iommu_type1_dma_map.encode({
-    argsz: vfio_iommu_type1_dma_map.size,
-    flags: VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-    vaddr: ram.address,
-    iova: IOVA,
-    size: BigInt(LENGTH),
-  });
+  const map = dmaMap(ram);
   see.call('IOMMU_MAP_DMA', () => kernel.ioctl(container, VFIO_IOMMU_MAP_DMA, map));
   see.call('SET_IRQS, MSI off', () => setTrigger(kernel, device, VFIO_PCI_MSI_IRQ_INDEX));
   bar.close();
