@@ -15,6 +15,7 @@ export { IommufdObject } from './iommufd/object.ts';
 export type { GuestRequest, GuestResponse, TsmReq, TsmReqResponse } from './iommufd/tsm-request.ts';
 export { Vdevice } from './iommufd/vdevice.ts';
 export { HwQueue, Viommu } from './iommufd/viommu.ts';
+export type { Descriptor } from './kernel/descriptor.ts';
 export { Handle } from './kernel/handle.ts';
 // The kernel: system calls on descriptors, memory it can see, errors
 export {
@@ -69,7 +70,6 @@ export type { RawCapability } from './vfio/capabilities.ts';
 export { ConfigSpace, type PciCapability, type PciIds } from './vfio/config-space.ts';
 // VFIO: one class per kind of descriptor, and what a device is made of
 export { type DirtyPagesRequest, type DmaMap, type DmaUnmap, type IommuInfo, VfioContainer } from './vfio/container.ts';
-export type { Descriptor } from './vfio/descriptor.ts';
 export {
   type BindIommufd,
   type DeviceInfo,

@@ -1,5 +1,5 @@
 // A device of the host with an address space for its DMA, both ways there are: by its group and a container, or by its own node and an iommufd.
-import { Iommufd, type Kernel, type Memory, pciDevice, VfioContainer, VfioDevice, VfioGroup } from 'kvio';
+import { type Handle, Iommufd, type Kernel, type Memory, pciDevice, VfioContainer, VfioDevice, VfioGroup } from 'kvio';
 import { VFIO_TYPE1v2_IOMMU } from 'kvio/uapi';
 
 export type Way = 'group' | 'cdev';
@@ -12,14 +12,21 @@ export interface OpenedDevice {
   close(): void;
 }
 
-/** The device must be bound to vfio-pci. */
-export function openDevice(kernel: Kernel, bdf: string, way: Way): OpenedDevice {
-  return way === 'group' ? byGroup(kernel, bdf) : byNode(kernel, bdf);
+/** The device must be bound to vfio-pci. `tell` has the group, or the device, before it is opened: for KVM-VFIO. */
+export function openDevice(
+  kernel: Kernel,
+  bdf: string,
+  way: Way,
+  tell: (file: Handle) => void = () => {},
+): OpenedDevice & Disposable {
+  const opened = way === 'group' ? byGroup(kernel, bdf, tell) : byNode(kernel, bdf, tell);
+  return { ...opened, [Symbol.dispose]: opened.close };
 }
 
-function byGroup(kernel: Kernel, bdf: string): OpenedDevice {
+function byGroup(kernel: Kernel, bdf: string, tell: (file: Handle) => void): OpenedDevice {
   const container = VfioContainer.open(kernel);
   const group = VfioGroup.open(kernel, pciDevice(kernel, bdf).vfio_group!);
+  tell(group);
   group.setContainer(container);
   container.setIommu(VFIO_TYPE1v2_IOMMU);
   const device = group.getDeviceFd(bdf);
@@ -33,9 +40,10 @@ function byGroup(kernel: Kernel, bdf: string): OpenedDevice {
   };
 }
 
-function byNode(kernel: Kernel, bdf: string): OpenedDevice {
+function byNode(kernel: Kernel, bdf: string, tell: (file: Handle) => void): OpenedDevice {
   const iommufd = Iommufd.open(kernel);
   const device = VfioDevice.open(kernel, pciDevice(kernel, bdf).vfio_device!);
+  tell(device);
   device.bindIommufd({ iommufd });
   const ioas = iommufd.ioasAlloc();
   device.attachIommufdPt({ pt_id: ioas.id });

@@ -1,3 +1,4 @@
+import { type Descriptor, fdOf } from '../kernel/descriptor.ts';
 import { KernelError } from '../kernel/errors.ts';
 import type { Memory } from '../kernel/memory.ts';
 import { rangeOf } from '../kernel/memory-argument.ts';
@@ -21,7 +22,6 @@ import {
   iommu_iova_range,
 } from '../uapi/iommufd.ts';
 import { EMSGSIZE } from '../uapi/sys.ts';
-import { type Descriptor, fdOf } from '../vfio/descriptor.ts';
 import { withMemory } from '../vfio/temporary.ts';
 import { IommufdObject } from './object.ts';
 
@@ -86,7 +86,7 @@ export class Ioas extends IommufdObject {
    */
   mapFile(fd: Descriptor, { start = 0n, length, ...how }: FileRange): bigint {
     const struct = iommu_ioas_map_file;
-    const file = fdOf(fd, 'fd');
+    const file = fdOf(fd, 'fd', this.iommufd.kernel);
     const bytes = struct.encode({ size: struct.size, ioas_id: this.id, fd: file, start, length, ...placed(how) });
     this.iommufd.ioctl(IOMMU_IOAS_MAP_FILE, bytes);
     return struct.decode(bytes).iova;

@@ -1,3 +1,4 @@
+import { type Descriptor, fdOf } from '../kernel/descriptor.ts';
 import { Handle } from '../kernel/handle.ts';
 import type { Kernel, MmapOptions } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
@@ -37,7 +38,6 @@ import {
   IOMMU_VIOMMU_KVM_FD,
   iommu_viommu_alloc as rfc_viommu_alloc,
 } from '../uapi/tee-io/aneesh-v1.ts';
-import { type Descriptor, fdOf } from '../vfio/descriptor.ts';
 import { withMemory } from '../vfio/temporary.ts';
 import { FaultQueue } from './events.ts';
 import { Hwpt } from './hwpt.ts';
@@ -162,7 +162,7 @@ export class Iommufd extends Handle {
       const whole = rfc_viommu_alloc.encode({
         ...{ size, flags: vm === undefined ? 0 : IOMMU_VIOMMU_KVM_FD, type, dev_id },
         ...{ hwpt_id: idOf(hwpt), out_viommu_id: 0, data_len: data?.length ?? 0, data_uptr: memory?.address ?? 0n },
-        kvm_vm_fd: vm === undefined ? 0 : fdOf(vm, 'vm'),
+        kvm_vm_fd: vm === undefined ? 0 : fdOf(vm, 'vm', this.kernel),
       });
       const bytes = whole.subarray(0, size);
       if (vm === undefined) this.ioctl(IOMMU_VIOMMU_ALLOC, bytes);

@@ -1,4 +1,4 @@
-import { descriptor } from '../kernel/arguments.ts';
+import { type Descriptor, fdOf } from '../kernel/descriptor.ts';
 import { Handle } from '../kernel/handle.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { rfcCall } from '../kernel/rfc.ts';
@@ -59,43 +59,43 @@ export class KvmVfio extends KvmDevice {
    * KVM_DEV_VFIO_FILE_ADD of a VFIO group or device descriptor, whose file is held until it is deleted or this device is closed.
    * EBADF: not open. EINVAL: no such file. EEXIST: added already.
    */
-  addFile(fd: number): void {
+  addFile(fd: Descriptor): void {
     this.#file(KVM_DEV_VFIO_FILE_ADD, fd);
   }
 
   /** KVM_DEV_VFIO_FILE_DEL: by any descriptor of the same open file. ENOENT: not added. */
-  delFile(fd: number): void {
+  delFile(fd: Descriptor): void {
     this.#file(KVM_DEV_VFIO_FILE_DEL, fd);
   }
 
   /** KVM_SET_DEVICE_ATTR of KVM_DEV_VFIO_ADD_GROUP (RFC, kvmVfio2013): a VFIO group, by the number itself. EBADF, EEXIST. ENXIO: a kernel without the series. */
-  addGroup(fd: number): void {
+  addGroup(fd: Descriptor): void {
     this.#group(KVM_DEV_VFIO_ADD_GROUP, fd);
   }
 
   /** KVM_SET_DEVICE_ATTR of KVM_DEV_VFIO_DEL_GROUP (RFC, kvmVfio2013). ENOENT: not added. */
-  delGroup(fd: number): void {
+  delGroup(fd: Descriptor): void {
     this.#group(KVM_DEV_VFIO_DEL_GROUP, fd);
   }
 
   /** KVM_SET_DEVICE_ATTR of KVM_DEV_VFIO_DEVICE_TDI_BIND (RFC, aikV1): binds the TDI of a VFIO device. ENOENT: no such device. ENODEV: it has no TDI. ENXIO: a kernel without the series. */
-  tdiBind(bind: { guest_rid: number; devfd: number }): void {
+  tdiBind(bind: { guest_rid: number; devfd: Descriptor }): void {
     this.#tdi(KVM_DEV_VFIO_DEVICE_TDI_BIND, bind);
   }
 
   /** KVM_SET_DEVICE_ATTR of KVM_DEV_VFIO_DEVICE_TDI_UNBIND (RFC, aikV1). ENOENT: not bound here. */
-  tdiUnbind(bind: { guest_rid: number; devfd: number }): void {
+  tdiUnbind(bind: { guest_rid: number; devfd: Descriptor }): void {
     this.#tdi(KVM_DEV_VFIO_DEVICE_TDI_UNBIND, bind);
   }
 
-  #group(group: number, fd: number): void {
-    const addr = BigInt.asUintN(64, BigInt(descriptor(fd)));
+  #group(group: number, fd: Descriptor): void {
+    const addr = BigInt.asUintN(64, BigInt(fdOf(fd, 'fd', this.kernel)));
     const bytes = kvm_device_attr.encode({ flags: 0, group, attr: 0n, addr });
     rfcCall('kvmVfio2013', ['ENXIO'], () => this.ioctl(KVM_SET_DEVICE_ATTR, bytes, { unsafe: true }));
   }
 
-  #tdi(attr: number, { guest_rid, devfd }: { guest_rid: number; devfd: number }): void {
-    const bind = kvm_vfio_tsm_bind.encode({ guest_rid, devfd: descriptor(devfd) });
+  #tdi(attr: number, { guest_rid, devfd }: { guest_rid: number; devfd: Descriptor }): void {
+    const bind = kvm_vfio_tsm_bind.encode({ guest_rid, devfd: fdOf(devfd, 'devfd', this.kernel) });
     const memory = this.kernel.guestRam(4096);
     try {
       memory.write(0, bind);
@@ -105,11 +105,11 @@ export class KvmVfio extends KvmDevice {
     }
   }
 
-  #file(attr: number, fd: number): void {
-    descriptor(fd);
+  #file(attr: number, fd: Descriptor): void {
+    const number = fdOf(fd, 'fd', this.kernel);
     const memory = this.kernel.guestRam(4096);
     try {
-      memory.write32(0, fd >>> 0);
+      memory.write32(0, number >>> 0);
       this.setDeviceAttr({ group: KVM_DEV_VFIO_FILE, attr: BigInt(attr), memory });
     } finally {
       memory.close();

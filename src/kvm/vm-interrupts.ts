@@ -1,3 +1,4 @@
+import { type Descriptor, fdOf } from '../kernel/descriptor.ts';
 import { rangeError } from '../kernel/errors.ts';
 import { getStruct, setStruct } from '../kernel/handle.ts';
 import {
@@ -47,14 +48,14 @@ export interface Msi {
 /** What a GSI stands for: a pin of an in-kernel controller (KVM_IRQCHIP_*), or a message. Or the struct as it is. */
 export type GsiRoute = { gsi: number; irqchip: number; pin: number } | { gsi: number; msi: Msi } | Input<kvm_irq_routing_entry>;
 
-/** `fd`: an eventfd, as all descriptors here a plain number. */
 export interface Irqfd {
-  fd: number;
+  /** An eventfd. */
+  fd: Descriptor;
   gsi: number;
   /** KVM_IRQFD_FLAG_*; default 0, or RESAMPLE where there is a `resamplefd`. */
   flags?: number;
   /** Signalled when the guest has ended the interrupt: the device may raise it again. */
-  resamplefd?: number;
+  resamplefd?: Descriptor;
 }
 
 export interface Ioeventfd {
@@ -62,7 +63,8 @@ export interface Ioeventfd {
   addr: bigint;
   /** 1, 2, 4, 8: writes of this width; default 0, of any. */
   len?: number;
-  fd: number;
+  /** An eventfd. */
+  fd: Descriptor;
   /** KVM_IOEVENTFD_FLAG_*; DATAMATCH is added where there is a `datamatch`. */
   flags?: number;
   /** Only writes of this value. */
@@ -170,7 +172,10 @@ export abstract class VmInterrupts extends VmMemory {
    */
   irqfd({ fd, gsi, flags, resamplefd }: Irqfd): void {
     const resample = resamplefd === undefined ? 0 : KVM_IRQFD_FLAG_RESAMPLE;
-    setStruct(this, KVM_IRQFD, kvm_irqfd, { fd, gsi, flags: (flags ?? 0) | resample, resamplefd: resamplefd ?? 0 });
+    setStruct(this, KVM_IRQFD, kvm_irqfd, {
+      ...{ fd: fdOf(fd, 'fd', this.kernel), gsi, flags: (flags ?? 0) | resample },
+      resamplefd: resamplefd === undefined ? 0 : fdOf(resamplefd, 'resamplefd', this.kernel),
+    });
   }
 
   /**
@@ -179,7 +184,9 @@ export abstract class VmInterrupts extends VmMemory {
    */
   ioeventfd({ addr, len = 0, fd, flags = 0, datamatch }: Ioeventfd): void {
     const match = datamatch === undefined ? 0 : KVM_IOEVENTFD_FLAG_DATAMATCH;
-    setStruct(this, KVM_IOEVENTFD, kvm_ioeventfd, { datamatch: datamatch ?? 0n, addr, len, fd, flags: flags | match });
+    setStruct(this, KVM_IOEVENTFD, kvm_ioeventfd, {
+      ...{ datamatch: datamatch ?? 0n, addr, len, fd: fdOf(fd, 'fd', this.kernel), flags: flags | match },
+    });
   }
 }
 

@@ -1,4 +1,5 @@
 import { word } from '../kernel/arguments.ts';
+import { type Descriptor, fdOf } from '../kernel/descriptor.ts';
 import { typeError } from '../kernel/errors.ts';
 import { type Handle, setStruct, withWord } from '../kernel/handle.ts';
 import type { Kernel } from '../kernel/kernel.ts';
@@ -31,7 +32,6 @@ import {
 import type { Input } from '../uapi/struct.ts';
 import { KVM_MEM_VFIO_DMABUF } from '../uapi/tee-io/xu-jan25.ts';
 import { bitmapAddress, type ClearDirtyLog, type DirtyLog } from './dirty-log.ts';
-import type { GuestMemfd } from './guest-memfd.ts';
 import type { Kvm } from './system.ts';
 import { mapRunPage, Vcpu } from './vcpu.ts';
 import { VmInterrupts } from './vm-interrupts.ts';
@@ -53,8 +53,8 @@ export interface MemorySlot {
 
 /** The same for KVM_SET_USER_MEMORY_REGION2; `guest_memfd` is looked at only with KVM_MEM_GUEST_MEMFD in `flags`. */
 export interface MemorySlot2 extends MemorySlot {
-  /** A descriptor, or a `GuestMemfd`. */
-  guest_memfd?: number | GuestMemfd;
+  /** A `GuestMemfd`, or its descriptor. */
+  guest_memfd?: Descriptor;
   guest_memfd_offset?: bigint;
 }
 
@@ -131,11 +131,11 @@ export class Vm extends VmInterrupts {
    */
   setUserMemoryRegion2(region: MemorySlot2 | DmaBufSlot | Input<kvm_userspace_memory_region2>): void {
     if (isDmaBuf(region)) {
-      const bytes = kvm_userspace_memory_region2.encode(dmaBufRegion(region));
+      const bytes = kvm_userspace_memory_region2.encode(dmaBufRegion(this.kernel, region));
       rfcCall('xuJan25', ['EINVAL'], () => this.ioctl(KVM_SET_USER_MEMORY_REGION2, bytes));
       return;
     }
-    const plain = hasMemory(region) ? plainRegion2(region) : region;
+    const plain = hasMemory(region) ? plainRegion2(this.kernel, region) : region;
     setStruct(this, KVM_SET_USER_MEMORY_REGION2, kvm_userspace_memory_region2, plain);
   }
 
@@ -210,26 +210,21 @@ const hasMemory = <T extends MemorySlot>(region: T | object): region is T =>
 
 const isDmaBuf = (region: object): region is DmaBufSlot => typeof region === 'object' && region !== null && 'dma_buf' in region;
 
-function dmaBufRegion({
-  slot,
-  flags = 0,
-  guest_phys_addr,
-  dma_buf,
-  memory_size,
-}: DmaBufSlot): Input<kvm_userspace_memory_region2> {
+function dmaBufRegion(kernel: Kernel, region: DmaBufSlot): Input<kvm_userspace_memory_region2> {
+  const { slot, flags = 0, guest_phys_addr, dma_buf, memory_size } = region;
   const known = typeof dma_buf === 'object' ? dma_buf.size : undefined;
   const size = memory_size ?? known;
   if (size === undefined) throw typeError('memory_size is missing: only a DmaBuf that was made here knows its own');
-  const fd = typeof dma_buf === 'object' ? dma_buf.fd : dma_buf;
+  const fd = fdOf(dma_buf, 'dma_buf', kernel);
   return {
     ...{ slot, flags: flags | KVM_MEM_VFIO_DMABUF, guest_phys_addr, memory_size: size, userspace_addr: 0n },
     ...{ guest_memfd: fd >>> 0, guest_memfd_offset: 0n },
   };
 }
 
-function plainRegion2({ guest_memfd = 0, guest_memfd_offset = 0n, ...region }: MemorySlot2): Input<kvm_userspace_memory_region2> {
-  const fd = typeof guest_memfd === 'object' ? guest_memfd.fd : guest_memfd;
-  return { guest_memfd: fd >>> 0, guest_memfd_offset, ...plainRegion(region) };
+function plainRegion2(kernel: Kernel, slot: MemorySlot2): Input<kvm_userspace_memory_region2> {
+  const { guest_memfd = 0, guest_memfd_offset = 0n, ...region } = slot;
+  return { guest_memfd: fdOf(guest_memfd, 'guest_memfd', kernel) >>> 0, guest_memfd_offset, ...plainRegion(region) };
 }
 
 /** Anything a MemorySlot must not have (userspace_addr besides memory, a misspelt field) is left in for the codec to refuse. */

@@ -1,4 +1,5 @@
 import { integer } from '../kernel/arguments.ts';
+import { type Descriptor, fdOf } from '../kernel/descriptor.ts';
 import { rangeError, typeError } from '../kernel/errors.ts';
 import { Handle } from '../kernel/handle.ts';
 import type { Memory } from '../kernel/memory.ts';
@@ -8,7 +9,6 @@ import type { Struct } from '../uapi/struct.ts';
 import { O_CLOEXEC, O_RDWR } from '../uapi/sys.ts';
 import { vfio_device_feature_dma_buf as rfc_feature_dma_buf } from '../uapi/tee-io/xu-jan25.ts';
 import * as v from '../uapi/vfio.ts';
-import { type Descriptor, fdOf } from './descriptor.ts';
 import { DmaBuf } from './dma-buf.ts';
 import { MigrationData } from './migration-data.ts';
 import { withMemory } from './temporary.ts';
@@ -105,7 +105,7 @@ export abstract class VfioDeviceFeatures extends Handle {
 
   /** VFIO_DEVICE_FEATURE, SET of LOW_POWER_ENTRY_WITH_WAKEUP: the same; the eventfd is signalled when something else has woken the device. */
   lowPowerEntryWithWakeup(eventfd: Descriptor): void {
-    const wakeup_eventfd = fdOf(eventfd, 'eventfd');
+    const wakeup_eventfd = fdOf(eventfd, 'eventfd', this.kernel);
     const data = v.vfio_device_low_power_entry_with_wakeup.encode({ wakeup_eventfd });
     this.#set(v.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP, data);
   }

@@ -1,3 +1,4 @@
+import { type Descriptor, fdOf, fdOrNone } from '../kernel/descriptor.ts';
 import { KernelError } from '../kernel/errors.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
@@ -8,7 +9,6 @@ import { VFIO_DEVICE_TSM_BIND, VFIO_DEVICE_TSM_UNBIND, vfio_pci_tsm_bind, vfio_p
 import * as v from '../uapi/vfio.ts';
 import { decodeChain, getChained, type RawCapability } from './capabilities.ts';
 import { ConfigSpace } from './config-space.ts';
-import { type Descriptor, fdOf, fdOrNone } from './descriptor.ts';
 import { uuidBytes, VfioDeviceFeatures } from './device-features.ts';
 import { DmaBuf } from './dma-buf.ts';
 import { Irqs } from './irqs.ts';
@@ -188,7 +188,7 @@ export class VfioDevice extends VfioDeviceFeatures {
    * its own node, whose iommufd says so. EINVAL: something is not covered.
    */
   pciHotReset(groups: readonly Descriptor[] = []): void {
-    const group_fds = groups.map((group, i) => fdOf(group, `groups[${i}]`));
+    const group_fds = groups.map((group, i) => fdOf(group, `groups[${i}]`, this.kernel));
     const argsz = v.vfio_pci_hot_reset.size + 4 * group_fds.length;
     const bytes = v.vfio_pci_hot_reset.encode({ argsz, flags: 0, count: group_fds.length, group_fds });
     this.ioctl(v.VFIO_DEVICE_PCI_HOT_RESET, bytes);
@@ -217,7 +217,7 @@ export class VfioDevice extends VfioDeviceFeatures {
     const offset = region.offset + BigInt(at);
     this.ioctl(
       v.VFIO_DEVICE_IOEVENTFD,
-      struct.encode({ argsz: struct.size, flags: width, offset, data, fd: fdOrNone(fd, 'fd') }),
+      struct.encode({ argsz: struct.size, flags: width, offset, data, fd: fdOrNone(fd, 'fd', this.kernel) }),
     );
   }
 
@@ -227,11 +227,11 @@ export class VfioDevice extends VfioDeviceFeatures {
    * `private` (RFC, xuJan25): BARs that could be mapped can neither be mapped nor read nor written, by anybody, until the device is closed. EFAULT: a kernel without the series.
    */
   bindIommufd({ iommufd, token, private: isPrivate = false }: BindIommufd): number {
-    if (isPrivate) return this.#bindPrivate(fdOf(iommufd, 'iommufd'));
+    if (isPrivate) return this.#bindPrivate(fdOf(iommufd, 'iommufd', this.kernel));
     const struct = v.vfio_device_bind_iommufd;
     const bind = (flags: number, token_uuid_ptr: bigint): number => {
       const bytes = struct.encode({
-        ...{ argsz: struct.size, flags, iommufd: fdOf(iommufd, 'iommufd'), out_devid: 0, token_uuid_ptr },
+        ...{ argsz: struct.size, flags, iommufd: fdOf(iommufd, 'iommufd', this.kernel), out_devid: 0, token_uuid_ptr },
       });
       this.ioctl(v.VFIO_DEVICE_BIND_IOMMUFD, bytes);
       return struct.decode(bytes).out_devid;

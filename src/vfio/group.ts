@@ -1,4 +1,5 @@
 import { text } from '../kernel/arguments.ts';
+import { type Descriptor, fdOf } from '../kernel/descriptor.ts';
 import { Handle } from '../kernel/handle.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { FdKind } from '../uapi/ioctls.ts';
@@ -9,7 +10,6 @@ import {
   VFIO_GROUP_UNSET_CONTAINER,
   vfio_group_status,
 } from '../uapi/vfio.ts';
-import { type Descriptor, fdOf } from './descriptor.ts';
 import { VfioDevice } from './device.ts';
 import { printable } from './show.ts';
 
@@ -41,7 +41,7 @@ export class VfioGroup extends Handle {
    * EINVAL: it has a container. EBADFD: neither a container nor an iommufd.
    */
   setContainer(container: Descriptor): void {
-    this.ioctl(VFIO_GROUP_SET_CONTAINER, Int32Array.of(fdOf(container, 'container')));
+    this.ioctl(VFIO_GROUP_SET_CONTAINER, Int32Array.of(fdOf(container, 'container', this.kernel)));
   }
 
   /** VFIO_GROUP_UNSET_CONTAINER. EBUSY while a device of the group is open (a mapping of it too). EINVAL without a container. */

@@ -1,3 +1,4 @@
+import { type Descriptor, fdOrNone } from '../kernel/descriptor.ts';
 import { KvioError, rangeError } from '../kernel/errors.ts';
 import { showAs } from '../kernel/inspect.ts';
 import {
@@ -8,7 +9,6 @@ import {
   VFIO_IRQ_SET_DATA_EVENTFD,
   VFIO_IRQ_SET_DATA_NONE,
 } from '../uapi/vfio.ts';
-import { type Descriptor, fdOrNone } from './descriptor.ts';
 import type { IrqInfo, VfioDevice } from './device.ts';
 import { Eventfd } from './eventfd.ts';
 import { flags } from './show.ts';
@@ -113,7 +113,7 @@ export class Irqs {
   }
 
   #setEventfds(action: number, eventfds: readonly (Descriptor | null)[], start: number): number {
-    const fds = Int32Array.from(eventfds, (eventfd, i) => fdOrNone(eventfd, `eventfds[${i}]`));
+    const fds = Int32Array.from(eventfds, (eventfd, i) => fdOrNone(eventfd, `eventfds[${i}]`, this.device.kernel));
     return this.#set(action | VFIO_IRQ_SET_DATA_EVENTFD, start, fds.length, new Uint8Array(fds.buffer));
   }
 

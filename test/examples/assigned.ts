@@ -40,6 +40,11 @@ export const assigned: Readonly<Record<string, readonly string[]>> = {
     'nvme, moved to the second again: 65536 bytes read to the second',
     'nvme: the disk is still the same',
   ],
+  passthrough: [
+    'the guest: 10! is 3628800',
+    ...['0x100', '0x100', '0x77'].map((bits) => `the guest: interrupt, its bits ${bits}`),
+    "the guest's memory: from the guest, through the device",
+  ],
   bind: [
     'viable: true',
     '0000:04:01.0 1234:11e8 (vfio-pci): 2 regions, command 259',

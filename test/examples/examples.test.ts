@@ -142,6 +142,8 @@ describe('examples of an assigned device on a simulated machine', () => {
     ...[
       ['edu-driver', 'group'],
       ['edu-driver', 'cdev'],
+      ['passthrough', 'group'],
+      ['passthrough', 'cdev'],
       ['nvme', 'group'],
       ['nvme', 'cdev'],
     ],

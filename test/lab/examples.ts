@@ -12,6 +12,8 @@ const compiled = join(import.meta.dirname, '../../examples');
 const runs = [
   ['edu-driver', 'group'],
   ['edu-driver', 'cdev'],
+  ['passthrough', 'group'],
+  ['passthrough', 'cdev'],
   ['nvme', 'group'],
   ['nvme', 'cdev'],
   ['bind', '0000:04:01.0'],
