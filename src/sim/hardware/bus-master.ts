@@ -30,10 +30,6 @@ export interface PageRequest {
   readonly last?: boolean;
 }
 
-/** Where messages go on x86: a write there is an interrupt, never memory. */
-const MSI_WINDOW = 0xfee0_0000n;
-const MSI_WINDOW_LAST = 0xfeef_ffffn;
-
 export class BusMaster implements Dma {
   readonly #fn: PciFunction;
 
@@ -55,7 +51,7 @@ export class BusMaster implements Dma {
 
   write(iova: bigint | number, bytes: Uint8Array, { pasid }: { pasid?: number } = {}): boolean {
     const start = BigInt(iova);
-    if (start >= MSI_WINDOW && start <= MSI_WINDOW_LAST) {
+    if (this.#fn.place?.takesMessages(start) === true) {
       return this.#fn.masters && bytes.length === 4 && this.#fn.sendMessage({ address: start, data: Number(load(bytes, 0, 4)) });
     }
     return this.#pieces(start, bytes.length, true, pasid, (target, at) => {

@@ -20,6 +20,10 @@ export interface Host {
   error(fn: PciFunction, severity: Severity, bit: number): void;
 }
 
+/** Where messages go on x86. */
+const MSI_WINDOW = 0xfee0_0000n;
+const MSI_WINDOW_LAST = 0xfeef_ffffn;
+
 /** Where a function is: what it reaches from there. */
 class Slot implements Place {
   readonly fabric: PciFabric;
@@ -44,6 +48,10 @@ class Slot implements Place {
     return formatAddress(this.bus.segment, this.bus.number, this.devfn);
   }
 
+  get requester(): number {
+    return this.bus.segment * 2 ** 16 + (this.bus.number << 8) + this.devfn;
+  }
+
   get now(): bigint {
     return this.fabric.host.now;
   }
@@ -63,6 +71,11 @@ class Slot implements Place {
   requestPage(fn: PciFunction, request: PageRequest, answer: (granted: boolean) => void): void {
     if (this.fabric.opensUp(fn) && this.fabric.iommu !== undefined) this.fabric.iommu.requestPage(fn, request, answer);
     else answer(false);
+  }
+
+  /** The window of x86. Behind an SMMUv3 messages go through its tables like any other write. */
+  takesMessages(address: bigint): boolean {
+    return address >= MSI_WINDOW && address <= MSI_WINDOW_LAST && this.fabric.iommu?.machine.kind !== 'smmuv3';
   }
 
   interrupt(fn: PciFunction, message: Message): boolean {

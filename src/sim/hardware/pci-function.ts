@@ -19,13 +19,17 @@ export type PowerState = 0 | 1 | 2 | 3;
 /** What a function finds above its connector. */
 export interface Place {
   readonly bdf: string;
+  /** Segment, bus, device and function as one number. */
+  readonly requester: number;
   readonly now: bigint;
   after(nanoseconds: bigint, run: () => void): () => void;
   random(): number;
   /** One step of a transfer; undefined: it goes nowhere. */
   translate(fn: PciFunction, iova: bigint, length: number, write: boolean, pasid?: number): DmaTarget | undefined;
-  /** A message signalled interrupt; false: nobody took it. */
+  /** Whether a write there is a message, and never memory. */
+  takesMessages(address: bigint): boolean;
   requestPage(fn: PciFunction, request: PageRequest, answer: (granted: boolean) => void): void;
+  /** A message signalled interrupt; false: nobody took it. */
   interrupt(fn: PciFunction, message: Message): boolean;
   /** The level of the interrupt wire changed. */
   wire(fn: PciFunction, level: boolean): void;

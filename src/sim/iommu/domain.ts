@@ -1,1 +1,1 @@
-export type { DeviceMemory, DmaTarget, IommuDomain } from '../hardware/dma-target.ts';
+export type { DeviceMemory, DmaTarget, IommuDomain, Requester } from '../hardware/dma-target.ts';

@@ -52,6 +52,18 @@ export function sharedGroup<G>(fabric: PciFabric, fn: PciFunction, groupOf: (fn:
     : undefined;
 }
 
+/** pci_for_each_dma_alias: the requester ids of a function, its own first; a bridge between PCI and PCI Express puts one of its own in its place. */
+export function requesterIds(fabric: PciFabric, fn: PciFunction): number[] {
+  const ids = [fabric.slot(fn)?.requester ?? 0];
+  for (const bridge of fabric.bridgesAbove(fn)) {
+    const type = expressType(bridge);
+    const { requester = 0 } = fabric.slot(bridge) ?? {};
+    if (type === r.PCI_EXP_TYPE_PCI_BRIDGE) ids.push((requester & ~0xffff) | (bridge.secondary.number << 8));
+    else if (type === undefined || type === r.PCI_EXP_TYPE_PCI_BRIDGE + 1) ids.push(requester);
+  }
+  return ids;
+}
+
 /** pci_enable_acs: as far as the device can. */
 export function enableAcs(fn: PciFunction): void {
   const at = fn.positions.acs;

@@ -13,6 +13,10 @@ export interface DomainFormat {
   readonly dirtyTracking: boolean;
   /** Entries of several items, as AMD's format has them: how long an item is for a page of this length. Absent: an entry is one item. */
   item?(pageSize: bigint): bigint;
+  /** The tag of an SMMUv3's second stage. */
+  readonly vmid?: number;
+  /** The table goes. */
+  free?(): void;
 }
 
 /** A mapped entry of a page table: a store to it marks all of it. */

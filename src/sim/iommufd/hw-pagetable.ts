@@ -90,6 +90,7 @@ export class HwptPaging extends Hwpt {
     const { ioas } = this;
     ioas.hwpts.splice(ioas.hwpts.indexOf(this), 1);
     if (ioas.iopt.domains.includes(this.domain)) ioas.iopt.removeDomain(this.domain);
+    this.domain.format.free?.();
     ioas.users--;
   }
 

@@ -5,13 +5,14 @@ import {
   IOMMU_HWPT_ALLOC_NEST_PARENT,
   IOMMU_HWPT_ALLOC_PASID,
 } from '../../uapi/iommufd.ts';
-import { E2BIG, EEXIST, EFAULT, EINVAL, EIO, ENOENT, ENOMEM, EOPNOTSUPP } from '../../uapi/sys.ts';
+import { EEXIST, EFAULT, EINVAL, EIO, ENOENT, ENOMEM, EOPNOTSUPP } from '../../uapi/sys.ts';
 import type { Interval } from '../interval-tree.ts';
 import type { DmaTarget } from '../iommu/domain.ts';
 import { PAGE_SIZE, PageStore } from '../pages.ts';
 import type { Process } from '../process.ts';
 import { type DomainFormat, PagingDomain } from './domain.ts';
 import {
+  copyUserArray,
   copyUserData,
   type HardwareDomain,
   type Invalidated,
@@ -103,7 +104,7 @@ export class MockNested implements NestedDomain {
 }
 
 function allocNested(p: Process, flags: number, data: UserData, viommu: ViommuState | undefined): NestedDomain | number {
-  if (flags & ~IOMMU_HWPT_ALLOC_PASID) return -EOPNOTSUPP;
+  if (flags & ~IOMMU_HWPT_ALLOC_PASID || data.type !== HWPT_TYPE) return -EOPNOTSUPP;
   const bytes = copyUserData(p, data, HWPT_TYPE, DATA.least, DATA.size);
   return typeof bytes === 'number' ? bytes : new MockNested(new DataView(bytes.buffer).getUint32(0, true), viommu);
 }
@@ -125,25 +126,19 @@ const viommuOps: ViommuOps = {
   },
   allocNested: (p, viommu, flags, data) => allocNested(p, flags, data, viommu),
   queueTypes: new Set([QUEUE_TYPE]),
-  initQueue({ queues }, index) {
+  initQueue({ queues }, { index }) {
     if (index > 1) return -EINVAL;
     if (queues.has(index)) return -EEXIST;
     if (index > 0 && !queues.has(index - 1)) return -EIO;
     return { dependsOn: index === 0 ? undefined : index - 1 };
   },
-  invalidate(p, viommu, { type, uptr, entryLength, count }) {
-    if (type !== INVALIDATE_TYPE) return { done: 0, error: -EINVAL };
-    const entries: { flags: number; device: number; cache: number }[] = [];
-    for (let i = 0; i < count; i++) {
-      const bytes = p.mm.copyFrom(uptr + BigInt(i * entryLength), entryLength);
-      if (bytes === null) return { done: 0, error: -EFAULT };
-      if (bytes.subarray(12).some((byte) => byte !== 0)) return { done: 0, error: -E2BIG };
-      const entry = new Uint8Array(12);
-      entry.set(bytes.subarray(0, 12));
+  invalidate(p, viommu, requests) {
+    if (requests.type !== INVALIDATE_TYPE) return { done: 0, error: -EINVAL };
+    const entries = copyUserArray(p, requests, 12);
+    if (typeof entries === 'number') return { done: 0, error: entries };
+    for (const [done, entry] of entries.entries()) {
       const view = new DataView(entry.buffer);
-      entries.push({ flags: view.getUint32(0, true), device: view.getUint32(4, true), cache: view.getUint32(8, true) });
-    }
-    for (const [done, { flags, device, cache }] of entries.entries()) {
+      const [flags, device, cache] = [view.getUint32(0, true), view.getUint32(4, true), view.getUint32(8, true)];
       if (flags & ~INVALIDATE_ALL) return { done, error: -EOPNOTSUPP };
       if (cache >= CACHES) return { done, error: -EINVAL };
       const ops = viommu.vdevice(BigInt(device));
@@ -151,7 +146,7 @@ const viommuOps: ViommuOps = {
       if (flags & INVALIDATE_ALL) ops.cache.fill(0);
       else ops.cache[cache] = 0;
     }
-    return { done: count, error: 0 };
+    return { done: entries.length, error: 0 };
   },
 };
 
@@ -185,6 +180,7 @@ export class MockDevice implements IommuOps {
 
   allocPaging(p: Process, flags: number, data: UserData | undefined): DomainFormat | number {
     if (flags & ~(IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_ALLOC_DIRTY_TRACKING | IOMMU_HWPT_ALLOC_PASID)) return -EOPNOTSUPP;
+    if (data !== undefined && data.type !== HWPT_TYPE) return -EOPNOTSUPP;
     const bytes = data === undefined ? new Uint8Array(DATA.size) : copyUserData(p, data, HWPT_TYPE, DATA.least, DATA.size);
     if (typeof bytes === 'number') return bytes;
     const format = formats[new DataView(bytes.buffer).getUint32(4, true)];

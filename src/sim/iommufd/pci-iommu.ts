@@ -3,6 +3,7 @@ import {
   IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED,
   IOMMU_HW_CAP_PCI_PASID_EXEC,
   IOMMU_HW_CAP_PCI_PASID_PRIV,
+  IOMMU_HW_INFO_TYPE_AMD,
   IOMMU_HWPT_ALLOC_DIRTY_TRACKING,
   IOMMU_HWPT_ALLOC_NEST_PARENT,
   IOMMU_HWPT_ALLOC_PASID,
@@ -59,18 +60,18 @@ const PASID_PRIV = 4;
 
 /** A PCI function behind the machine's IOMMU, as its driver (intel-iommu, AMD, SMMUv3 …) serves it to iommufd. */
 export class PciIommuDevice implements IommuOps {
-  readonly #pci: PciDev;
-  readonly #group: IommuGroup<PciDev>;
-  readonly #hardware: IommuHardware;
+  readonly pci: PciDev;
+  protected readonly group: IommuGroup<PciDev>;
+  protected readonly hardware: IommuHardware;
   readonly capabilities: bigint;
   readonly maxPasids: number;
   /** VT-d's alone: the drivers of others make a nested table for a vIOMMU. */
   readonly allocNested?: (p: Process, parent: PagingDomain, flags: number, data: UserData) => NestedDomain | number;
 
   constructor(pci: PciDev, group: IommuGroup<PciDev>, hardware: IommuHardware) {
-    this.#pci = pci;
-    this.#group = group;
-    this.#hardware = hardware;
+    this.pci = pci;
+    this.group = group;
+    this.hardware = hardware;
     const { kind, nesting = false, dirtyTracking, pasidBits } = hardware.machine;
     if (kind === 'vtd')
       this.allocNested = (p, parent, flags, data) => (nesting ? VtdNested.alloc(p, parent, flags, data) : -EOPNOTSUPP);
@@ -87,51 +88,56 @@ export class PciIommuDevice implements IommuOps {
   }
 
   get iommu(): object {
-    return this.#hardware;
+    return this.hardware;
   }
 
   /** What firmware says may be used once the device is somebody else's does not count. */
   get reserved(): readonly Interval[] {
-    return this.#group.reservedRegions
+    return this.group.reservedRegions
       .filter(({ type }) => type !== 'direct-relaxable')
       .map(({ start, last }) => ({ first: start, last }));
   }
 
   hwInfo(type: number): { readonly type: number; readonly data: Uint8Array } | number {
-    const { hwInfo } = this.#hardware.machine;
+    const { hwInfo } = this.hardware.machine;
     if (hwInfo === undefined) return { type: 0, data: new Uint8Array() };
     return type !== 0 && type !== hwInfo.type ? -EOPNOTSUPP : { type: hwInfo.type, data: hwInfo.bytes };
   }
 
   allocPaging(_p: Process, flags: number, data: UserData | undefined): DomainFormat | number {
-    const { machine } = this.#hardware;
+    const { machine } = this.hardware;
     const { kind, dirtyTracking, nesting = false, pageSizes, aperture } = machine;
     if (data !== undefined || !takes[kind](flags, machine)) return -EOPNOTSUPP;
     if ((flags & DIRTY && !dirtyTracking) || (flags & NEST && !nesting)) return -EOPNOTSUPP;
     return {
       pageSizes,
       aperture: { first: aperture[0], last: aperture[1] },
-      enforcesCoherency: this.#group.enforceCoherency,
+      enforcesCoherency: this.group.enforceCoherency,
       dirtyTracking: (flags & DIRTY) !== 0,
     };
   }
 
   /**
+   * amd_iommufd_get_viommu_size does not look at the type: with CONFIG_AMD_IOMMU_IOMMUFD, of which IOMMU_GET_HW_INFO tells, any will do. Linux 7.2 has the code for a guest's own device table
+   * entry (drivers/iommu/amd/nested.c), and no operation that leads to it: no nested tables, no invalidation, no queues.
+   *
    * RFC. No series has given the IOMMUs of x86 a type of vIOMMU; so that there is something for a vDEVICE to belong to, those of a machine with confidential device assignment take
    * Arm's: the plain one, the realm's where the TSM is CCA's, and SEV-TIO v2's own in its dialect. They are for the ids alone: no nested tables, no events, no queues.
    */
   viommuOps(type: number): ViommuOps | undefined {
-    const { teeIo } = this.#pci.system.machine;
+    const { kind, hwInfo } = this.hardware.machine;
+    if (kind === 'amd' && hwInfo?.type === IOMMU_HW_INFO_TYPE_AMD) return {};
+    const { teeIo } = this.pci.system.machine;
     return teeIo !== undefined && viommuTypes(teeIo).includes(type) ? {} : undefined;
   }
 
   reportPageRequests(report: ((request: PageRequest, answer: (code: number) => void) => void) | undefined): void {
-    const { fn } = this.#pci;
+    const { fn } = this.pci;
     if (report === undefined) {
-      this.#hardware.setPageRequests(fn, undefined);
+      this.hardware.setPageRequests(fn, undefined);
       return;
     }
-    this.#hardware.setPageRequests(
+    this.hardware.setPageRequests(
       fn,
       ({ iova, read = true, write, execute, privileged, pasid, group = 0, last = true }, answer) => {
         const perm =
@@ -148,27 +154,27 @@ export class PciIommuDevice implements IommuOps {
   attach(domain: HardwareDomain): number {
     const error = this.#refuses(domain);
     if (error < 0) return error;
-    return typeof this.#group.domain === 'object' ? this.#group.replace(domain) : this.#group.attach(domain);
+    return typeof this.group.domain === 'object' ? this.group.replace(domain) : this.group.attach(domain);
   }
 
   detach(): void {
-    this.#group.detach();
+    this.group.detach();
   }
 
   attachPasid(pasid: number, domain: HardwareDomain): number {
     const error = this.#refuses(domain);
     if (error < 0) return error;
-    return this.#pci.removed ? -EBUSY : this.#group.attachPasid(this.#pci, pasid, domain);
+    return this.pci.removed ? -EBUSY : this.group.attachPasid(this.pci, pasid, domain);
   }
 
   detachPasid(pasid: number): void {
-    this.#group.detachPasid(this.#pci, pasid);
+    this.group.detachPasid(this.pci, pasid);
   }
 
   /** What a guest's table asks of the hardware: CAP and ECAP are what IOMMU_GET_HW_INFO tells. */
   #refuses(domain: HardwareDomain): number {
     if (!(domain instanceof VtdNested)) return 0;
-    const { bytes } = this.#hardware.machine.hwInfo ?? { bytes: new Uint8Array(iommu_hw_info_vtd.size) };
+    const { bytes } = this.hardware.machine.hwInfo ?? { bytes: new Uint8Array(iommu_hw_info_vtd.size) };
     const { cap_reg, ecap_reg } = iommu_hw_info_vtd.decode(bytes);
     return domain.attachable(cap_reg, ecap_reg);
   }

@@ -7,6 +7,7 @@ import { Access } from './access.ts';
 import type { IommufdContext } from './context.ts';
 import { groupOf, Idev, RID } from './device.ts';
 import { PciIommuDevice } from './pci-iommu.ts';
+import { ArmSmmu, ArmSmmuMaster } from './smmuv3.ts';
 import { bindByVfio } from './tsm.ts';
 import { createCompatIoas, setNoIommu } from './vfio-compat.ts';
 
@@ -56,7 +57,8 @@ export class VfioContext implements VfioIommufd {
     const error = group.claimDeviceDma(pci, ctx);
     if (error < 0) return error;
     ctx.file.ref();
-    const ops = new PciIommuDevice(pci, group, group.iommu);
+    const smmu = ArmSmmu.of(group.iommu);
+    const ops = smmu === undefined ? new PciIommuDevice(pci, group, group.iommu) : new ArmSmmuMaster(pci, group, smmu);
     const unbound = (): void => {
       group.releaseDma(ctx);
       ctx.file.unref(p);

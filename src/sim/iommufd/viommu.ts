@@ -8,7 +8,8 @@ import { Access, type AccessPins } from './access.ts';
 import type { Call } from './call.ts';
 import type { IommufdContext } from './context.ts';
 import type { Idev } from './device.ts';
-import type { IommuOps, ViommuOps, ViommuState } from './driver.ts';
+import type { PagingDomain } from './domain.ts';
+import type { IommuOps, ReadyQueue, ViommuOps, ViommuState } from './driver.ts';
 import { installQueue } from './fault-queue.ts';
 import type { HwptPaging } from './hw-pagetable.ts';
 import { lastOf, PAGE, U64_MAX } from './iova.ts';
@@ -35,6 +36,8 @@ export class Viommu extends IommufdObject implements ViommuState {
   readonly queues: Map<number, HwQueue> = new Map();
   /** RFC: the VM it was made for (IOMMU_VIOMMU_KVM_FD), held as a file. */
   kvmFile: TvmFile | undefined;
+  /** The driver has made its part. */
+  ready = false;
 
   constructor(ctx: IommufdContext, type: number, iommu: object, hwpt: HwptPaging, ops: ViommuOps) {
     super();
@@ -50,11 +53,24 @@ export class Viommu extends IommufdObject implements ViommuState {
     return this.ctx.regions.add(this, length, backing);
   }
 
+  get parent(): PagingDomain {
+    return this.hwpt.domain;
+  }
+
   vdevice(virtId: bigint): IommuOps | undefined {
     return this.vdevices.get(virtId)?.idev?.ops;
   }
 
+  virtIdOf(is: (device: IommuOps) => boolean): bigint | undefined {
+    return [...this.vdevices.values()].find(({ idev }) => idev !== undefined && is(idev.ops))?.virtId;
+  }
+
+  report(type: number, payload: Uint8Array): void {
+    this.veventqs.get(type)?.report(payload);
+  }
+
   override destroy(p: Process): void {
+    if (this.ready) this.ops.destroy?.(this);
     this.ctx.regions.remove(this);
     this.hwpt.users--;
     this.kvmFile?.unref(p);
@@ -67,12 +83,15 @@ export class Vdevice extends IommufdObject {
   readonly viommu: Viommu;
   readonly virtId: bigint;
   idev: Idev | undefined;
+  readonly #gone: (() => void) | undefined;
 
-  constructor(viommu: Viommu, idev: Idev, virtId: bigint) {
+  /** `gone`: the driver takes back what it gave it. */
+  constructor(viommu: Viommu, idev: Idev, virtId: bigint, gone?: () => void) {
     super();
     this.viommu = viommu;
     this.idev = idev;
     this.virtId = virtId;
+    this.#gone = gone;
     viommu.users++;
     viommu.vdevices.set(virtId, this);
     idev.vdevice = this;
@@ -86,6 +105,7 @@ export class Vdevice extends IommufdObject {
 
   override destroy(_p: Process): void {
     this.#unbind();
+    this.#gone?.();
     if (this.idev !== undefined) this.idev.vdevice = undefined;
     this.idev = undefined;
     this.viommu.vdevices.delete(this.virtId);
@@ -107,14 +127,17 @@ export class HwQueue extends IommufdObject {
   readonly dependsOn: HwQueue | undefined;
   readonly #access: Access;
   readonly #pins: AccessPins;
+  readonly #ready: ReadyQueue;
 
-  constructor(viommu: Viommu, index: number, access: Access, pins: AccessPins, dependsOn: HwQueue | undefined) {
+  constructor(viommu: Viommu, index: number, access: Access, pins: AccessPins, ready: ReadyQueue) {
     super();
+    const dependsOn = ready.dependsOn === undefined ? undefined : viommu.queues.get(ready.dependsOn);
     this.viommu = viommu;
     this.index = index;
     this.dependsOn = dependsOn;
     this.#access = access;
     this.#pins = pins;
+    this.#ready = ready;
     viommu.users++;
     viommu.queues.set(index, this);
     if (dependsOn !== undefined) dependsOn.users++;
@@ -122,6 +145,7 @@ export class HwQueue extends IommufdObject {
   }
 
   override destroy(p: Process): void {
+    this.#ready.destroy?.();
     if (this.dependsOn !== undefined) this.dependsOn.users--;
     this.viommu.queues.delete(this.index);
     for (const { area } of this.#pins.pins) area.locks--;
@@ -167,7 +191,9 @@ function makeViommu({ ctx, p }: Call, cmd: ViommuAlloc, idev: Idev, ops: ViommuO
   if (!hwpt.nestParent) return -EINVAL;
   const viommu = new Viommu(ctx, cmd.type, idev.ops.iommu, hwpt, ops);
   const data = cmd.data_len === 0 ? undefined : { type: cmd.type, uptr: cmd.data_uptr, length: cmd.data_len };
-  const error = (ops.init?.(p, viommu, data) ?? 0) || takeKvm(p, viommu, cmd);
+  let error = ops.init?.(p, viommu, data) ?? 0;
+  viommu.ready = error === 0;
+  error ||= takeKvm(p, viommu, cmd);
   if (error === 0) return viommu;
   viommu.destroy(p);
   return error;
@@ -190,8 +216,10 @@ export function vdeviceAlloc(call: Call, cmd: iommu_vdevice_alloc): number {
   if (viommu.iommu !== idev.ops.iommu) return -EINVAL;
   if (idev.vdevice !== undefined || viommu.vdevices.has(cmd.virt_id)) return -EEXIST;
   if (ofTwoVms(viommu, idev)) return -EINVAL;
+  const gone = viommu.ops.initVdevice?.(viommu, idev.ops, cmd.virt_id);
+  if (typeof gone === 'number') return gone;
   const id = objects.reserve();
-  const vdevice = new Vdevice(viommu, idev, cmd.virt_id);
+  const vdevice = new Vdevice(viommu, idev, cmd.virt_id, gone);
   cmd.out_vdevice_id = id;
   const error = call.respond();
   if (error < 0) {
@@ -235,13 +263,12 @@ export function hwQueueAlloc(call: Call, cmd: iommu_hw_queue_alloc): number {
   const { nesting_parent_iova: iova, length, index } = cmd;
   if (cmd.flags !== 0 || cmd.type === 0) return -EOPNOTSUPP;
   if (length === 0n) return -EINVAL;
-  const last = lastOf(iova, length);
-  if (last === undefined) return -EOVERFLOW;
+  if (lastOf(iova, length) === undefined) return -EOVERFLOW;
   const viommu = objects.get<Viommu>(cmd.viommu_id, 'viommu');
   if (viommu === undefined) return -ENOENT;
   if (viommu.ops.queueTypes?.has(cmd.type) !== true) return -EOPNOTSUPP;
   const id = objects.reserve();
-  const queue = makeQueue(ctx, p, viommu, index, iova, last);
+  const queue = makeQueue(ctx, p, viommu, { index, iova, length });
   if (typeof queue === 'number') {
     objects.free(id);
     return queue;
@@ -258,9 +285,14 @@ export function hwQueueAlloc(call: Call, cmd: iommu_hw_queue_alloc): number {
 }
 
 /** iommufd_hw_queue_alloc_phys, and the driver's part. */
-function makeQueue(ctx: IommufdContext, p: Process, viommu: Viommu, index: number, iova: bigint, last: bigint): HwQueue | number {
+function makeQueue(
+  ctx: IommufdContext,
+  p: Process,
+  viommu: Viommu,
+  { index, iova, length }: { index: number; iova: bigint; length: bigint },
+): HwQueue | number {
   const first = iova - (iova % PAGE);
-  const span = ((last - first) / PAGE + 1n) * PAGE;
+  const span = ((iova + length - 1n - first) / PAGE + 1n) * PAGE;
   if (span > U64_MAX) return -ERANGE;
   if ((span / PAGE) * POINTER > INT_MAX) return -ENOMEM;
   const access = new Access(ctx, true);
@@ -273,17 +305,18 @@ function makeQueue(ctx: IommufdContext, p: Process, viommu: Viommu, index: numbe
   if (attached < 0) return undo(attached);
   const pins = access.pin(first, span, false);
   if (typeof pins === 'number') return undo(pins);
-  if (!contiguous(pins)) return undo(-EFAULT, pins);
-  const made = viommu.ops.initQueue?.(viommu, index) ?? -EOPNOTSUPP;
-  if (typeof made === 'number') return undo(made, pins);
-  const dependsOn = made.dependsOn === undefined ? undefined : viommu.queues.get(made.dependsOn);
-  return new HwQueue(viommu, index, access, pins, dependsOn);
+  const page = contiguous(pins);
+  if (page === undefined) return undo(-EFAULT, pins);
+  const address = page + (iova - first);
+  const made = viommu.ops.initQueue?.(viommu, { index, length, address, pages: pins.pages }) ?? -EOPNOTSUPP;
+  return typeof made === 'number' ? undo(made, pins) : new HwQueue(viommu, index, access, pins, made);
 }
 
-/** Next to each other in physical memory: here, where an object keeps them so. */
-function contiguous({ pages, pins }: AccessPins): boolean {
+/** Next to each other in physical memory: here, where an object keeps them so. Where the first one is in that piece; undefined: they are not. */
+function contiguous({ pages, pins }: AccessPins): bigint | undefined {
   const [head] = pins;
-  if (pages.length === 1 || head === undefined) return true;
+  if (head === undefined) return 0n;
   const run = head.area.pages.run(head.first);
-  return pins.length === 1 && run.first + run.count > head.last;
+  const together = pages.length === 1 || (pins.length === 1 && run.first + run.count > head.last);
+  return together ? BigInt(head.first - run.first) * PAGE : undefined;
 }

@@ -8,7 +8,7 @@ import {
   iommu_hwpt_vtd_s1,
   iommu_hwpt_vtd_s1_invalidate,
 } from '../../uapi/iommufd.ts';
-import { E2BIG, EFAULT, EINVAL, EOPNOTSUPP } from '../../uapi/sys.ts';
+import { EFAULT, EINVAL, EOPNOTSUPP } from '../../uapi/sys.ts';
 import type { DmaTarget } from '../iommu/domain.ts';
 import type { Process } from '../process.ts';
 import type { PagingDomain } from './domain.ts';
@@ -41,6 +41,8 @@ const CAP_FL5LP = 1n << 60n;
  * QEMU's VT-d has none. Nothing is cached: what the guest changes holds at once, invalidated or not.
  */
 export class VtdNested implements NestedDomain {
+  /** A PASID has a table of its own, which is attached to it. */
+  readonly guest = { pasids: false };
   readonly #parent: PagingDomain;
   readonly #flags: bigint;
   readonly #width: number;
@@ -55,7 +57,7 @@ export class VtdNested implements NestedDomain {
 
   /** intel_iommu_domain_alloc_nested. What the data says is looked at when it is attached. */
   static alloc(p: Process, parent: PagingDomain, flags: number, data: UserData): VtdNested | number {
-    if (flags & ~IOMMU_HWPT_ALLOC_PASID) return -EOPNOTSUPP;
+    if (flags & ~IOMMU_HWPT_ALLOC_PASID || data.type !== IOMMU_HWPT_DATA_VTD_S1) return -EOPNOTSUPP;
     const { size } = iommu_hwpt_vtd_s1;
     const bytes = copyUserData(p, data, IOMMU_HWPT_DATA_VTD_S1, size, size);
     return typeof bytes === 'number' ? bytes : new VtdNested(parent, iommu_hwpt_vtd_s1.decode(bytes));
@@ -97,11 +99,10 @@ export class VtdNested implements NestedDomain {
     const { size } = iommu_hwpt_vtd_s1_invalidate;
     if (type !== IOMMU_HWPT_INVALIDATE_DATA_VTD_S1) return { done: 0, error: -EINVAL };
     for (let done = 0; done < count; done++) {
-      if (entryLength < size) return { done, error: -EINVAL };
+      if (entryLength !== size) return { done, error: -EINVAL };
       const bytes = p.mm.copyFrom(uptr + BigInt(done * entryLength), entryLength);
       if (bytes === null) return { done, error: -EFAULT };
-      if (bytes.subarray(size).some((byte) => byte !== 0)) return { done, error: -E2BIG };
-      const { addr, npages, flags, __reserved } = iommu_hwpt_vtd_s1_invalidate.decode(bytes.subarray(0, size));
+      const { addr, npages, flags, __reserved } = iommu_hwpt_vtd_s1_invalidate.decode(bytes);
       if (flags & ~IOMMU_VTD_INV_FLAGS_LEAF || __reserved !== 0) return { done, error: -EOPNOTSUPP };
       if (addr % PAGE !== 0n || (npages === U64_MAX && addr !== 0n)) return { done, error: -EINVAL };
     }
