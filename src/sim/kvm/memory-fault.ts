@@ -133,7 +133,7 @@ function preFaultPage(vcpu: Vcpu, gfn: number): number {
   mmioFrames.forget(gfn);
   try {
     const page = vcpu.bus.page(gfn, 'read');
-    if (page === null) return vm.memslots.find(gfn)?.dmaBuf === undefined ? -ENOENT : 0;
+    if (page === null && !vcpu.bus.reachesDevice(gfn * Number(PAGE_SIZE), false)) return -ENOENT;
     if (vm.teeIo !== undefined && isPrivate(vm, gfn)) vm.commit(gfn);
     return 0;
   } catch (error) {

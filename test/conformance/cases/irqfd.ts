@@ -1,6 +1,6 @@
 /** KVM_IRQFD and KVM_IOEVENTFD: eventfds as interrupts, and writes as eventfds. */
 import type { Kernel } from 'kvio';
-import { EFD_NONBLOCK, KVM_CREATE_VCPU, KVM_IOEVENTFD, KVM_IRQFD, kvm_ioeventfd, kvm_irqfd } from 'kvio/uapi';
+import { EFD_NONBLOCK, EFD_SEMAPHORE, KVM_CREATE_VCPU, KVM_IOEVENTFD, KVM_IRQFD, kvm_ioeventfd, kvm_irqfd } from 'kvio/uapi';
 import { type Case, define, hex } from '../case.ts';
 import { startGuest } from '../guest.ts';
 import { newVm, type RunPage } from '../machine.ts';
@@ -42,6 +42,13 @@ function count(kernel: Kernel, fd: number): number {
     throw error;
   }
   return Number(new DataView(bytes.buffer).getBigUint64(0, true));
+}
+
+/** How many reads of a semaphore do not wait, of the first ten. */
+function reads(kernel: Kernel, fd: number): number {
+  let taken = 0;
+  while (taken < 10 && count(kernel, fd) > 0) taken++;
+  return taken;
 }
 
 /** The master's IRR, once the kernel's worker has had time to inject. */
@@ -134,6 +141,48 @@ export const irqfdCases: Case[] = [
     irqfd(kernel, vm, { fd: second, gsi: 4 });
     for (const each of [vcpu, vm]) kernel.close(each);
     see.note('so does the VM', count(kernel, second));
+  }),
+
+  define('kvm/irqfd/semaphores', irqfdSection, (kernel, see) => {
+    const { vm } = irqchipVm(kernel);
+    const semaphore = (count: number): number => kernel.eventfd(count, EFD_NONBLOCK | EFD_SEMAPHORE);
+    const fd = semaphore(0);
+    irqfd(kernel, vm, { fd, gsi: 3 });
+    signal(kernel, fd, 5n);
+    see.note('IRR after a write of 5', latched(kernel, vm, 8));
+    irqfd(kernel, vm, { fd, gsi: 3, flags: DEASSIGN });
+    see.note('reads left: the interrupt took one, DEASSIGN another', reads(kernel, fd));
+    const none = semaphore(0);
+    irqfd(kernel, vm, { fd: none, gsi: 4 });
+    irqfd(kernel, vm, { fd: none, gsi: 4, flags: DEASSIGN });
+    see.note('reads left where there was nothing to take', reads(kernel, none));
+  }),
+
+  define('kvm/irqfd/odd-counts', irqfdSection, (kernel, see) => {
+    const { vm, vcpu } = irqchipVm(kernel);
+    const [zero, more, full] = [eventfd(kernel), eventfd(kernel, 3), eventfd(kernel)];
+    irqfd(kernel, vm, { fd: zero, gsi: 3 });
+    signal(kernel, zero, 0n);
+    see.note('IRR after a write of 0', latched(kernel, vm, 8));
+    irqfd(kernel, vm, { fd: more, gsi: 4 });
+    signal(kernel, more, 2n);
+    see.note('what is left of 3 before and 2 after', count(kernel, more));
+    signal(kernel, full, 0xffff_ffff_ffff_fffen);
+    irqfd(kernel, vm, { fd: full, gsi: 5 });
+    see.note('IRR after assigning a full one', latched(kernel, vm, 0x38));
+    see.call('a write to the full one', () => signal(kernel, full));
+    irqfd(kernel, vm, { fd: full, gsi: 5, flags: DEASSIGN });
+    see.call('a write once DEASSIGN has taken all', () => signal(kernel, full));
+    const [fd, resamplefd] = [eventfd(kernel, 3), eventfd(kernel, 2)];
+    irqfd(kernel, vm, { fd, gsi: 6, flags: RESAMPLE, resamplefd });
+    irqfd(kernel, vm, { fd, gsi: 6, flags: DEASSIGN });
+    see.note('left of a resampling one, and in its resamplefd', [count(kernel, fd), count(kernel, resamplefd)]);
+    const last = eventfd(kernel, 3);
+    irqfd(kernel, vm, { fd: last, gsi: 7 });
+    see.call('an eventfd that has one', () => irqfd(kernel, vm, { fd: last, gsi: 5 }));
+    kernel.close(vm);
+    see.note('the VM’s descriptor closed, the vCPU’s open', count(kernel, last));
+    kernel.close(vcpu);
   }),
 
   define('kvm/irqfd/lifetimes', irqfdSection, (kernel, see) => {

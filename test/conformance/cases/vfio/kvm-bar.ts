@@ -7,15 +7,20 @@ import {
   KVM_IRQCHIP_PIC_MASTER,
   KVM_IRQFD,
   KVM_MEM_READONLY,
+  KVM_PRE_FAULT_MEMORY,
   kvm_irqchip,
   kvm_irqfd,
+  kvm_pre_fault_memory,
+  PROT_NONE,
+  PROT_READ,
+  PROT_WRITE,
   VFIO_GROUP_SET_CONTAINER,
   VFIO_PCI_MSI_IRQ_INDEX,
 } from 'kvio/uapi';
 import { type Case, type Observer, result } from '../../case.ts';
 import { startGuest } from '../../guest.ts';
 import { getRegs, newVm, setRegion, setRegs, UNSAFE } from '../../machine.ts';
-import { ConfigSpace, groupPath, mapRegion, openDevice, setTrigger, taken, withDevices } from '../../vfio.ts';
+import { ConfigSpace, groupPath, mapRegion, openDevice, regionInfo, setTrigger, taken, withDevices } from '../../vfio.ts';
 
 const COMMAND = 4;
 const MEMORY = 2;
@@ -57,6 +62,58 @@ function inMemslot(kernel: Kernel, see: Observer, [edu]: string[]): void {
   see.call('a slot to read', () => slot(KVM_MEM_READONLY));
   go('read-only');
   see.note('the store is an exit to', { gpa: guest.run.get('mmio.phys_addr'), write: guest.run.get('mmio.is_write') });
+}
+
+/** KVM_PRE_FAULT_MEMORY of a BAR: what it maps, and how far it gets. */
+function preFaulted(kernel: Kernel, see: Observer, [edu]: string[]): void {
+  const { device } = openDevice(kernel, edu!);
+  const bar = mapRegion(kernel, device, 0);
+  const config = new ConfigSpace(kernel, device);
+  const guest = startGuest(kernel, code, {
+    sregs: (sregs) => Object.assign(sregs.ds, { base: WINDOW, selector: 0x1000 }),
+  });
+  const SLOT = 0x4000n;
+  const slot = (flags: number, userspace_addr = bar.address, memory_size = SLOT): number =>
+    setRegion(kernel, guest.vm, { slot: 1, flags, guest_phys_addr: WINDOW, memory_size, userspace_addr });
+  const ask = (label: string, gpa = WINDOW, size = SLOT): void => {
+    const bytes = kvm_pre_fault_memory.encode({ gpa, size, flags: 0n });
+    see.call(label, () => kernel.ioctl(guest.vcpu, KVM_PRE_FAULT_MEMORY, bytes));
+    const left = kvm_pre_fault_memory.decode(bytes);
+    see.note(`${label}: left`, { gpa: left.gpa, size: left.size });
+  };
+  const read = (label: string): void => {
+    setRegs(kernel, guest.vcpu, { rip: guest.entry, rax: 0n, rcx: 0n });
+    const returned = result(kernel.run(guest.vcpu, { budget: 20_000 }));
+    see.note(label, { returned, reason: guest.run.get('exit_reason'), rax: getRegs(kernel, guest.vcpu).rax });
+  };
+  const decode = (on: boolean): number =>
+    config.write16(COMMAND, on ? config.read16(COMMAND) | MEMORY : config.read16(COMMAND) & ~MEMORY);
+  slot(0);
+  ask('a page of the BAR', WINDOW, 0x1000n);
+  ask('the slot');
+  ask('the slot and more', WINDOW, 2n * SLOT);
+  read('the guest reads it');
+  decode(false);
+  ask('decode off');
+  read('the guest reads it, decode off');
+  decode(true);
+  ask('decode on again');
+  slot(0, bar.address, 0n);
+  slot(KVM_MEM_READONLY);
+  ask('a slot to read');
+  slot(0, bar.address, 0n);
+  const { offset } = regionInfo(kernel, device, 0);
+  for (const [name, prot] of [
+    ['to read', PROT_READ],
+    ['to write', PROT_WRITE],
+    ['for nothing', PROT_NONE],
+  ] as const) {
+    const part = kernel.mmap({ length: SLOT, fd: device, offset, prot, view: false });
+    slot(0, part.address);
+    ask(`mapped ${name}`);
+    slot(0, part.address, 0n);
+    part.close();
+  }
 }
 
 function msiAsIrqfd(kernel: Kernel, see: Observer, [edu]: string[]): void {
@@ -107,6 +164,9 @@ function kernelAccess(kernel: Kernel, see: Observer, [edu, other]: string[]): vo
 
 export const kvmBarCases: readonly Case[] = [
   withDevices('vfio/kvm/bar-in-a-memslot', 'KVM-VFIO', ['edu'], inMemslot, {
+    needs: { devices: ['/dev/kvm', '/dev/vfio/vfio'] },
+  }),
+  withDevices('vfio/kvm/pre-faulted-bar', 'KVM-VFIO', ['edu'], preFaulted, {
     needs: { devices: ['/dev/kvm', '/dev/vfio/vfio'] },
   }),
   withDevices('vfio/kvm/msi-as-irqfd', 'KVM-VFIO', ['edu'], msiAsIrqfd, { needs: { devices: ['/dev/kvm', '/dev/vfio/vfio'] } }),
