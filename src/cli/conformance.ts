@@ -1,5 +1,5 @@
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { accessSync, constants, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { rangeError } from '../kernel/errors.ts';
 import { kernelsHere } from './kernels.ts';
 import type { Paint } from './paint.ts';
@@ -71,6 +71,7 @@ async function record(args: readonly string[], options: ConformanceOptions, pain
   if (args.length > 0) throw rangeError(`conformance record takes no arguments: '${args.join(' ')}'`);
   const kernel = chooseKernel(options.kernel);
   const cases = await load();
+  checkWritable(options.out);
   const { golden } = await cases.record(kernel, { progress });
   const text = cases.formatGolden(golden);
   const counts = `${cases.countObservations(golden)} observations in ${Object.keys(golden.cases).length} cases`;
@@ -82,11 +83,7 @@ async function record(args: readonly string[], options: ConformanceOptions, pain
     return 0;
   }
   const path = place(options.out, `${golden.identity}.json`);
-  try {
-    writeFileSync(path, text);
-  } catch (error) {
-    throw rangeError(`${path} cannot be written: ${(error as Error).message}`);
-  }
+  onFile(path, 'written', () => writeFileSync(path, text));
   const masked =
     'Of this host it holds what its kernel answers, its version and back end; times, lists of the CPU and addresses are masked.';
   print([...lines, '', paint.bold(path), masked]);
@@ -154,18 +151,32 @@ function reasons(entries: readonly (readonly [name: string, reason: string])[]):
   );
 }
 
+function isFolder(path: string): boolean {
+  return path.endsWith('/') || statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+}
+
+/** Looked at before minutes are spent on what nobody could keep. */
+function checkWritable(out = './'): void {
+  if (out === '-') return;
+  const there = isFolder(out) || statSync(out, { throwIfNoEntry: false }) !== undefined;
+  onFile(out, 'written', () => accessSync(there ? out : dirname(out), constants.W_OK));
+}
+
+function onFile<T>(path: string, what: string, act: () => T): T {
+  try {
+    return act();
+  } catch (error) {
+    throw rangeError(`${path} cannot be ${what}: ${(error as Error).message}`);
+  }
+}
+
 function place(out: string | undefined, name: string): string {
   if (out === undefined) return name;
-  return out.endsWith('/') || statSync(out, { throwIfNoEntry: false })?.isDirectory() ? join(out, name) : out;
+  return isFolder(out) ? join(out, name) : out;
 }
 
 function readGolden(path: string): Golden {
-  let golden: unknown;
-  try {
-    golden = JSON.parse(readFileSync(path, 'utf8'));
-  } catch (error) {
-    throw rangeError(`${path} cannot be read: ${(error as Error).message}`);
-  }
+  const golden: unknown = onFile(path, 'read', () => JSON.parse(readFileSync(path, 'utf8')));
   const { identity, cases, notRun } = (golden ?? {}) as Partial<Golden>;
   if (typeof identity !== 'string' || typeof cases !== 'object' || typeof notRun !== 'object')
     throw rangeError(`${path} is no recording of conformance cases`);
