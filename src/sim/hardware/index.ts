@@ -24,6 +24,8 @@ export { Nvme, type NvmeOptions } from './models/nvme.ts';
 export { PciePciBridge, PciPciBridge, RootPort, type RootPortOptions, SwitchPort } from './models/ports.ts';
 export { PciTestdev } from './models/testdev.ts';
 export { type Dma, PciFunction, type PowerState, type ResetKind, type Severity } from './pci-function.ts';
+export type { CmdqvMachine } from './smmuv3/cmdqv.ts';
+export type { Smmu, SmmuCommand } from './smmuv3/smmu.ts';
 export * from './tdisp/index.ts';
 export type { Door, TdiBinding } from './tsm/binding.ts';
 export { TSM_BLOB_DISABLE_DMA, TSM_BLOB_ENABLE_DMA } from './tsm/blobs.ts';

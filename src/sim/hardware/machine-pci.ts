@@ -1,3 +1,5 @@
+import type { CmdqvMachine } from './smmuv3/cmdqv.ts';
+
 /** One function of a machine, as data. */
 export interface PciPlacement {
   /** '0000:00:02.0'. Behind a bridge the bus is the number firmware gives it. */
@@ -50,6 +52,8 @@ export interface IommuMachine {
     /** The device on the bus that function makes: `virtio0`. */
     readonly via?: string;
   };
-  /** IOMMU_GET_HW_INFO: its type and bytes. */
+  /** What NVIDIA's Tegra241 has beside an SMMUv3 of two stages: command queues for VMs (CMDQ-V). Default: none. */
+  readonly cmdqv?: CmdqvMachine;
+  /** IOMMU_GET_HW_INFO: its type and bytes. Of an SMMUv3 the registers decide what it does. */
   readonly hwInfo?: { readonly type: number; readonly bytes: Uint8Array };
 }

@@ -1,5 +1,7 @@
+import type { Width } from '../../kernel/memory.ts';
 import { EINVAL, ENXIO, EPERM, PROT_EXEC } from '../../uapi/sys.ts';
 import type { Backing, FileMap } from '../file.ts';
+import type { DeviceMemory } from '../hardware/dma-target.ts';
 import { PAGE_SIZE } from '../pages.ts';
 import type { IommufdObject } from './objects.ts';
 
@@ -38,7 +40,9 @@ export class MmapRegions {
     if (prot & PROT_EXEC) return -EPERM;
     const region = this.#regions.find(({ offset }) => offset === page * PAGE_SIZE);
     if (region === undefined || region.length !== pages * PAGE_SIZE) return -ENXIO;
-    return new MappedRegion(region, page);
+    const { load, store } = region.backing;
+    if (load === undefined || store === undefined) return new MappedRegion(region, page);
+    return new MappedRegisters(region, page, { load: load.bind(region.backing), store: store.bind(region.backing) });
   }
 }
 
@@ -72,5 +76,30 @@ class MappedRegion implements Backing {
 
   closed(): void {
     this.#region.owner.users--;
+  }
+}
+
+/** A region of registers, not of memory. */
+class MappedRegisters extends MappedRegion {
+  readonly #device: DeviceMemory;
+  readonly #from: number;
+
+  constructor(region: Region, first: number, device: DeviceMemory) {
+    super(region, first);
+    this.#device = device;
+    this.#from = first * PAGE_SIZE;
+  }
+
+  load(offset: number, width: Width): number | bigint {
+    return this.#device.load(offset - this.#from, width);
+  }
+
+  store(offset: number, width: Width, value: number | bigint): number {
+    return this.#device.store(offset - this.#from, width, value);
+  }
+
+  pfn(index: number): DeviceMemory & { readonly offset: number } {
+    const { load, store } = this.#device;
+    return { offset: index * PAGE_SIZE - this.#from, load, store };
   }
 }

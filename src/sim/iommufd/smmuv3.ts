@@ -1,8 +1,10 @@
 import {
+  IOMMU_HW_INFO_TYPE_TEGRA241_CMDQV,
   IOMMU_HWPT_ALLOC_NEST_PARENT,
   IOMMU_VEVENTQ_TYPE_ARM_SMMUV3,
   IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3,
   IOMMU_VIOMMU_TYPE_ARM_SMMUV3,
+  IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV,
   iommu_viommu_arm_smmuv3_invalidate,
 } from '../../uapi/iommufd.ts';
 import { EINVAL, EIO, ENOENT, ENOSPC, EOPNOTSUPP } from '../../uapi/sys.ts';
@@ -34,6 +36,7 @@ import {
 } from './driver.ts';
 import { PciIommuDevice } from './pci-iommu.ts';
 import { SmmuNested } from './smmuv3-nested.ts';
+import { Tegra241Cmdqv } from './tegra241-cmdqv.ts';
 
 /** Events a guest is told of, where they are of its own stage. */
 const REPORTED: ReadonlySet<bigint> = new Set(
@@ -72,6 +75,8 @@ export class ArmSmmu {
   private constructor(hardware: IommuHardware, smmu: Smmu) {
     this.hardware = hardware;
     this.smmu = smmu;
+    const { cmdqv } = hardware.machine;
+    if (cmdqv !== undefined) this.cmdqv = new Tegra241Cmdqv(cmdqv, smmu, this.ops, streamOf);
   }
 
   /** Undefined: not an SMMUv3, or one that does not say what it is. */
@@ -101,10 +106,13 @@ export class ArmSmmu {
     this.hardware.setEvents(fn, vmaster === undefined ? undefined : (event) => report(vmaster, event));
   }
 
+  /** Its VMs' own command queues. */
+  readonly cmdqv: Tegra241Cmdqv | undefined;
+
   readonly ops: ViommuOps = {
     allocNested: (p, viommu, flags, data) => SmmuNested.alloc(p, this.smmu, viommu, flags, data),
     invalidate: (p, viommu, requests) => this.#invalidate(p, viommu, requests),
-    initVdevice: (_viommu, device) => (device instanceof ArmSmmuMaster && device.streams.length === 1 ? () => {} : -EOPNOTSUPP),
+    initVdevice: (_viommu, device) => (streamOf(device) === undefined ? -EOPNOTSUPP : () => {}),
   };
 
   /** arm_vsmmu_cache_invalidate. The commands before a bad one count as done, although those of its batch are not issued. */
@@ -126,6 +134,12 @@ export class ArmSmmu {
   }
 }
 
+/** A vDEVICE stands for one stream: undefined, the device has several. */
+function streamOf(device: object): number | undefined {
+  const { streams } = device instanceof ArmSmmuMaster ? device : { streams: [] };
+  return streams.length === 1 ? streams[0] : undefined;
+}
+
 /** arm_vsmmu_convert_user_cmd: with the VM's tag, or the device's own StreamID. Undefined: not one for guests, or of no device of this one. */
 function convert(viommu: ViommuState, [first, second]: SmmuCommand): SmmuCommand | undefined {
   const opcode = first & OPCODE;
@@ -134,7 +148,8 @@ function convert(viommu: ViommuState, [first, second]: SmmuCommand): SmmuCommand
   if (BY_VMID.has(opcode)) return [(first & ~VMID) | vmid, second];
   if (!BY_STREAM.has(opcode)) return undefined;
   const device = viommu.vdevice(first >> 32n);
-  return device instanceof ArmSmmuMaster ? [(first & LOW) | (BigInt(device.streams[0]!) << 32n), second] : undefined;
+  const stream = device === undefined ? undefined : streamOf(device);
+  return stream === undefined ? undefined : [(first & LOW) | (BigInt(stream) << 32n), second];
 }
 
 /** arm_smmu_handle_event, arm_vmaster_report_event: as the guest knows the stream. */
@@ -173,8 +188,14 @@ export class ArmSmmuMaster extends PciIommuDevice {
   override viommuOps(type: number): ViommuOps | undefined {
     const { machine, smmu } = this.hardware;
     const coherent = machine.enforceCoherency || smmu!.registers.forcesWriteBack;
-    if (type === IOMMU_VIOMMU_TYPE_ARM_SMMUV3 && machine.nesting === true && coherent) return this.#driver.ops;
-    return super.viommuOps(type);
+    if (machine.nesting !== true || !coherent) return super.viommuOps(type);
+    if (type === IOMMU_VIOMMU_TYPE_ARM_SMMUV3) return this.#driver.ops;
+    const { cmdqv } = this.#driver;
+    return type === IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV && cmdqv !== undefined ? cmdqv.ops : super.viommuOps(type);
+  }
+
+  override hwInfo(type: number): { readonly type: number; readonly data: Uint8Array } | number {
+    return type === IOMMU_HW_INFO_TYPE_TEGRA241_CMDQV ? (this.#driver.cmdqv?.hwInfo ?? -EOPNOTSUPP) : super.hwInfo(type);
   }
 
   /** arm_smmu_attach_prepare_vmaster of each device of the group: −ENOENT, the VM has no number for one whose accesses it translates. */
