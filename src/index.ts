@@ -12,7 +12,15 @@ export { type DirtyBitmapRequest, Hwpt, type InvalidateRequest, InvalidationInco
 export { type CopyOptions, type FileRange, Ioas, type MapOptions } from './iommufd/ioas.ts';
 export { type HwInfo, type HwptRequest, Iommufd, type ObjectId, type ViommuRequest } from './iommufd/iommufd.ts';
 export { IommufdObject } from './iommufd/object.ts';
-export type { GuestRequest, GuestResponse, TsmReq, TsmReqResponse } from './iommufd/tsm-request.ts';
+export type { BindSeries, TsmBindOptions } from './iommufd/tsm-bind.ts';
+export type {
+  GuestRequest,
+  GuestResponse,
+  SevGuestRequest,
+  SevGuestResponse,
+  TsmReq,
+  TsmReqResponse,
+} from './iommufd/tsm-request.ts';
 export { Vdevice } from './iommufd/vdevice.ts';
 export { HwQueue, Viommu } from './iommufd/viommu.ts';
 export type { Descriptor } from './kernel/descriptor.ts';
@@ -64,7 +72,7 @@ export { kick } from './open/kick.ts';
 export { findKernels, type KernelFound, type OpenOptions, openKernel } from './open.ts';
 // RFC: confidential device assignment
 export type { TsmLayout } from './tee-io/requests.ts';
-export { Tdi, type TdiOptions, type TsmObject } from './tee-io/tdi.ts';
+export { Tdi, type TdiOptions, type TdiSeries, type TsmObject } from './tee-io/tdi.ts';
 export type { DirtyBitmap } from './vfio/bitmap.ts';
 export type { RawCapability } from './vfio/capabilities.ts';
 export { ConfigSpace, type PciCapability, type PciIds } from './vfio/config-space.ts';

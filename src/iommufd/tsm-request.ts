@@ -1,14 +1,20 @@
-import { bytes as bytesOf, integer } from '../kernel/arguments.ts';
+import { bytes as bytesOf, integer, oneOf } from '../kernel/arguments.ts';
 import type { Ram } from '../kernel/memory.ts';
 import { type RfcRequest, rfcIoctl } from '../kernel/rfc.ts';
+import * as sev from '../uapi/tee-io/aik-v2.ts';
 import * as june from '../uapi/tee-io/aneesh-jun26.ts';
 import * as v1 from '../uapi/tee-io/aneesh-v1.ts';
 import * as v5 from '../uapi/tee-io/aneesh-v5.ts';
 import type { SeriesName } from '../uapi/tee-io/series.ts';
+import * as tdisp from '../uapi/tee-io/xu-may25.ts';
 import type { IommufdObject } from './object.ts';
+import { sevNames } from './tsm-bind.ts';
+import type { Vdevice } from './vdevice.ts';
 
 /** IOMMU_VDEVICE_TSM_GUEST_REQUEST. */
 export interface GuestRequest {
+  /** Whose number it has, with the same struct. Default 'aneeshV1'; that of 'xuMay25' is another request's in mainline. */
+  series?: 'aneeshV1' | 'xuMay25';
   /** PCI_TSM_GUEST_REQ_TDXC (0) is the only one that was ever given a number. */
   type: number;
   request: Uint8Array;
@@ -21,6 +27,21 @@ export interface GuestRequest {
 export interface GuestResponse {
   readonly response: Uint8Array;
   readonly type_info: Uint8Array;
+}
+
+/** IOMMU_VDEVICE_TSM_GUEST_REQUEST of SEV-TIO v2. Its number is another request's in mainline. */
+export interface SevGuestRequest {
+  series: 'aikV2';
+  request: Uint8Array;
+  /** Room for the answer, in bytes. Default 0. */
+  response_length?: number;
+}
+
+export interface SevGuestResponse {
+  /** All of the room: how much was written the kernel does not tell. */
+  readonly response: Uint8Array;
+  /** What the firmware says. */
+  readonly fw_err: number;
 }
 
 /** IOMMU_VDEVICE_TSM_REQ: which struct, the fields say. */
@@ -67,9 +88,20 @@ function checkLengths(lengths: Readonly<Record<string, number>>): void {
   for (const [name, length] of Object.entries(lengths)) integer(length, name, 0, MAX_LENGTH);
 }
 
-/** RFC, aneeshV1. */
+const named = (series: SeriesName, name: string, request: number): RfcRequest => ({ series, name, request });
+
+const TYPED = {
+  aneeshV1: named('aneeshV1', 'IOMMU_VDEVICE_TSM_GUEST_REQUEST', v1.IOMMU_VDEVICE_TSM_GUEST_REQUEST),
+  xuMay25: {
+    ...named('xuMay25', 'IOMMU_VDEVICE_TSM_GUEST_REQUEST', tdisp.IOMMU_VDEVICE_TSM_GUEST_REQUEST),
+    displaces: true,
+  },
+} as const;
+
+/** RFC, aneeshV1 and xuMay25. */
 export function guestRequest(vdevice: IommufdObject, given: GuestRequest): GuestResponse {
-  const { type, response_length = 0, type_info_length = 0 } = given;
+  const { series = 'aneeshV1', type, response_length = 0, type_info_length = 0 } = given;
+  oneOf(series, 'series', [...Object.keys(TYPED), 'aikV2']);
   const request = bytesOf(given.request, 'request');
   checkLengths({ response_length, type_info_length });
   const struct = v1.iommu_vdevice_tsm_guest_request;
@@ -81,13 +113,29 @@ export function guestRequest(vdevice: IommufdObject, given: GuestRequest): Guest
       ...{ req_uptr: pointer(ram, req!, request.length), resp_uptr: pointer(ram, resp!, response_length) },
       type_info_uptr: pointer(ram, info!, type_info_length),
     });
-    rfcIoctl(vdevice.iommufd, named('aneeshV1', 'IOMMU_VDEVICE_TSM_GUEST_REQUEST', v1.IOMMU_VDEVICE_TSM_GUEST_REQUEST), bytes);
+    rfcIoctl(vdevice.iommufd, TYPED[series], bytes);
     const written = Math.min(struct.decode(bytes).resp_len, response_length);
     return { response: ram.read(resp!, written).slice(), type_info: ram.read(info!, type_info_length).slice() };
   });
 }
 
-const named = (series: SeriesName, name: string, request: number): RfcRequest => ({ series, name, request });
+/** RFC, aikV2. */
+export function sevGuestRequest(vdevice: Vdevice, given: SevGuestRequest): SevGuestResponse {
+  const { response_length = 0 } = given;
+  const request = bytesOf(given.request, 'request');
+  checkLengths({ response_length });
+  const struct = sev.iommu_vdevice_tsm_guest_request;
+  const rfc = named('aikV2', 'IOMMU_VDEVICE_TSM_GUEST_REQUEST', sev.IOMMU_VDEVICE_TSM_GUEST_REQUEST);
+  return withBuffers(vdevice, [request.length, response_length], (ram, [req, rsp]) => {
+    ram.write(req!, request);
+    const bytes = struct.encode({
+      ...{ size: struct.size, ...sevNames(vdevice), fw_err: 0, req_len: request.length, rsp_len: response_length },
+      ...{ req: pointer(ram, req!, request.length), rsp: pointer(ram, rsp!, response_length) },
+    });
+    rfcIoctl(vdevice.iommufd, { ...rfc, displaces: true }, bytes);
+    return { response: ram.read(rsp!, response_length).slice(), fw_err: struct.decode(bytes).fw_err };
+  });
+}
 
 /** RFC, aneeshV5 and aneeshV7. */
 export function tsmReq(vdevice: IommufdObject, given: TsmReq): TsmReqResponse {

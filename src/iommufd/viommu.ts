@@ -21,7 +21,7 @@ export class Viommu extends IommufdObject {
     const struct = iommu_vdevice_alloc;
     const bytes = struct.encode({ size: struct.size, viommu_id: this.id, dev_id, out_vdevice_id: 0, virt_id });
     this.iommufd.ioctl(IOMMU_VDEVICE_ALLOC, bytes);
-    return new Vdevice(this.iommufd, struct.decode(bytes).out_vdevice_id);
+    return new Vdevice(this.iommufd, struct.decode(bytes).out_vdevice_id, { viommu_id: this.id, dev_id });
   }
 
   /**

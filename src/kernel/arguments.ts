@@ -33,6 +33,12 @@ export function int32(value: unknown, name: string): number {
   return integer(value, name, -(2 ** 31), 2 ** 32 - 1) | 0;
 }
 
+/** One of a few names. */
+export function oneOf<T extends string>(value: T, name: string, choices: readonly T[]): T {
+  if (!choices.includes(value)) throw rangeError(`${name} must be one of ${choices.join(', ')}, not ${show(value)}`);
+  return value;
+}
+
 /** A number or bigint that fits 64 bits, signed or unsigned, as an unsigned bigint. */
 export function word(value: unknown, name: string): bigint {
   if (typeof value === 'number') {

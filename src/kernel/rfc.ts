@@ -7,6 +7,8 @@ export interface RfcRequest {
   readonly series: SeriesName;
   readonly name: string;
   readonly request: number;
+  /** Whether mainline has another request of this number: it looks at the bytes as at its own. */
+  readonly displaces?: boolean;
 }
 
 /** The sentence for an errno that a kernel without the series gives. */
@@ -15,15 +17,16 @@ export function rfcNote(series: SeriesName): string {
   return `a kernel without “${title}” (${author}, ${date}) answers so, and no released one has it`;
 }
 
-/** What a kernel answers to a number it does not know. */
+/** What a kernel answers to a number it does not know, and to one that is another request's. */
 const UNKNOWN: readonly string[] = ['ENOTTY'];
+const ANOTHERS: readonly string[] = [...UNKNOWN, 'EINVAL', 'EOPNOTSUPP', 'E2BIG'];
 
 /**
  * ioctl(2) with a request of a series. The word says nothing of the struct, and no table has it, so the guard cannot: `bytes` is whole, and its pointers are of live `Memory`. Fails with the
  * request's name, and where this kernel has no such request with the series that would.
  */
-export function rfcIoctl(handle: Handle, { series, name, request }: RfcRequest, bytes: Uint8Array): number {
-  return rfcCall(series, UNKNOWN, () => {
+export function rfcIoctl(handle: Handle, { series, name, request, displaces }: RfcRequest, bytes: Uint8Array): number {
+  return rfcCall(series, displaces === true ? ANOTHERS : UNKNOWN, () => {
     try {
       return handle.ioctl(request, bytes, { unsafe: true });
     } catch (error) {

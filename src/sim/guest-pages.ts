@@ -12,4 +12,6 @@ export interface GuestPages {
   /** A page, which is made where there is none; −errno. */
   guestPage(index: number): PageRef | number;
   has(index: number): boolean;
+  /** A VM has the page in a slot, at a frame that is shared: whoever gets it by other tables than the guest's takes nothing from it. */
+  isShared(index: number): boolean;
 }

@@ -8,11 +8,11 @@ import { withMemory } from '../vfio/temporary.ts';
 
 /**
  * RFC: how a guest's requests reach the TSM: 48 bytes by type (ARM CCA device assignment v1), 40 by scope (iommufd: TSM v5), 48 by operation (v7, or with its first numbers, June 2026). A kernel
- * has one of them under one word, and nothing tells which.
+ * has one of them under one word, and nothing tells which. Two are older, under a word that is another request's in mainline: by type (TDISP using TSM, May 2025), and 44 bytes of SEV-TIO v2.
  */
 export type TsmLayout = (typeof TSM_LAYOUTS)[number];
 
-export const TSM_LAYOUTS = ['type48', 'scope40', 'op48', 'op48-june'] as const;
+export const TSM_LAYOUTS = ['type48', 'scope40', 'op48', 'op48-june', 'type48-may25', 'sev44'] as const;
 
 /** What a guest asks of the TSM about a TDI of its own. */
 export interface TsmRequests {
@@ -52,8 +52,11 @@ class Blobs implements TsmRequests {
   }
 
   #ask(scope: number, request: Uint8Array, response_length = 0): Uint8Array {
-    if (this.#layout === 'scope40') return this.#vdevice.tsmReq({ scope, request, response_length }).response;
-    return this.#vdevice.tsmGuestRequest({ type: PCI_TSM_GUEST_REQ_TDXC, request, response_length }).response;
+    const vdevice = this.#vdevice;
+    if (this.#layout === 'scope40') return vdevice.tsmReq({ scope, request, response_length }).response;
+    if (this.#layout === 'sev44') return vdevice.tsmGuestRequest({ series: 'aikV2', request, response_length }).response;
+    const series = this.#layout === 'type48' ? 'aneeshV1' : 'xuMay25';
+    return vdevice.tsmGuestRequest({ series, type: PCI_TSM_GUEST_REQ_TDXC, request, response_length }).response;
   }
 
   objectSize(object: number): number {

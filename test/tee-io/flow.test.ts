@@ -1,38 +1,11 @@
 // The objects on the machine that has all of it: a flow for each vendor, door and layout; the TSM's own files.
-import {
-  bindDriver,
-  Iommufd,
-  Kvm,
-  listTsmDevices,
-  PCI_COMMAND_MASTER,
-  PCI_COMMAND_MEMORY,
-  pciDevice,
-  Tdi,
-  type TdiOptions,
-  VfioDevice,
-} from 'kvio';
-import { openSim, type TeeIo } from 'kvio/sim';
-import * as u from 'kvio/uapi';
+import { listTsmDevices } from 'kvio';
+import { openSim } from 'kvio/sim';
 import { describe, expect, it } from 'vitest';
 import { thrown } from '../vfio/fake.ts';
+import { assigned, BDF } from './kit.ts';
 
-const BDF = '0000:01:00.0';
 const [UNLOCKED, LOCKED, RUN] = [0, 1, 2];
-
-/** A VM and a device up to its vdevice. */
-function assigned(teeIo: Partial<TeeIo>, options: Omit<TdiOptions, 'device' | 'vdevice'> = {}) {
-  const kernel = openSim({ machine: 'tee-io-7.2', teeIo });
-  bindDriver(kernel, BDF, 'vfio-pci');
-  const vm = Kvm.open(kernel).createVm(u.KVM_X86_SW_PROTECTED_VM);
-  const device = VfioDevice.open(kernel, pciDevice(kernel, BDF).vfio_device!);
-  vm.createDevice(u.KVM_DEV_TYPE_VFIO).addFile(device.fd);
-  const iommufd = Iommufd.open(kernel);
-  const dev_id = device.bindIommufd({ iommufd });
-  device.config.setCommand(PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
-  const hwpt = iommufd.hwptAlloc({ dev_id, pt: iommufd.ioasAlloc(), flags: u.IOMMU_HWPT_ALLOC_NEST_PARENT });
-  const vdevice = iommufd.viommuAlloc({ type: 1, dev_id, hwpt, vm }).vdeviceAlloc({ dev_id, virt_id: 0x10n });
-  return { kernel, vm, device, tdi: new Tdi({ device, vdevice, ...options }), context: kernel.tdi(BDF)! };
-}
 
 const layouts = [
   ['type48', {}],

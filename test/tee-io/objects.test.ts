@@ -108,6 +108,7 @@ describe('a guest’s request', () => {
 
   it('is looked at before anything is asked: a name nobody knows is no other object, nor a piece of nothing the whole', () => {
     const { tdi, asked } = teller('op48');
+    const made = { device: tdi.device, vdevice: tdi.vdevice };
     const refused: readonly (readonly [() => unknown, RegExp])[] = [
       [() => tdi.readObject('bogus' as never), /object must be one of vca, certificates, measurements, report, not 'bogus'/],
       [() => tdi.objectSize('toString' as never), /object must be one of/],
@@ -119,8 +120,11 @@ describe('a guest’s request', () => {
       ],
       [() => tdi.regenObject('measurements', { nonce: 'abc' as never }), /nonce must be a Uint8Array/],
       [() => tdi.setTdiState('run' as never), /state must be an integer, not 'run'/],
-      [() => new Tdi({ ...tdi, door: 'kvm' as never }), /door must be one of vfio, iommufd, not 'kvm'/],
-      [() => new Tdi({ ...tdi, layout: 'op49' as never }), /layout must be one of type48, scope40, op48, op48-june, not 'op49'/],
+      [() => new Tdi({ ...made, door: 'kvm' as never }), /door must be one of vfio, iommufd, not 'kvm'/],
+      [
+        () => new Tdi({ ...made, layout: 'op49' as never }),
+        /layout must be one of type48, scope40, op48, op48-june, type48-may25, sev44, not 'op49'/,
+      ],
       [() => tdi.vdevice.tsmReq({ op: 1, tvm_arch: 1, request: 'abc' as never }), /request must be a Uint8Array/],
       [() => tdi.vdevice.tsmReq({ scope: 0, request: new Uint8Array(4), response_length: -5 }), /response_length must be/],
       [

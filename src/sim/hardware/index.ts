@@ -27,11 +27,12 @@ export { type Dma, PciFunction, type PowerState, type ResetKind, type Severity }
 export type { CmdqvMachine } from './smmuv3/cmdqv.ts';
 export type { Smmu, SmmuCommand } from './smmuv3/smmu.ts';
 export * from './tdisp/index.ts';
+export type { AcceptedMmio } from './tsm/accepted-mmio.ts';
 export type { Door, TdiBinding } from './tsm/binding.ts';
 export { TSM_BLOB_DISABLE_DMA, TSM_BLOB_ENABLE_DMA } from './tsm/blobs.ts';
 export type { Evidence } from './tsm/evidence.ts';
 export { TSM_OBJECT, TSM_TDI_STATE, type TsmRequest, type TsmResponse } from './tsm/requests.ts';
-export type { AcceptedMmio, TdiContext } from './tsm/tdi-context.ts';
+export type { TdiContext } from './tsm/tdi-context.ts';
 export type { Tsm } from './tsm/tsm.ts';
 export type { Tvm } from './tsm/tvm.ts';
 export { VDEV_STATE, vdevState } from './tsm/vdev.ts';

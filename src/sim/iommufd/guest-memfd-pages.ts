@@ -11,6 +11,8 @@ import { DeviceOnlyPages } from './pages.ts';
 /**
  * RFC (teeIo.pinnedGuestMemfd). Pages of a guest_memfd by offset, as the thread of IOMMU_VDEVICE_TSM_MAP wants them: made and committed to private DMA when a domain needs them, nobody charged,
  * not for the CPU. A hole that is punched takes them out of the page tables, which is what the file tells: they come back when they are mapped anew.
+ *
+ * What is private to the guest is not reached by these tables, which are the host's, but by the guest's own: hardware (RMP, secure EPT, granule protection) refuses the request.
  */
 export class GuestMemfdPages extends DeviceOnlyPages {
   readonly hint: bigint;
@@ -55,7 +57,7 @@ export class GuestMemfdPages extends DeviceOnlyPages {
 
   override target(byte: bigint, length: number): DmaTarget | undefined {
     const index = this.#index(Number(byte / PAGE));
-    const page = this.#mapped.has(index) ? this.#memory.guestPage(index) : -EINVAL;
+    const page = this.#mapped.has(index) && this.#memory.isShared(index) ? this.#memory.guestPage(index) : -EINVAL;
     if (typeof page === 'number') return undefined;
     const within = Number(byte % PAGE);
     return { length: Math.min(length, PAGE_SIZE - within), page, at: page.offset + within };

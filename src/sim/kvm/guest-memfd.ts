@@ -129,7 +129,19 @@ export class GuestMemfdFile extends File {
   }
 
   override get guestPages(): GuestPages {
-    return this.inode;
+    const { vm, inode } = this;
+    return {
+      size: inode.size,
+      committed: inode.committed,
+      notifiers: inode.notifiers,
+      guestPage: (index) => inode.guestPage(index),
+      has: (index) => inode.has(index),
+      isShared: (index) =>
+        vm.memslots.list().some(({ gmem, base_gfn }) => {
+          const at = index - (gmem?.pgoff ?? index);
+          return gmem?.file === this && at >= 0 && at < gmem.npages && !vm.isPrivate(base_gfn + at);
+        }),
+    };
   }
 
   /** The part of kvm_gmem_bind behind the checks of the file. */

@@ -3,8 +3,9 @@
  * is closed in a random order, what must hold. A sequence is drawn from its seed; one that breaks a property is made small.
  */
 import { Choices } from '../choices.ts';
+import { always, closeAll } from './invariants.ts';
 import { steps, takeDevice } from './steps.ts';
-import { demand, PropertyViolated, World } from './world.ts';
+import { PropertyViolated, World } from './world.ts';
 
 const STEPS = 60;
 const WORDS = 40;
@@ -52,28 +53,6 @@ export function draw(seed: number): Sequence {
   return { seed, tape: tape(64), steps: drawn };
 }
 
-/** What must hold at any time. */
-function always(w: World): void {
-  const { binding, tdi, accepted, dmaEnabled } = w.tdi;
-  if (binding === undefined) {
-    demand(tdi.state === 0, `bound to nobody, and in state ${tdi.state}`);
-    demand(accepted.length === 0 && !dmaEnabled, 'bound to nobody, and what a guest has accepted is still accepted');
-    demand(w.boundToVm === 0, 'the VM has a TDI that is not bound to it');
-  } else {
-    demand(binding.kvm.tdis.has(binding) && w.boundToVm === 1, 'bound to a VM that knows nothing of it');
-    demand(w.vmAlive, 'bound to a VM that is gone');
-  }
-}
-
-/** What must hold when nobody has anything open any more. */
-function inTheEnd(w: World): void {
-  demand(w.handles.length === 0, 'a descriptor is open');
-  always(w);
-  demand(w.tdi.binding === undefined && w.state === 0, `in state ${w.state} after the last close`);
-  demand(!w.vmAlive, 'the VM is still there');
-  w.bound.restore();
-}
-
 /** Plays it; undefined: everything held. */
 export function play(sequence: Sequence, seen: Map<string, number> = new Map()): Violation | undefined {
   const story: string[] = [];
@@ -81,22 +60,17 @@ export function play(sequence: Sequence, seen: Map<string, number> = new Map()):
   const w = new World(c, seen);
   story.push(`machine ${JSON.stringify(w.teeIo)}`);
   try {
-    w.open(true, true);
     for (const { name, tape } of sequence.steps) {
       story.push(name);
       const choices = new Choices(tape);
       const outcome = name === FLOW ? takeDevice(w, choices) : steps[name]!.run(w, choices);
       story[story.length - 1] = `${name}: ${outcome}`;
-      w.count(`state ${w.state}`);
+      for (const { state } of w.devices) w.count(`state ${state}`);
       always(w);
     }
-    for (let open = w.handles; open.length > 0; open = w.handles) {
-      const handle = c.pick(open);
-      story.push(`close ${handle.constructor.name}`);
-      handle.close();
-      always(w);
-    }
-    inTheEnd(w);
+    story.push('close all');
+    closeAll(w, c);
+    for (const device of w.devices) device.restore();
     return undefined;
   } catch (error) {
     const what = error instanceof PropertyViolated ? error.message : `${(error as Error).stack}`;

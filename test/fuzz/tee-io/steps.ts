@@ -1,132 +1,16 @@
-/** What guest, host and device do, one thing at a time; and what may come of it. */
+/** What guest, host and device do, one thing at a time. What may come of accesses: accesses.ts. */
 import { PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY } from 'kvio';
 import { TDI_EVENTS, type TdiEvent } from 'kvio/sim';
 import type { Choices } from '../choices.ts';
-import { BAR_GPA, BDF, demand, FRAMES, GUESTS, PAGE, result, type World } from './world.ts';
-
-const UNLOCKED = 0;
-const RUN = 2;
+import { dma, dmaAt, guestMemory, guestMmio, guestReaches, hostMmio, place, RUN } from './accesses.ts';
+import { closeAll } from './invariants.ts';
+import { barPages, type TrustedDevice } from './trusted-device.ts';
+import { FRAMES, PAGE, result, type World } from './world.ts';
 
 export interface TeeIoStep {
   readonly weight: number;
   /** What came of it, for the report. */
   run(w: World, c: Choices): string;
-}
-
-/** Memory of the device that is TEE memory: the registers' first page, all of BAR 2. */
-const place = (c: Choices): { bar: 0 | 2; offset: number } =>
-  c.chance(0.5) ? { bar: 2, offset: 8 * c.below(512) } : { bar: 0, offset: c.pick([0, 8, 0x28]) };
-
-/** No access to TEE memory is served but with the T bit in RUN, or without it in CONFIG_UNLOCKED. */
-function mayReach(w: World, t: boolean, access: () => string): string {
-  const before = w.state;
-  const reached = w.reached;
-  const outcome = access();
-  if (w.reached !== reached) {
-    const allowed = t ? before === RUN : before === UNLOCKED;
-    demand(allowed, `an access with T ${t ? 'set' : 'clear'} reached the device in state ${before}`);
-    w.count(`MMIO served with T ${t ? 'set' : 'clear'}`);
-  } else if (before !== UNLOCKED) w.count(`MMIO refused in state ${before}, T ${t ? 'set' : 'clear'}`);
-  return outcome;
-}
-
-function guestMmio(w: World, c: Choices): string {
-  const { bar, offset } = place(c);
-  const isPrivate = c.chance(0.6);
-  const isWrite = c.chance(0.3);
-  const gpa = BAR_GPA[bar]! + BigInt(offset);
-  return mayReach(w, isPrivate, () =>
-    w.guest(function* (guest) {
-      if (isWrite) yield* guest.writeMmio(gpa, 4, 0, { private: isPrivate });
-      else yield* guest.readMmio(gpa, 4, { private: isPrivate });
-    }),
-  );
-}
-
-function hostMmio(w: World, c: Choices): string {
-  const { device, dev_id } = w.assigned ?? {};
-  if (device === undefined || dev_id === undefined || device.closed) return 'no device';
-  const { bar, offset } = place(c);
-  const how = c.below(3);
-  return mayReach(w, false, () =>
-    result(() => {
-      const region = device.region(bar);
-      if (how === 0) region.read32(offset);
-      else if (how === 1) region.write32(offset, 0);
-      else {
-        using mapped = region.mmap({ length: 4096 * (1 + (offset >> 12)) });
-        mapped.read32(offset);
-      }
-    }),
-  );
-}
-
-/** Any, those that are committed, or those that are private and are not. */
-function framesOfInterest(w: World, c: Choices): readonly number[] {
-  const all = Array.from({ length: FRAMES }, (_, gfn) => gfn);
-  const some = c.pick([
-    all,
-    all.filter((gfn) => w.committed.has(gfn)),
-    all.filter((gfn) => w.isPrivate.has(gfn) && !w.committed.has(gfn)),
-  ]);
-  return some.length === 0 ? all : some;
-}
-
-/** The device reaches what its state, the frame's attribute and the vendor's rule let it, and never the other memory. */
-function dma(w: World, c: Choices): string {
-  const gfn = c.pick(framesOfInterest(w, c));
-  const isWrite = c.chance(0.4);
-  const iova = BigInt(gfn) * PAGE;
-  const { state, fn, tdi, teeIo } = w;
-  const isPrivate = w.isPrivate.has(gfn);
-  const hosts = (): Uint8Array => w.ram.read(gfn * 4096, 16).slice();
-  const before = hosts();
-  const wasBound = tdi.binding !== undefined;
-  const pattern = new Uint8Array(16).fill(0x44 + c.below(8));
-  const read = isWrite ? undefined : fn.dma.read(iova, 16);
-  const written = isWrite && fn.dma.write(iova, pattern);
-  if (read === undefined && !written) {
-    demand(same(hosts(), before), 'DMA that failed has written');
-    return `${isWrite ? 'write' : 'read'} of ${gfn} in state ${state}: nothing`;
-  }
-  const what = `DMA of ${isPrivate ? 'private' : 'shared'} frame ${gfn} in state ${state}`;
-  demand(state === UNLOCKED || state === RUN, what);
-  const guests = state === RUN && isPrivate;
-  if (guests) {
-    demand(wasBound, `${what}, bound to nobody`);
-    demand(teeIo.vendor === 'sim' || w.committed.has(gfn), `${what}, which is not committed`);
-    const found = guestRead(w, gfn);
-    const expected = read ?? pattern;
-    if (found !== undefined) demand(same(found, expected), `${what}: the guest has ${found}, the device ${expected}`);
-    demand(same(hosts(), before), `${what} has changed the host's page`);
-    w.count('private DMA');
-  } else {
-    demand(same(hosts(), isWrite ? pattern : read!), `${what} is not the host's page`);
-    w.count(`shared DMA in state ${state}`);
-  }
-  return `${what}: done`;
-}
-
-const same = (a: Uint8Array, b: Uint8Array): boolean => a.every((byte, i) => byte === b[i]);
-
-/** What the guest has there; undefined where it cannot be asked. */
-function guestRead(w: World, gfn: number): Uint8Array | undefined {
-  let found: Uint8Array | undefined;
-  w.guest(function* (guest) {
-    found = (yield* guest.read(BigInt(gfn) * PAGE, 16, { private: true })).slice();
-  });
-  return found;
-}
-
-function guestMemory(w: World, c: Choices): string {
-  const gfn = c.pick(framesOfInterest(w, c));
-  const isPrivate = c.chance(0.7);
-  const before = w.ram.read(gfn * 4096, 16).slice();
-  const end = w.guest(function* (guest) {
-    yield* guest.write(BigInt(gfn) * PAGE, new Uint8Array(16).fill(GUESTS), { private: isPrivate });
-  });
-  if (isPrivate) demand(same(w.ram.read(gfn * 4096, 16), before), "the guest's private write is in the host's page");
-  return `${isPrivate ? 'private' : 'shared'} write of ${gfn}: ${end}`;
 }
 
 /** Frames [first, first + count) of RAM. */
@@ -135,57 +19,139 @@ const frames = (c: Choices): { first: number; count: number } => {
   return { first, count: 1 + c.below(FRAMES - first) };
 };
 
-const vdevice = (
-  w: World,
-  make: (one: NonNullable<ReturnType<World['tdiBy']>>) => void,
-  door: 'vfio' | 'iommufd' = 'vfio',
-): string => {
-  const tdi = w.tdiBy(door);
-  return tdi === undefined ? 'no vdevice' : result(() => make(tdi));
-};
+type Assigned = NonNullable<TrustedDevice['assigned']>;
+type Tdi = NonNullable<ReturnType<TrustedDevice['by']>>;
 
-function acceptMmio(w: World, c: Choices): string {
-  const { bar } = place(c);
-  const start = w.kernel.process.system.pci.find(BDF)?.resources[bar]?.start ?? 0n;
-  const gpa_base = BAR_GPA[bar]!;
-  return vdevice(w, (tdi) => tdi.validateMmio({ gpa_base, gpa_top: gpa_base + PAGE, pa_base: start }));
+function onTdi(device: TrustedDevice, make: (tdi: Tdi) => void, door: 'vfio' | 'iommufd' = 'vfio'): string {
+  const tdi = device.by(door);
+  return `${device.name}: ${tdi === undefined ? 'no vdevice' : result(() => make(tdi))}`;
 }
 
-function map(w: World, c: Choices): string {
+function onDevice(target: TrustedDevice, make: (device: Assigned['device']) => void): string {
+  const { device, dev_id } = target.assigned ?? {};
+  const isOpen = device !== undefined && dev_id !== undefined && !device.closed;
+  return `${target.name}: ${isOpen ? result(() => make(device)) : 'not open'}`;
+}
+
+function onVm(guest: ReturnType<World['guest']>, make: () => void): string {
+  return `${guest.name}: ${guest.vm.closed ? 'closed' : result(make)}`;
+}
+
+/** Whoever opens a device twice has it once. */
+function onAssigned(device: TrustedDevice, make: (assigned: Assigned) => void): string {
+  const { assigned } = device;
+  const isOpen = assigned !== undefined && !assigned.iommufd.closed;
+  return `${device.name}: ${isOpen ? result(() => make(assigned)) : 'not open'}`;
+}
+
+function acceptMmio(w: World, c: Choices, device: TrustedDevice): string {
+  const { bar } = place(c);
+  const start = w.kernel.process.system.pci.find(device.bdf)?.resources[bar]?.start ?? 0n;
+  const pages = c.chance(0.5) ? 1 : barPages(bar) / 2;
+  const gpa_base = device.gpa[c.chance(0.1) ? 0 : bar];
+  return onTdi(device, (tdi) => tdi.validateMmio({ gpa_base, gpa_top: gpa_base + BigInt(pages) * PAGE, pa_base: start }));
+}
+
+function map(w: World, c: Choices, device: TrustedDevice): string {
   const { first, count } = frames(c);
   const end = first + count + (c.chance(0.2) ? 4 : 0);
-  const { vdevice: one } = w.assigned ?? {};
-  if (one === undefined) return 'no vdevice';
-  const outcome = result(() => one.tsmMap({ start_gpa: BigInt(first) * PAGE, end_gpa: BigInt(end) * PAGE }));
-  // EINVAL: it stopped behind RAM, or, where there is none, at once; what it has come by is committed.
-  if ((outcome === 'done' || outcome === 'EINVAL') && w.hasRam)
-    for (let gfn = first; gfn < Math.min(end, FRAMES); gfn++) w.committed.add(gfn);
-  return outcome;
+  const { vdevice, guest } = device.assigned ?? {};
+  if (vdevice === undefined || guest === undefined) return 'no vdevice';
+  const outcome = result(() => vdevice.tsmMap({ start_gpa: BigInt(first) * PAGE, end_gpa: BigInt(end) * PAGE }));
+  // EINVAL: it stopped behind RAM, or, where there is none, at once; what it has come by is committed. A vIOMMU of another VM's: one of the two.
+  if (outcome === 'done' || outcome === 'EINVAL')
+    for (const one of w.guests)
+      if (one.hasRam && (one === guest || device.assigned?.viommuOf === one))
+        for (let gfn = first; gfn < Math.min(end, FRAMES); gfn++) one.committed.add(gfn);
+  return `${device.name}: ${outcome}`;
 }
 
-function preFault(w: World, c: Choices): string {
+function preFault(guest: ReturnType<World['guest']>, c: Choices): string {
   const { first, count } = frames(c);
-  if (w.vcpu.closed) return 'closed';
+  if (guest.vcpu.closed) return 'closed';
   return result(() => {
-    const left = w.vcpu.preFaultMemory({ gpa: BigInt(first) * PAGE, size: BigInt(count) * PAGE });
-    for (let gfn = first; gfn < Number(left.gpa / PAGE); gfn++) if (w.isPrivate.has(gfn)) w.committed.add(gfn);
+    const left = guest.vcpu.preFaultMemory({ gpa: BigInt(first) * PAGE, size: BigInt(count) * PAGE });
+    for (let gfn = first; gfn < Number(left.gpa / PAGE); gfn++) if (guest.isPrivate.has(gfn)) guest.committed.add(gfn);
   });
 }
 
 function punch(w: World, c: Choices): string {
   const { first, count } = frames(c);
-  if (w.memfd.closed) return 'closed';
-  const outcome = result(() => w.memfd.punchHole(first * 4096, count * 4096));
-  if (outcome === 'done') for (let gfn = first; gfn < first + count; gfn++) w.committed.delete(gfn);
-  return outcome;
+  const guest = w.guest(c);
+  if (guest.memfd.closed) return 'closed';
+  const outcome = result(() => guest.memfd.punchHole(first * 4096, count * 4096));
+  if (outcome === 'done') {
+    for (let gfn = first; gfn < first + count; gfn++) guest.committed.delete(gfn);
+    for (const device of w.devices) device.punched(guest, first, first + count);
+  }
+  return `${guest.name}: ${outcome}`;
 }
 
-const onDevice = (w: World, make: (device: NonNullable<World['assigned']>['device']) => void): string => {
-  const { device, dev_id } = w.assigned ?? {};
-  return device === undefined || dev_id === undefined || device.closed ? 'no device' : result(() => make(device));
-};
+/** Pages of a guest_memfd, in the place of shared ones or behind them: pinned, where the machine can do that. */
+function mapGuestMemfd(w: World, c: Choices): string {
+  const device = w.device(c);
+  const guest = w.guestOf(device, c);
+  const { first, count } = frames(c);
+  const from = c.chance(0.5) ? first : FRAMES + first;
+  const shift = c.chance(0.3) ? c.below(FRAMES) : 0;
+  return onAssigned(device, ({ ioas }) => {
+    if (ioas === undefined || guest.memfd.closed) return;
+    for (let i = 0; i < count; i++) device.map(from + i, { kind: 'memfd', guest, index: (first + i + shift) % FRAMES });
+    w.count('guest_memfd mapped');
+  });
+}
 
-const onVm = (w: World, make: () => void): string => (w.vm.closed ? 'closed' : result(make));
+function mapBar(w: World, c: Choices): string {
+  const device = w.device(c);
+  const { dmaBufs } = c.pick(w.devices);
+  const open = dmaBufs.filter(({ handle }) => !handle.closed);
+  if (open.length === 0) return 'no dma-buf';
+  const { handle } = c.pick(open);
+  const at = c.below(2 * FRAMES);
+  const mapped = onAssigned(device, ({ ioas }) => ioas !== undefined && device.mapBar(at, handle));
+  return `${mapped}, ${dmaAt(w, c, device, at)}`;
+}
+
+function tdiBind(w: World, c: Choices, how: 'tdiBind' | 'tdiUnbind'): string {
+  const device = w.device(c);
+  const { kvmVfio, name } = w.guestOf(device, c);
+  if (kvmVfio.closed) return 'closed';
+  return `${name}, ${onDevice(device, ({ fd }) => kvmVfio[how]({ guest_rid: 0x10, devfd: fd }))}`;
+}
+
+/** Device and iommufd, closed in this order or that. */
+function letGo(w: World, c: Choices, device: TrustedDevice): void {
+  const { assigned } = device;
+  for (const { kvmVfio } of w.guests)
+    if (!kvmVfio.closed && assigned?.device.closed === false) result(() => kvmVfio.delFile(assigned.device.fd));
+  for (const handle of c.chance(0.5) ? [assigned?.device, assigned?.iommufd] : [assigned?.iommufd, assigned?.device])
+    handle?.close();
+  device.assigned = undefined;
+}
+
+function reopen(w: World, c: Choices, device: TrustedDevice): string {
+  letGo(w, c, device);
+  const guest = w.guestOf(device, c);
+  return `${device.name} for ${guest.name}: ${result(() => device.open(guest, c.chance(0.8), c.chance(0.9)))}`;
+}
+
+function pull(w: World, c: Choices): string {
+  const device = w.device(c);
+  if (device.pulled) return 'is gone';
+  w.count(`pulled in state ${device.state}`);
+  device.pull();
+  return device.name;
+}
+
+function plug(w: World, c: Choices): string {
+  const device = w.devices.find(({ pulled }) => pulled);
+  if (device === undefined) return 'all are there';
+  if (c.chance(0.7)) letGo(w, c, device);
+  if (!device.isGone) return `${device.name} is still held`;
+  device.plug();
+  w.count('plugged in again');
+  return `${device.name}, opened again: ${reopen(w, c, device)}`;
+}
 
 const EVENTS = Object.keys(TDI_EVENTS) as TdiEvent[];
 const PCI_CAP_ID_PM = 1;
@@ -193,149 +159,165 @@ const PCI_CAP_ID_EXP = 0x10;
 const PM_CONTROL = 4;
 const EXPRESS_CONTROL = 8;
 
-function capability(device: NonNullable<World['assigned']>['device'], id: number): number {
+function capability(device: Assigned['device'], id: number): number {
   return device.config.capabilities().find((one) => one.id === id && !('version' in one && one.version))?.offset ?? 0;
 }
 
+const functionLevelReset = (device: Assigned['device']): void => {
+  const at = capability(device, PCI_CAP_ID_EXP) + EXPRESS_CONTROL;
+  device.config.write16(at, device.config.read16(at) | 0x8000);
+};
+
+/** Steps of a device. */
+const one =
+  (run: (w: World, device: TrustedDevice, c: Choices) => string) =>
+  (w: World, c: Choices): string =>
+    run(w, w.device(c), c);
+
 export const steps: Readonly<Record<string, TeeIoStep>> = {
-  'guest: device memory': { weight: 10, run: guestMmio },
+  'guest: device memory': { weight: 12, run: guestMmio },
   'host: device memory': { weight: 4, run: hostMmio },
-  'device: DMA': { weight: 14, run: dma },
+  'device: DMA': { weight: 16, run: dma },
   'guest: memory': { weight: 4, run: guestMemory },
   'guest: convert memory': {
     weight: 5,
     run: (w, c) => {
       const { first, count } = frames(c);
-      const isPrivate = c.chance(0.7);
-      return onVm(w, () => w.convert(BigInt(first) * PAGE, count, isPrivate));
+      const guest = w.guest(c);
+      return onVm(guest, () => guest.convert(BigInt(first) * PAGE, count, c.chance(0.7)));
     },
   },
   'guest: convert MMIO': {
-    weight: 4,
-    run: (w, c) => {
+    weight: 5,
+    run: one((w, device, c) => {
       const { bar } = place(c);
-      const isPrivate = c.chance(0.7);
-      return onVm(w, () => w.convert(BAR_GPA[bar]!, bar === 0 ? 4 : 16, isPrivate));
-    },
+      const guest = w.guestOf(device, c);
+      return onVm(guest, () => guest.convert(device.gpa[bar], barPages(bar), c.chance(0.7)));
+    }),
   },
-  'guest: accept MMIO': { weight: 3, run: acceptMmio },
-  'guest: lock': { weight: 4, run: (w) => vdevice(w, (tdi) => tdi.setTdiState(1)) },
-  'guest: start': { weight: 8, run: (w) => vdevice(w, (tdi) => tdi.setTdiState(2)) },
-  'guest: stop': { weight: 1, run: (w) => vdevice(w, (tdi) => tdi.setTdiState(0)) },
-  'guest: accept DMA': { weight: 6, run: (w) => vdevice(w, (tdi) => tdi.enableDma()) },
-  'guest: no DMA': { weight: 1, run: (w) => vdevice(w, (tdi) => tdi.disableDma()) },
+  'guest: accept MMIO': { weight: 3, run: one((w, device, c) => acceptMmio(w, c, device)) },
+  'guest: lock': { weight: 4, run: one((_w, device) => onTdi(device, (tdi) => tdi.setTdiState(1))) },
+  'guest: start': { weight: 8, run: one((_w, device) => onTdi(device, (tdi) => tdi.setTdiState(2))) },
+  'guest: stop': { weight: 1, run: one((_w, device) => onTdi(device, (tdi) => tdi.setTdiState(0))) },
+  'guest: accept DMA': { weight: 6, run: one((_w, device) => onTdi(device, (tdi) => tdi.enableDma())) },
+  'guest: no DMA': { weight: 1, run: one((_w, device) => onTdi(device, (tdi) => tdi.disableDma())) },
   'guest: evidence': {
     weight: 1,
-    run: (w, c) => vdevice(w, (tdi) => void tdi.readObject(c.below(5), { piece: 64 })),
+    run: one((_w, device, c) => onTdi(device, (tdi) => void tdi.readObject(c.below(5), { piece: 64 }))),
   },
-  'host: TSM_BIND by VFIO': { weight: 8, run: (w) => vdevice(w, (tdi) => tdi.bind()) },
-  'host: TSM_OP BIND': { weight: 5, run: (w) => vdevice(w, (tdi) => tdi.bind(), 'iommufd') },
-  'host: TSM_UNBIND': { weight: 1, run: (w) => vdevice(w, (tdi) => tdi.unbind()) },
-  'host: TSM_OP UNBIND': { weight: 1, run: (w) => vdevice(w, (tdi) => tdi.unbind(), 'iommufd') },
-  'host: TSM_MAP': { weight: 4, run: map },
-  'host: KVM_PRE_FAULT_MEMORY': { weight: 4, run: preFault },
+  'host: TSM_BIND by VFIO': { weight: 8, run: one((_w, device) => onTdi(device, (tdi) => tdi.bind())) },
+  'host: TSM_OP BIND': { weight: 5, run: one((_w, device) => onTdi(device, (tdi) => tdi.bind(), 'iommufd')) },
+  'host: TDI_BIND by KVM-VFIO': { weight: 2, run: (w, c) => tdiBind(w, c, 'tdiBind') },
+  'host: TSM_UNBIND': { weight: 1, run: one((_w, device) => onTdi(device, (tdi) => tdi.unbind())) },
+  'host: TSM_OP UNBIND': { weight: 1, run: one((_w, device) => onTdi(device, (tdi) => tdi.unbind(), 'iommufd')) },
+  'host: TDI_UNBIND by KVM-VFIO': { weight: 1, run: (w, c) => tdiBind(w, c, 'tdiUnbind') },
+  'host: TSM_MAP': { weight: 4, run: one((w, device, c) => map(w, c, device)) },
+  'host: KVM_PRE_FAULT_MEMORY': { weight: 4, run: (w, c) => preFault(w.guest(c), c) },
   'host: punch a hole': { weight: 2, run: punch },
+  'host: pin guest_memfd': { weight: 3, run: mapGuestMemfd },
+  'host: map a BAR for DMA': { weight: 4, run: mapBar },
   'host: memory slot': {
     weight: 1,
-    run: (w) => onVm(w, () => (w.hasRam ? w.deleteSlot(0) : w.addRam())),
+    run: (w, c) => {
+      const guest = w.guest(c);
+      return onVm(guest, () => (guest.hasRam ? guest.deleteSlot(0) : guest.addRam()));
+    },
   },
   'host: slot of a BAR': {
-    weight: 3,
-    run: (w, c) => {
-      const { bar } = place(c);
-      return onVm(w, () => w.makeSlot(bar));
-    },
+    weight: 6,
+    run: one((w, device, c) => {
+      const guest = c.pick(w.guests);
+      return onVm(guest, () => device.makeSlot(guest, place(c).bar, c.chance(0.3)));
+    }),
   },
-  'host: delete a slot of a BAR': { weight: 1, run: (w, c) => onVm(w, () => w.deleteSlot(1 + place(c).bar)) },
+  'host: lend a BAR to the other VM': { weight: 3, run: one((w, device, c) => lend(w, c, device)) },
+  'host: delete a slot of a BAR': {
+    weight: 1,
+    run: one((w, device, c) => {
+      const guest = w.guestOf(device, c);
+      return onVm(guest, () => guest.deleteSlot(device.slot[place(c).bar]));
+    }),
+  },
   'host: Memory Space and Bus Master Enable': {
     weight: 3,
-    run: (w, c) => {
+    run: one((_w, target, c) => {
       const set = c.pick([PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY, PCI_COMMAND_MASTER, 0]);
-      return onDevice(w, (device) => void device.config.setCommand(set, 6));
-    },
+      return onDevice(target, (device) => void device.config.setCommand(set, 6));
+    }),
   },
   'host: power state': {
     weight: 1,
-    run: (w, c) => {
+    run: one((_w, target, c) => {
       const state = c.pick([0, 3]);
-      return onDevice(w, (device) => device.config.write16(capability(device, PCI_CAP_ID_PM) + PM_CONTROL, state));
-    },
+      return onDevice(target, (device) => device.config.write16(capability(device, PCI_CAP_ID_PM) + PM_CONTROL, state));
+    }),
   },
-  'host: function level reset': {
-    weight: 1,
-    run: (w) =>
-      onDevice(w, (device) => {
-        const at = capability(device, PCI_CAP_ID_EXP) + EXPRESS_CONTROL;
-        device.config.write16(at, device.config.read16(at) | 0x8000);
-      }),
-  },
-  'host: reset': { weight: 1, run: (w) => onDevice(w, (device) => device.reset()) },
-  'host: hot reset': { weight: 1, run: (w) => onDevice(w, (device) => device.pciHotReset()) },
+  'host: function level reset': { weight: 1, run: one((_w, target) => onDevice(target, functionLevelReset)) },
+  'host: reset': { weight: 1, run: one((_w, target) => onDevice(target, (device) => device.reset())) },
+  'host: hot reset': { weight: 1, run: one((_w, target) => onDevice(target, (device) => device.pciHotReset())) },
   'host: low power': {
     weight: 1,
-    run: (w, c) => {
+    run: one((_w, target, c) => {
       const enter = c.chance(0.5);
-      return onDevice(w, (device) => (enter ? device.lowPowerEntry() : device.lowPowerExit()));
-    },
+      return onDevice(target, (device) => (enter ? device.lowPowerEntry() : device.lowPowerExit()));
+    }),
   },
-  'host: a new vdevice': { weight: 2, run: (w) => result(() => w.makeVdevice()) },
-  'host: a new vIOMMU': { weight: 2, run: (w, c) => result(() => w.makeViommu(c.chance(0.5))) },
-  'host: destroy the vdevice': { weight: 1, run: (w) => result(() => w.assigned?.vdevice?.destroy()) },
-  'host: destroy the vIOMMU': { weight: 1, run: (w) => result(() => w.assigned?.viommu?.destroy()) },
-  'host: attach': { weight: 1, run: (w) => result(() => w.attach()) },
-  'host: detach': { weight: 1, run: (w) => onDevice(w, (device) => device.detachIommufdPt()) },
+  'host: a new vdevice': { weight: 2, run: one((_w, device) => onAssigned(device, () => device.makeVdevice())) },
+  'host: a new vIOMMU': {
+    weight: 2,
+    run: one((w, device, c) => onAssigned(device, () => device.makeViommu(c.chance(0.5) ? w.guestOf(device, c) : undefined))),
+  },
+  'host: destroy the vdevice': {
+    weight: 1,
+    run: one((_w, device) => onAssigned(device, ({ vdevice }) => vdevice?.destroy())),
+  },
+  'host: destroy the vIOMMU': { weight: 1, run: one((_w, device) => onAssigned(device, ({ viommu }) => viommu?.destroy())) },
+  'host: attach': { weight: 1, run: one((_w, device) => onAssigned(device, () => device.attach())) },
+  'host: detach': { weight: 1, run: one((_w, target) => onDevice(target, (device) => device.detachIommufdPt())) },
   'host: exclusive ranges': {
     weight: 1,
-    run: (w, c) => {
-      const { iommufd, dev_id } = w.assigned ?? {};
+    run: one((_w, device, c) => {
       const on = c.chance(0.5);
-      return dev_id === undefined ? 'no device' : result(() => iommufd!.setExclusiveRanges(dev_id, on));
-    },
+      return onAssigned(device, ({ dev_id, iommufd }) => dev_id !== undefined && iommufd.setExclusiveRanges(dev_id, on));
+    }),
   },
   'host: KVM_DEV_VFIO_FILE': {
     weight: 1,
-    run: (w, c) => {
-      const { device } = w.assigned ?? {};
-      if (device === undefined || device.closed || w.kvmVfio.closed) return 'closed';
+    run: one((w, target, c) => {
+      const { kvmVfio } = w.guestOf(target, c);
+      if (kvmVfio.closed) return 'closed';
       const add = c.chance(0.5);
-      return result(() => (add ? w.kvmVfio.addFile(device.fd) : w.kvmVfio.delFile(device.fd)));
-    },
+      return onDevice(target, ({ fd }) => (add ? kvmVfio.addFile(fd) : kvmVfio.delFile(fd)));
+    }),
   },
   'host: connect or disconnect': {
     weight: 1,
-    run: (w) => {
-      const { tdi } = w;
-      return result(() => {
+    run: one((_w, { tdi }) =>
+      result(() => {
         tdi.connected = !tdi.connected;
-      });
-    },
+      }),
+    ),
   },
   'device: an event': {
     weight: 2,
-    run: (w, c) => {
+    run: one((_w, { tdi }, c) => {
       const event = c.pick(EVENTS);
-      w.tdi.tdi.happens(event);
+      tdi.tdi.happens(event);
       return event;
-    },
+    }),
   },
-  'device: keys lost': { weight: 1, run: (w) => result(() => w.tdi.loseKeys()) },
+  'device: keys lost': { weight: 1, run: one((_w, { tdi }) => result(() => tdi.loseKeys())) },
   'firmware: fence cleared': {
     weight: 1,
-    run: (w) => {
-      w.tdi.fenced = 0;
+    run: one((w, { tdi, owner }) => {
+      tdi.fenced = 0;
+      if (owner !== undefined) w.faulted.delete(owner);
       return 'done';
-    },
+    }),
   },
-  'host: close device and iommufd, open them again': {
-    weight: 1,
-    run: (w, c) => {
-      const { device, iommufd } = w.assigned ?? {};
-      if (!w.kvmVfio.closed && device !== undefined && !device.closed) result(() => w.kvmVfio.delFile(device.fd));
-      for (const handle of c.chance(0.5) ? [device, iommufd] : [iommufd, device]) handle?.close();
-      w.assigned = undefined;
-      return result(() => w.open(c.chance(0.8), c.chance(0.9)));
-    },
-  },
+  'machine: pull a device out': { weight: 2, run: pull },
+  'machine: plug it in again': { weight: 4, run: plug },
+  'host: close device and iommufd, open them again': { weight: 2, run: one((w, device, c) => reopen(w, c, device)) },
   'host: close something': {
     weight: 1,
     run: (w, c) => {
@@ -346,24 +328,45 @@ export const steps: Readonly<Record<string, TeeIoStep>> = {
       return handle.constructor.name;
     },
   },
+  'host: close everything, and begin again': {
+    weight: 1,
+    run: (w, c) => {
+      const order = closeAll(w, c);
+      w.boot(c);
+      return order.join(', ');
+    },
+  },
 };
 
 /** A whole flow, most of which a random order hardly ever gets right. */
 export function takeDevice(w: World, c: Choices): string {
   const { vendor } = w.teeIo;
-  const done: string[] = [];
+  const device = w.device(c);
+  const guest = device.assigned?.guest ?? w.guest(c);
+  const done: string[] = [`${device.name} for ${guest.name}`];
   const step = (what: string, run: () => string): void => void done.push(`${what} ${run()}`);
-  step('private', () => onVm(w, () => w.convert(0n, FRAMES / 2, true)));
-  for (const bar of [0, 2] as const) step('slot', () => onVm(w, () => w.makeSlot(bar)));
-  step('bind', () => vdevice(w, (tdi) => tdi.bind(), vendor === 'tdx' || c.chance(0.5) ? 'vfio' : 'iommufd'));
-  if (vendor === 'cca') step('lock', () => vdevice(w, (tdi) => tdi.setTdiState(1)));
-  for (const bar of [0, 2] as const) step('private', () => onVm(w, () => w.convert(BAR_GPA[bar]!, bar === 0 ? 4 : 16, true)));
-  if (c.chance(0.7)) step('map', () => (c.chance(0.5) ? preFault(w, c) : map(w, c)));
-  if (vendor === 'tdx' || vendor === 'sev') step('DMA', () => vdevice(w, (tdi) => tdi.enableDma()));
-  step('start', () => vdevice(w, (tdi) => tdi.setTdiState(2)));
-  for (let i = 0; w.state === RUN && i < 4; i++) {
+  step('private', () => onVm(guest, () => guest.convert(0n, FRAMES / 2, true)));
+  for (const bar of [0, 2] as const) step('slot', () => onVm(guest, () => device.makeSlot(guest, bar, false)));
+  step('bind', () => onTdi(device, (tdi) => tdi.bind(), vendor === 'tdx' || c.chance(0.5) ? 'vfio' : 'iommufd'));
+  if (vendor === 'cca') step('lock', () => onTdi(device, (tdi) => tdi.setTdiState(1)));
+  for (const bar of [0, 2] as const)
+    step('private', () => onVm(guest, () => guest.convert(device.gpa[bar], barPages(bar), true)));
+  if (c.chance(0.7)) step('map', () => (c.chance(0.5) ? preFault(guest, c) : map(w, c, device)));
+  if (vendor === 'tdx' || vendor === 'sev') step('DMA', () => onTdi(device, (tdi) => tdi.enableDma()));
+  step('start', () => onTdi(device, (tdi) => tdi.setTdiState(2)));
+  for (let i = 0; device.state === RUN && i < 4; i++) {
     step('and', () => guestMemory(w, c));
     step('and', () => dma(w, c));
   }
+  if (c.chance(0.3)) step('lend', () => lend(w, c, device));
   return done.join(', ');
+}
+
+/** The other VM gets the device's memory too, by the same dma-buf, and its guest makes it private and tries to reach it. */
+function lend(w: World, c: Choices, device: TrustedDevice): string {
+  const { bar, offset } = place(c);
+  const other = w.guests.find((guest) => guest !== device.owner)!;
+  const slot = onVm(other, () => device.makeSlot(other, bar, false));
+  const converted = onVm(other, () => other.convert(device.gpa[bar], barPages(bar), true));
+  return `${slot}, ${converted}, ${guestReaches(w, c, device, other, { isPrivate: true, bar, offset })}`;
 }

@@ -54,6 +54,26 @@ test('a punched hole is gone for the device, until it is mapped anew', () => {
   expect([map(0n, 0x4000n), dma(1)]).toEqual([0, 8]);
 });
 
+test("what is private to the guest, or in no slot of it, is not reached by the host's tables", () => {
+  const { scene, map, dma } = mapped();
+  const { guest, kernel } = scene;
+  map(0n, 0x4000n);
+  const attributes = (value: bigint): number =>
+    kernel.ioctl(
+      guest!.fd,
+      u.KVM_SET_MEMORY_ATTRIBUTES,
+      u.kvm_memory_attributes.encode({ address: GPA + 0x1000n, size: 0x2000n, attributes: value, flags: 0n }),
+    );
+  attributes(u.KVM_MEMORY_ATTRIBUTE_PRIVATE);
+  expect([0, 1, 2, 3].map(dma)).toEqual([8, undefined, undefined, 8]);
+  attributes(0n);
+  expect([0, 1, 2, 3].map(dma)).toEqual([8, 8, 8, 8]);
+  const region = u.kvm_userspace_memory_region2.alloc();
+  u.kvm_userspace_memory_region2.view(region).slot = 1;
+  kernel.ioctl(guest!.fd, u.KVM_SET_USER_MEMORY_REGION2, region);
+  expect(dma(0)).toBeUndefined();
+});
+
 test('the range must be in the file; the CPU gets nothing; the mapping holds the file', () => {
   const { scene, fd, map, dma } = mapped();
   expect([map(0x3000n, 0x2000n), map(0x4000n, 0x1000n)]).toEqual(['EINVAL', 'EINVAL']);

@@ -1,8 +1,9 @@
 import { EINVAL, EIO } from '../../../uapi/sys.ts';
 import { TDISP_MMIO, TDISP_STATE } from '../tdisp/vocabulary.ts';
+import type { AcceptedMmio } from './accepted-mmio.ts';
 import { blobRequest } from './blobs.ts';
 import { TSM_TDI_STATE, type TsmRequest, type TsmResponse } from './requests.ts';
-import type { AcceptedMmio, TdiContext } from './tdi-context.ts';
+import type { TdiContext } from './tdi-context.ts';
 
 /** Of SEV-TIO's MMIO_VALIDATE: a frame is not the guest's; something else is mapped there; the report does not have the range. */
 const NOT_ASSIGNED = 3;

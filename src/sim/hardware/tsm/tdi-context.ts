@@ -10,6 +10,7 @@ import type { TdispMessage, TdispMmioRange } from '../tdisp/messages.ts';
 import { decodeInterfaceReport } from '../tdisp/report.ts';
 import { Tdi } from '../tdisp/tdi.ts';
 import { TDISP_STATE } from '../tdisp/vocabulary.ts';
+import { type AcceptedMmio, AcceptedRanges } from './accepted-mmio.ts';
 import type { TdiBinding } from './binding.ts';
 import { Evidence } from './evidence.ts';
 import { answer } from './guest-requests.ts';
@@ -25,14 +26,6 @@ const UNSUPPORTED_REQUEST = 20;
 
 /** The name of the TSM in /sys/class/tsm. */
 export const TSM_NAME = 'tsm0';
-
-/** Device memory the guest has accepted. */
-export interface AcceptedMmio {
-  readonly gpaBase: bigint;
-  /** Exclusive. */
-  readonly gpaTop: bigint;
-  readonly paBase: bigint;
-}
 
 const RESETS: Readonly<Record<ResetKind, TdiEvent>> = {
   power: 'conventional-reset',
@@ -66,7 +59,7 @@ export class TdiContext implements FunctionObserver {
   #unbinding = false;
   /** From LOCK to START. */
   #nonce: Uint8Array = new Uint8Array(0);
-  #accepted: readonly AcceptedMmio[] = [];
+  readonly #accepted = new AcceptedRanges();
   #dmaEnabled = false;
 
   constructor(tsm: Tsm, fn: PciFunction, slot: TdiSlot, physical: TdiContext | undefined) {
@@ -164,7 +157,7 @@ export class TdiContext implements FunctionObserver {
     const steps: Readonly<Record<UnbindStep, () => void>> = {
       stop: () => this.stop(),
       unmap: () => {
-        this.#accepted = [];
+        this.#accepted.clear();
         binding.revoke();
       },
       'disable-dma': () => {
@@ -229,13 +222,13 @@ export class TdiContext implements FunctionObserver {
     return report === undefined ? [] : decodeInterfaceReport(report).ranges;
   }
 
-  /** Device memory the guest has accepted since LOCK. */
+  /** Device memory the guest has accepted since LOCK, by guest address. */
   get accepted(): readonly AcceptedMmio[] {
-    return this.#accepted;
+    return this.#accepted.list();
   }
 
   accept(range: AcceptedMmio): void {
-    this.#accepted = [...this.#accepted, range];
+    this.#accepted.add(range);
   }
 
   /** Private DMA is enabled; it takes RUN besides. */
@@ -254,7 +247,7 @@ export class TdiContext implements FunctionObserver {
   mmioUnmapped(gpaBase = 0n, gpaTop: bigint = 1n << 64n): void {
     if (this.#binding === undefined) return;
     if (this.tsm.vendor.unmapWhileBound === 'refuse' && this.tdi.state !== CONFIG_UNLOCKED) this.#binding.kvm.kill();
-    else this.#accepted = this.#accepted.filter((range) => range.gpaTop <= gpaBase || range.gpaBase >= gpaTop);
+    else this.#accepted.remove(gpaBase, gpaTop);
   }
 
   // ---- what crosses the root complex
@@ -335,7 +328,7 @@ export class TdiContext implements FunctionObserver {
     else this.#nonce = new Uint8Array(0);
     if (!this.tdi.isLocked) this.#dmaEnabled = false;
     if (to !== CONFIG_UNLOCKED) return;
-    this.#accepted = [];
+    this.#accepted.clear();
     this.evidence.unlocked();
   }
 

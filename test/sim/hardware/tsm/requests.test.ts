@@ -188,6 +188,17 @@ describe('MMIO the guest accepts', () => {
     expect(one.tdi.accepted).toEqual([]);
   });
 
+  test.each(VENDORS)('%s: asked a thousand times, it is what it was; a page is accepted at one place', (vendor) => {
+    const one = world({ vendor }).enter(LOCKED);
+    for (let i = 0; i < 1000; i++) {
+      const gpa = GPA + BigInt(i % 50) * 0x10000n;
+      one.vm.mapMmio(gpa, one.bar2, 4);
+      expect(one.validate(gpa, one.bar2, 4).errno).toBe(0);
+      expect(one.validate(gpa + PAGE, one.bar2 + PAGE, 1).errno).toBe(0);
+      expect(one.tdi.accepted).toEqual([{ gpaBase: gpa, gpaTop: gpa + 4n * PAGE, paBase: one.bar2 }]);
+    }
+  });
+
   test('before LOCK there is no report', () => {
     const one = world({ vendor: 'cca' }).enter(UNLOCKED);
     one.vm.mapMmio(GPA, one.bar0, 1);
