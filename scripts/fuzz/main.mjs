@@ -6,6 +6,7 @@
  *   npm run fuzz -- --area kvm --seconds 60 --seed 1     the host's kernel against the simulator
  *   npm run fuzz -- --lab [--machine NAME]               the lab's kernel instead (Linux 7.2, SVM)
  *   npm run fuzz -- --kernel ffi | sim                   through ffi-rs; the simulator against itself
+ *   npm run fuzz -- --area teardown [--scene TEXT]       all orders of closing what a scene has; --sequences N: the first N of them
  *   npm run fuzz -- --calls N                            no more sequences once so many calls are made
  *   npm run fuzz -- --differences N                      go on until N different ones are found
  *   npm run fuzz -- --seed S --batch B                   back to what was found there
@@ -46,7 +47,7 @@ const { areas } = await import(join(compiledTo, 'areas.js'));
 const given = () => {
   if (!lab) return [main, ...args];
   const machine = take('--machine', 1);
-  if (!areas[area]?.whole) return inLab(machine, args);
+  if (!areas[area]?.whole && area !== 'teardown') return inLab(machine, args);
   return [main, ...args, ...machine, '--', process.execPath, ...inLab(machine, ['--area', area, '--serve'])];
 };
 const { status } = spawnSync(process.execPath, given(), { cwd: root, stdio: 'inherit' });

@@ -90,7 +90,7 @@ function restore(candidate: Candidate, { needs }: Case): void {
 }
 
 /** Why a case cannot say anything on this kernel. */
-function unmet(candidate: Candidate, kernel: Kernel, { needs }: Case): string | undefined {
+export function unmet(candidate: Candidate, kernel: Kernel, { needs }: Pick<Case, 'needs'>): string | undefined {
   if (needs?.arch !== undefined && needs.arch !== candidate.arch) return `speaks of ${needs.arch}, and this is ${candidate.arch}`;
   if (needs?.real !== undefined && kernel.features.simulated) return `the simulated process has no ${needs.real}`;
   for (const feature of needs?.features ?? []) if (!kernel.features[feature]) return `this kernel has no ${feature}`;

@@ -84,6 +84,23 @@ export function likeHost(machine: Machine, kernel: Kernel): Machine {
   return made;
 }
 
+/** A simulated machine like the host of the kernel this opens; or why there is none. */
+export function machineOfHost(open: () => Kernel): Machine | string {
+  const kernel = open();
+  try {
+    const profile = profileFor(kernel);
+    return typeof profile === 'string' ? profile : likeHost(profile, kernel);
+  } finally {
+    kernel.close();
+  }
+}
+
+/** The simulated machine of this name of the lab's. */
+export function ofLab(name: string): Machine | string {
+  const machine = Object.values(profiles).find((profile) => profile.name.startsWith(`lab-${name}-`));
+  return machine ?? `the simulator has no machine like ${name} of the lab`;
+}
+
 /** A pair of a kernel that is opened by `real`, and the simulator as that machine. */
 export function pairWith(real: Pair['real'], machine: Machine): Pair {
   const modelled = new Set(

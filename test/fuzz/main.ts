@@ -8,9 +8,10 @@ import { realKernel } from '../conformance/real-kernel.ts';
 import { areas } from './areas.ts';
 import { fuzz, showFinding } from './fuzz.ts';
 import type { Pair } from './lockstep.ts';
-import { likeHost, pairWith, profileFor } from './machine.ts';
+import { machineOfHost, ofLab, pairWith } from './machine.ts';
 import { connect, type Remote, serve } from './remote.ts';
 import type { Area } from './step.ts';
+import { teardown } from './teardown.ts';
 import { fuzzProperties, showViolation } from './tee-io/property.ts';
 
 const { values, positionals } = parseArgs({
@@ -26,13 +27,17 @@ const { values, positionals } = parseArgs({
     differences: { type: 'string', default: '1' },
     batch: { type: 'string', default: '0' },
     kernel: { type: 'string', default: 'native' },
+    scene: { type: 'string', default: '' },
   },
 });
+/** The machine of the lab this runs in. */
+const LAB = process.env['KVIO_LAB'];
 
 const area = areas[values.area];
 if (values.area === 'tee-io') properties();
+else if (values.area === 'teardown') process.exitCode = teardown(values, positionals, LAB);
 else if (area === undefined) {
-  console.error(`--area must be one of ${[...Object.keys(areas), 'tee-io'].join(', ')}, not ${values.area}`);
+  console.error(`--area must be one of ${[...Object.keys(areas), 'tee-io', 'teardown'].join(', ')}, not ${values.area}`);
   process.exitCode = 2;
 } else if ('notRun' in area) notRun(area.notRun);
 else if (values.serve) {
@@ -46,7 +51,7 @@ else if (values.serve) {
   else run(area, pair.pair, pair.what);
   remote.close();
 } else {
-  const pair = area.prepare === undefined ? pairOf(values.kernel) : pairOn(area, values.kernel, process.env['KVIO_LAB'] ?? 'vtd');
+  const pair = area.prepare === undefined ? pairOf(values.kernel) : pairOn(area, values.kernel, LAB ?? 'vtd');
   if (typeof pair === 'string') notRun(pair);
   else run(area, pair.pair, pair.what);
 }
@@ -77,19 +82,15 @@ function pairOf(kind: string): { pair: Pair; what: string } | string {
   const found = realKernel(kind === 'ffi' ? 'ffi' : 'native');
   if ('missing' in found) return found.missing;
   const { open } = found.candidate;
-  const kernel = open();
-  const profile = profileFor(kernel);
-  const machine = typeof profile === 'string' ? profile : likeHost(profile, kernel);
-  const { release } = kernel;
-  kernel.close();
+  const machine = machineOfHost(open);
   if (typeof machine === 'string') return machine;
-  return { pair: pairWith(open, machine), what: `${kind} ${release} and sim ${machine.name}` };
+  return { pair: pairWith(open, machine), what: `${kind} and sim ${machine.name}` };
 }
 
 /** A machine of the lab, which this runs in, and the simulated one of its name; or the simulated one against itself. */
 function pairOn({ prepare, lasting }: Area, kind: string | Remote, name: string): { pair: Pair; what: string } | string {
-  const machine = Object.values(profiles).find((profile) => profile.name.startsWith(`lab-${name}-`));
-  if (machine === undefined) return `the simulator has no machine like ${name} of the lab`;
+  const machine = ofLab(name);
+  if (typeof machine === 'string') return machine;
   const paired = (real: Pair['real']): Pair => {
     const pair = { ...pairWith(real, machine), ...(prepare && { prepare }) };
     if (prepare === undefined || !lasting) return pair;
@@ -97,7 +98,7 @@ function pairOn({ prepare, lasting }: Area, kind: string | Remote, name: string)
     return { ...pair, sim, reboot, prepare: onceEach(prepare) };
   };
   if (typeof kind === 'object') return { pair: paired(kind), what: `the lab’s kernel and sim ${machine.name}` };
-  if (kind !== 'sim' && process.env['KVIO_LAB'] === undefined) return 'devices of this host are left alone: run it with --lab';
+  if (kind !== 'sim' && LAB === undefined) return 'devices of this host are left alone: run it with --lab';
   const found = kind === 'sim' ? undefined : realKernel('native');
   if (found !== undefined && 'missing' in found) return found.missing;
   const other = lasting ? oneMachine(machine).open : () => openSim({ machine });

@@ -30,8 +30,14 @@ interface Request {
 
 const READY = 'ready';
 
-/** Starts a command that serves programs by its standard streams, and waits until it does. */
-export function connect(command: string, args: readonly string[]): Remote & { close(): void } {
+/** Another process that answers, question by question. */
+export interface Line {
+  ask<T>(question: unknown): T;
+  close(): void;
+}
+
+/** Starts a command that answers by its standard streams, and waits until it does. */
+export function dial(command: string, args: readonly string[]): Line {
   const dir = mkdtempSync(join(tmpdir(), 'kvio-fuzz-'));
   const [toChild, forChild] = fifo(join(dir, 'in'));
   const [ofChild, fromChild] = fifo(join(dir, 'out'));
@@ -41,11 +47,11 @@ export function connect(command: string, args: readonly string[]): Remote & { cl
   rmSync(dir, { recursive: true });
   if (receive(fromChild) !== READY) throw new Error('the process with the real kernel has not started');
   return {
-    play(program, patience) {
-      send(toChild, { program, patience } satisfies Request);
-      const played = receive<Played>(fromChild);
-      if (played === undefined) throw new Error('the process with the real kernel has ended');
-      return { ...played, seen: played.seen.map((seen) => seen.map(({ label, value }) => ({ label, value: unpacked(value) }))) };
+    ask<T>(question: unknown): T {
+      send(toChild, question);
+      const answer = receive<T>(fromChild);
+      if (answer === undefined) throw new Error('the process with the real kernel has ended');
+      return answer;
     },
     close() {
       closeSync(toChild);
@@ -55,15 +61,34 @@ export function connect(command: string, args: readonly string[]): Remote & { cl
   };
 }
 
-/** The other side of `connect`, until its standard input ends. */
-export function serve(open: () => Kernel, prepare: Area['prepare']): void {
+/** The other side of `dial`, until its standard input ends. */
+export function answer<Q>(reply: (question: Q) => unknown): void {
   send(1, READY);
   for (;;) {
-    const request = receive<Request>(0);
-    if (request === undefined) return;
-    const { seen, stopped } = playOn(open(), prepare, request);
-    send(1, { seen: seen.map((all) => all.map(({ label, value }) => ({ label, value: packed(value) }))), stopped });
+    const question = receive<Q>(0);
+    if (question === undefined) return;
+    send(1, reply(question));
   }
+}
+
+/** A line to a process that plays programs. */
+export function connect(command: string, args: readonly string[]): Remote & { close(): void } {
+  const line = dial(command, args);
+  return {
+    play(program, patience) {
+      const played = line.ask<Played>({ program, patience } satisfies Request);
+      return { ...played, seen: played.seen.map((seen) => seen.map(({ label, value }) => ({ label, value: unpacked(value) }))) };
+    },
+    close: () => line.close(),
+  };
+}
+
+/** The other side of `connect`. */
+export function serve(open: () => Kernel, prepare: Area['prepare']): void {
+  answer<Request>((request) => {
+    const { seen, stopped } = playOn(open(), prepare, request);
+    return { seen: seen.map((all) => all.map(({ label, value }) => ({ label, value: packed(value) }))), stopped };
+  });
 }
 
 /** Makes the calls of a program on a kernel, and closes it. */

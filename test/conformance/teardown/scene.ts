@@ -1,0 +1,172 @@
+/**
+ * Things that hold one another, let go in an order: after each step whatever is left is used, and at the end nothing may be. A scene says what
+ * there is; its orders are what the cases of teardown choose from, what `npm run fuzz -- --area teardown` goes through, and what the
+ * simulator is looked through for leaks with.
+ */
+import type { Kernel } from 'kvio';
+import { type Case, define, type Fact, failure, type Needs, type Observation, toFact } from '../case.ts';
+import { show } from '../parts.ts';
+import { attempt, groupPath, status } from '../vfio.ts';
+
+export interface Thing {
+  /** Lets it go. */
+  readonly close: () => unknown;
+  /** A use of it that changes nothing: what is answered as long as it is there. */
+  readonly use?: () => unknown;
+}
+
+export interface Made<Name extends string = string> {
+  /** Used in this order. */
+  readonly things: Readonly<Record<Name, Thing>>;
+  /** What anybody else sees, after each step. */
+  readonly around?: () => unknown;
+  /** What is no thing of the scene, and goes after all of them. */
+  readonly end?: () => void;
+}
+
+export interface Scene<Name extends string = string> {
+  readonly name: string;
+  readonly section: string;
+  readonly needs: Needs;
+  readonly things: readonly Name[];
+  /** What a kernel needs once, before the scene is made for the first time. */
+  readonly prepare?: (kernel: Kernel) => void;
+  readonly make: (kernel: Kernel) => Made<Name>;
+}
+
+/** A descriptor as a thing: gone once closed, whoever has its number then. */
+export class Descriptor implements Thing {
+  readonly #kernel: Kernel;
+  readonly #fd: number;
+  #open = true;
+  readonly use: () => unknown;
+
+  constructor(kernel: Kernel, fd: number, use: (fd: number) => unknown = () => 'open') {
+    this.#kernel = kernel;
+    this.#fd = fd;
+    this.use = () => use(fd);
+  }
+
+  /** −1 once it is closed. */
+  get fd(): number {
+    return this.#open ? this.#fd : -1;
+  }
+
+  readonly close = (): void => {
+    this.#open = false;
+    this.#kernel.close(this.#fd);
+  };
+}
+
+/** What one step showed: what letting go answered, what each thing that is left did, what others see. */
+const step = (closed: unknown, { things, around }: Made, left: ReadonlySet<string>): Fact =>
+  toFact({
+    closed,
+    ...(around && { around: around() }),
+    ...Object.fromEntries(
+      Object.entries(things).flatMap(([name, { use }]) => (left.has(name) && use ? [[name, answered(use)]] : [])),
+    ),
+  });
+
+/** Makes the scene and lets its things go in this order. */
+export function letGo(kernel: Kernel, scene: Scene, order: readonly string[]): Observation {
+  const before = held(kernel);
+  const made = scene.make(kernel);
+  const left = new Set(Object.keys(made.things));
+  const facts: Record<string, Fact> = { made: step('nothing', made, left) };
+  for (const name of order) {
+    left.delete(name);
+    facts[name] = step(answered(made.things[name]!.close), made, left);
+  }
+  made.end?.();
+  facts['nothing is left'] = since(before, held(kernel));
+  return facts;
+}
+
+/** A case of one order: what the fuzzer prints where kernels differ. */
+export function inOrder<Name extends string>(name: string, scene: Scene<Name>, order: readonly NoInfer<Name>[]): Case {
+  return define(
+    name,
+    scene.section,
+    (kernel, see) => {
+      scene.prepare?.(kernel);
+      for (const [label, fact] of Object.entries(letGo(kernel, scene, order))) see.note(label, fact);
+    },
+    { needs: scene.needs },
+  );
+}
+
+/** The result as a fact, or the errno's name. */
+export function answered(make: () => unknown): Fact {
+  try {
+    return toFact(make() ?? 'done');
+  } catch (error) {
+    return failure(error);
+  }
+}
+
+/** What a process can hold: kilobytes locked and pinned, descriptors; and whether the kernel has complained. */
+interface Held {
+  readonly locked: number;
+  readonly pinned: number;
+  readonly descriptors: number;
+  readonly tainted: string;
+}
+
+function held(kernel: Kernel): Held {
+  const status = show(kernel, '/proc/self/status');
+  const line = (name: string): number => Number(status.match(new RegExp(`^${name}:\\s*(\\d+) kB$`, 'm'))?.[1]);
+  return {
+    locked: line('VmLck'),
+    pinned: line('VmPin'),
+    descriptors: kernel.readdir('/proc/self/fd').length,
+    tainted: show(kernel, '/proc/sys/kernel/tainted'),
+  };
+}
+
+const since = (before: Held, now: Held): Fact => ({
+  locked: now.locked - before.locked,
+  pinned: now.pinned - before.pinned,
+  descriptors: now.descriptors - before.descriptors,
+  'tainted as before': now.tainted === before.tainted,
+});
+
+/** kB locked and pinned by now, beyond what was. */
+export function charges(kernel: Kernel): () => string {
+  const before = held(kernel);
+  return () => {
+    const { locked, pinned } = held(kernel);
+    return `${locked - before.locked} kB locked, ${pinned - before.pinned} kB pinned`;
+  };
+}
+
+/** Whether the group could be had, and whether it is viable then; what this process is charged for. */
+export function around(kernel: Kernel, address: string, charged: () => string): () => unknown {
+  const path = groupPath(kernel, address);
+  return () => {
+    const group = attempt(() => kernel.open(path));
+    if (typeof group === 'string') return [group, charged()];
+    const flags = status(kernel, group);
+    kernel.close(group);
+    return [flags, charged()];
+  };
+}
+
+/** n! */
+export const ordersOf = (things: readonly unknown[]): number => things.reduce<number>((product, _, at) => product * (at + 1), 1);
+
+/** A prime larger than any number of things: it has no divisor in common with the number of their orders. */
+const STRIDE = 7919;
+
+/**
+ * Order number `at` of all there are: each comes once, in turns that lie far apart, so that the first few are a fair choice already.
+ */
+export function orderAt<T>(things: readonly T[], at: number): T[] {
+  let code = (at * STRIDE) % ordersOf(things);
+  const rest = [...things];
+  return things.map(() => {
+    const chosen = rest.splice(code % rest.length, 1);
+    code = Math.floor(code / (rest.length + 1));
+    return chosen[0]!;
+  });
+}
