@@ -2,24 +2,31 @@
 import { openSim, profiles } from 'kvio/sim';
 import { ioctlByName } from 'kvio/uapi';
 import { describe, expect, it } from 'vitest';
+import { scenes } from '../conformance/teardown/index.ts';
+import { orderAt, ordersOf } from '../conformance/teardown/scene.ts';
 import { areas } from './areas.ts';
 import { type Finding, fuzz, showFinding } from './fuzz.ts';
 import { pairWith } from './machine.ts';
+import { compareOrders, Orders, showDiffering } from './orders.ts';
 import { playOn, type Remote } from './remote.ts';
 import type { Area } from './step.ts';
 
 const machine = Object.values(profiles)[0]!;
 const area = areas['kvm'] as Area;
 
+type Change = (request: number, result: number, arg: unknown) => number;
+
 /** A simulated kernel whose backend gives another answer to some ioctls. */
-function faulty(change: (request: number, result: number, arg: unknown) => number, like = machine) {
+function faulty(change: Change, like = machine) {
   const kernel = openSim({ machine: like });
-  const original = kernel.tryIoctl.bind(kernel);
-  kernel.tryIoctl = (fd, request, arg, options) => change(request, original(fd, request, arg, options), arg);
+  for (const name of ['tryIoctl', 'ioctl'] as const) {
+    const original = kernel[name].bind(kernel);
+    kernel[name] = (fd, request, arg, options) => change(request, original(fd, request, arg, options), arg);
+  }
   return kernel;
 }
 
-function find(change: Parameters<typeof faulty>[0]): Finding | undefined {
+function find(change: Change): Finding | undefined {
   return fuzz({ area, pair: pairWith(() => faulty(change), machine), seed: 1, time: 20_000 }).findings[0];
 }
 
@@ -68,10 +75,10 @@ describe('the fuzzer', () => {
   it('finds the same in a kernel that is given a sequence whole', () => {
     const allocator = areas['allocator'] as Area;
     const test = profiles['lab-vtd-7.2']!;
-    const remoteWith = (change: Parameters<typeof faulty>[0]): Remote => ({
+    const remoteWith = (change: Change): Remote => ({
       play: (program, patience) => playOn(faulty(change, test), undefined, { program, patience }),
     });
-    const look = (change: Parameters<typeof faulty>[0]) =>
+    const look = (change: Change) =>
       fuzz({ area: allocator, pair: pairWith(remoteWith(change), test), seed: 2, time: 60_000, calls: 3000 });
     expect(look((_, result) => result).findings).toEqual([]);
     const overlap = look((called, result) => (called === request('IOMMU_IOAS_MAP') && result === -EEXIST ? -EINVAL : result));
@@ -87,5 +94,40 @@ describe('the fuzzer', () => {
     const found = find(written)!;
     expect(found.difference.label).toBe('bytes');
     expect(found.program.length).toBeLessThanOrEqual(4);
+  });
+});
+
+describe('orders of teardown', () => {
+  it('are all there, each once', () => {
+    const orders = Array.from({ length: 120 }, (_, at) => orderAt([...'abcde'], at).join(''));
+    expect(ordersOf([...'abcde'])).toBe(120);
+    expect(new Set(orders).size).toBe(120);
+    expect(new Set(orders.slice(0, 20).map((order) => order[0])).size).toBe(5);
+  });
+
+  it('differ where a kernel lets go of something else', () => {
+    const like = profiles['lab-vtd-7.2']!;
+    const scene = scenes.find(({ name }) => name === 'vfio-by-group')!;
+    const ordersOn = (open: () => ReturnType<typeof openSim>): Orders =>
+      new Orders({ name: 'sim', arch: 'x64', nofile: 1024, machine: 'vtd', open }, scenes);
+    /** A group that is in its container for ever. */
+    const sticky = (called: number, result: number, arg: unknown): number => {
+      if (called === request('VFIO_GROUP_GET_STATUS') && arg instanceof Uint8Array) arg[4] = 3;
+      return result;
+    };
+    const compare = (change: Change) => {
+      const [real, sim] = [ordersOn(() => faulty(change, like)), ordersOn(() => openSim({ machine: like }))];
+      return compareOrders(
+        scene,
+        (question) => real.tell(question),
+        (question) => sim.tell(question),
+        { most: 60 },
+      );
+    };
+    expect(compare((_, result) => result)).toMatchObject({ orders: 60, all: 5040, differing: [] });
+    const { differing } = compare(sticky);
+    const last = orderAt(scene.things, 0);
+    expect(differing[0]!.order).toEqual(last);
+    expect(showDiffering(scene, differing[0]!)).toContain(`inOrder('vfio/teardown/by-group/${last.join('-')}', vfioByGroup, [`);
   });
 });

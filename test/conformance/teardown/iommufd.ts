@@ -65,8 +65,8 @@ function ids(kernel: Kernel): Made<(typeof IDS)[number]> {
       parent: destroy(made.parent),
       IOAS: destroy(made.ioas),
     },
-    around: charged,
-    end: () => ram.close(),
+    around: charged.use,
+    end: () => [charged, ram].map((each) => each.close()),
   };
 }
 
@@ -117,7 +117,7 @@ function files(kernel: Kernel): Made<(typeof FILES)[number]> {
       access: new Descriptor(kernel, access, (fd) => reads(kernel, fd)),
     },
     around: around(kernel, parts.edu.at, charged),
-    end: () => ram.close(),
+    end: () => [charged, ram].map((each) => each.close()),
   };
 }
 

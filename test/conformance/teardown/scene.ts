@@ -4,6 +4,7 @@
  * simulator is looked through for leaks with.
  */
 import type { Kernel } from 'kvio';
+import { O_RDONLY } from 'kvio/uapi';
 import { type Case, define, type Fact, failure, type Needs, type Observation, toFact } from '../case.ts';
 import { show } from '../parts.ts';
 import { attempt, groupPath, status } from '../vfio.ts';
@@ -21,7 +22,7 @@ export interface Made<Name extends string = string> {
   /** What anybody else sees, after each step. */
   readonly around?: () => unknown;
   /** What is no thing of the scene, and goes after all of them. */
-  readonly end?: () => void;
+  readonly end?: () => unknown;
 }
 
 export interface Scene<Name extends string = string> {
@@ -115,13 +116,17 @@ interface Held {
 
 function held(kernel: Kernel): Held {
   const status = show(kernel, '/proc/self/status');
-  const line = (name: string): number => Number(status.match(new RegExp(`^${name}:\\s*(\\d+) kB$`, 'm'))?.[1]);
   return {
-    locked: line('VmLck'),
-    pinned: line('VmPin'),
+    locked: kilobytes(status, 'VmLck'),
+    pinned: kilobytes(status, 'VmPin'),
     descriptors: kernel.readdir('/proc/self/fd').length,
     tainted: show(kernel, '/proc/sys/kernel/tainted'),
   };
+}
+
+function kilobytes(status: string, name: string): number {
+  const at = status.indexOf(`${name}:`) + name.length + 1;
+  return Number.parseInt(status.slice(at, status.indexOf(' kB', at)), 10);
 }
 
 const since = (before: Held, now: Held): Fact => ({
@@ -131,24 +136,33 @@ const since = (before: Held, now: Held): Fact => ({
   'tainted as before': now.tainted === before.tainted,
 });
 
-/** kB locked and pinned by now, beyond what was. */
-export function charges(kernel: Kernel): () => string {
-  const before = held(kernel);
-  return () => {
-    const { locked, pinned } = held(kernel);
-    return `${locked - before.locked} kB locked, ${pinned - before.pinned} kB pinned`;
+/** kB locked and pinned by now, beyond what was, and how to end it. A file that stays open: it is asked after each step. */
+export function charges(kernel: Kernel): { readonly use: () => string; readonly close: () => void } {
+  const fd = kernel.open('/proc/self/status', O_RDONLY);
+  const bytes = Buffer.alloc(4096);
+  const read = (): number[] => {
+    const status = bytes.toString('latin1', 0, kernel.pread(fd, bytes, 0));
+    return ['VmLck', 'VmPin'].map((name) => kilobytes(status, name));
+  };
+  const before = read();
+  return {
+    use() {
+      const [locked, pinned] = read().map((now, at) => now - before[at]!);
+      return `${locked} kB locked, ${pinned} kB pinned`;
+    },
+    close: () => kernel.close(fd),
   };
 }
 
 /** Whether the group could be had, and whether it is viable then; what this process is charged for. */
-export function around(kernel: Kernel, address: string, charged: () => string): () => unknown {
+export function around(kernel: Kernel, address: string, charged: Pick<Thing, 'use'>): () => unknown {
   const path = groupPath(kernel, address);
   return () => {
     const group = attempt(() => kernel.open(path));
-    if (typeof group === 'string') return [group, charged()];
+    if (typeof group === 'string') return [group, charged.use!()];
     const flags = status(kernel, group);
     kernel.close(group);
-    return [flags, charged()];
+    return [flags, charged.use!()];
   };
 }
 

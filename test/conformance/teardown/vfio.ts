@@ -27,17 +27,35 @@ const IOVA = 0x100000n;
 const SIZE = 0x4000;
 const DEVICE = parts.edu.at;
 
-/** A piece of BAR 0 as a DMA-buf. Its use: whether an iommufd of its own can map it. */
-function exported(kernel: Kernel, device: number): Descriptor {
+/** A piece of BAR 0 as a DMA-buf. Its use: whether `other` can map it. */
+function exported(kernel: Kernel, device: number, other: Importer): Descriptor {
   const head = u32s(40, u.VFIO_DEVICE_FEATURE_GET | u.VFIO_DEVICE_FEATURE_DMA_BUF, 0, 2, 0, 1);
   const made = attempt(() => feature(kernel, device, join(head, u64s(0, 0x1000))));
   if (typeof made === 'string') throw new NotHere('this kernel exports no DMA-bufs');
-  return new Descriptor(kernel, made, (fd) => {
-    const iommufd = new Iommufd(kernel);
-    const iova = iommufd.mapFile({ ioas_id: iommufd.ioas(), fd, length: 0x1000n });
-    iommufd.close();
-    return typeof iova === 'bigint' ? 'is mapped' : iova;
-  });
+  return new Descriptor(kernel, made, (fd) => other.map(fd));
+}
+
+/** An iommufd besides, which nobody else has to do with. */
+class Importer {
+  readonly #iommufd: Iommufd;
+  readonly #ioas: number;
+
+  constructor(kernel: Kernel) {
+    this.#iommufd = new Iommufd(kernel);
+    this.#ioas = this.#iommufd.ioas();
+  }
+
+  /** And unmaps again. */
+  map(fd: number): string {
+    const iova = this.#iommufd.mapFile({ ioas_id: this.#ioas, fd, length: 0x1000n });
+    if (typeof iova !== 'bigint') return String(iova);
+    this.#iommufd.unmap(this.#ioas, iova, 0x1000n);
+    return 'is mapped';
+  }
+
+  close(): void {
+    this.#iommufd.close();
+  }
 }
 
 /** A VM’s KVM-VFIO device that holds the file, and nothing else that holds the VM. Its use: whether it knows the file, as long as that is open. */
@@ -88,10 +106,11 @@ function trigger(kernel: Kernel, device: number): Descriptor {
   return new Descriptor(kernel, eventfd, (fd) => taken(kernel, fd));
 }
 
-const BY_GROUP = ['container', 'group', 'device', 'eventfd', 'dma-buf', 'KVM-VFIO', 'mapping', 'memory'] as const;
+const BY_GROUP = ['container', 'group', 'device', 'eventfd', 'dma-buf', 'KVM-VFIO', 'mapping'] as const;
 
 function byGroup(kernel: Kernel): Made<(typeof BY_GROUP)[number]> {
   const charged = charges(kernel);
+  const importer = new Importer(kernel);
   const opened = openDevice(kernel, DEVICE);
   const ram = kernel.guestRam(SIZE);
   const dma = { vaddr: ram.address, iova: IOVA, size: SIZE };
@@ -106,12 +125,12 @@ function byGroup(kernel: Kernel): Made<(typeof BY_GROUP)[number]> {
       group,
       device: new Descriptor(kernel, opened.device, deviceUse(kernel)),
       eventfd: trigger(kernel, opened.device),
-      'dma-buf': exported(kernel, opened.device),
+      'dma-buf': exported(kernel, opened.device, importer),
       'KVM-VFIO': kvmVfio(kernel, group),
       mapping: mapping(bar),
-      memory: memory(ram),
     },
     around: around(kernel, DEVICE, charged),
+    end: () => [charged, importer, ram].map((each) => each.close()),
   };
 }
 
@@ -119,6 +138,7 @@ const BY_NODE = ['iommufd', 'device', 'eventfd', 'dma-buf', 'KVM-VFIO', 'mapping
 
 function byNode(kernel: Kernel): Made<(typeof BY_NODE)[number]> {
   const charged = charges(kernel);
+  const importer = new Importer(kernel);
   const iommufd = new Iommufd(kernel);
   const fd = kernel.open(cdevOf(kernel, DEVICE));
   let pt_id = 0;
@@ -137,7 +157,7 @@ function byNode(kernel: Kernel): Made<(typeof BY_NODE)[number]> {
   iommufd.map({ ioas_id: pt_id, flags: RW, user_va: ram.address, length: BigInt(SIZE) });
   const bar = mapRegion(kernel, fd, 0);
   const eventfd = trigger(kernel, fd);
-  const buffer = exported(kernel, fd);
+  const buffer = exported(kernel, fd, importer);
   iommufd.mapFile({ ioas_id: pt_id, flags: RW, fd: buffer.fd, length: 0x1000n });
   return {
     things: {
@@ -153,6 +173,7 @@ function byNode(kernel: Kernel): Made<(typeof BY_NODE)[number]> {
       memory: memory(ram),
     },
     around: around(kernel, DEVICE, charged),
+    end: () => [charged, importer].map((each) => each.close()),
   };
 }
 
