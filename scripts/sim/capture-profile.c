@@ -66,7 +66,7 @@ static void huge_pages(void) {
     printf("%s%lu", first ? "" : ",", kib);
     first = 0;
   }
-  printf("],\n");
+  printf("],\n\"numa\":%s,\n", access("/proc/sys/vm/nr_hugepages_mempolicy", F_OK) == 0 ? "true" : "false");
 }
 
 static void cpuid(const char *name, unsigned long request) {

@@ -149,7 +149,7 @@ export const ${camel(name)}: Machine${native === '' ? '' : ' & { readonly kvm: P
   instructionsPerMs: 100_000,
   limits: { nofile: ${host.nofile}, maps: 65530, memory: ${mebibytes} * 2 ** 20, memlock: Infinity },
   hugePages: { ${host.hugePages.map((kib) => `${kib * 1024}: 0`).join(', ')} },
-  memfdNoexec: 0,
+${host.numa ? '  numa: true,\n' : ''}  memfdNoexec: 0,
   devices: { ${host.devices.map((path) => `'${path}': true`).join(', ')} },
 ${body}`;
 if (file) writeFileSync(file, module);

@@ -33,8 +33,9 @@ import {
 import { LEGACY_MAP_MASK, madvise } from './advice.ts';
 import { has } from './changes.ts';
 import { AnonFile, type Backing, type File } from './file.ts';
-import { HugeMemfdFile } from './hugetlb.ts';
-import { atLeast, type Limits } from './machine.ts';
+import { HugePrivate } from './huge-pages.ts';
+import { createHugeAnonymous, HugeFile } from './hugetlb.ts';
+import { atLeast, type Limits, type Machine } from './machine.ts';
 import { SimMapping } from './mapping.ts';
 import { MAX_VIEW, PAGE_SHIFT, PAGE_SIZE, type PageRef, PageStore } from './pages.ts';
 import { DevicePin, DriverPin, type PinnedRange } from './pin.ts';
@@ -103,7 +104,9 @@ export class AddressSpace extends UserMemory {
     const vma = this.#vmas.find(Number(address));
     if (vma === undefined || (vma.prot & PROT_WRITE) === 0) return false;
     const page = Math.floor(Number(address) / PAGE_SIZE);
-    if (vma.backing instanceof AnonymousMemory) return vma.backing.stored(vma.page + page - vma.start / PAGE_SIZE);
+    const { backing } = vma;
+    if (backing instanceof AnonymousMemory || backing instanceof HugePrivate)
+      return backing.stored(vma.page + page - vma.start / PAGE_SIZE);
     return vma.shared || vma.cow?.has(page) === true;
   }
 
@@ -162,7 +165,7 @@ export class AddressSpace extends UserMemory {
       return new DevicePin(device, pages);
     }
     if (backing instanceof PageStore && (vma.shared || backing.anonymous)) {
-      const pages = Math.min(count, backing.pages - first);
+      const pages = backing.populate(first, count);
       return pages > 0 ? backing.pin(first, pages) : undefined;
     }
     const from = start / PAGE_SIZE;
@@ -211,12 +214,8 @@ export class AddressSpace extends UserMemory {
     if ((flags & MAP_ANONYMOUS) === 0) {
       file = this.#process.fds.get(request.fd);
       if (file === undefined) return -EBADF;
-      if ((flags & MAP_HUGETLB) !== 0 && !(file instanceof HugeMemfdFile)) return -EINVAL;
-    } else if ((flags & MAP_HUGETLB) !== 0) {
-      if (request.length === 0) return -EINVAL;
-      const error = this.#hugeAnonymous(flags);
-      if (error < 0) return error;
-    }
+      if ((flags & MAP_HUGETLB) !== 0 && !(file instanceof HugeFile)) return -EINVAL;
+    } else if ((flags & MAP_HUGETLB) !== 0) return this.#hugeAnonymous(request);
     return this.#doMmap(request, file);
   }
 
@@ -226,6 +225,7 @@ export class AddressSpace extends UserMemory {
     if (start % PAGE_SIZE !== 0 || length > TASK_SIZE || start > TASK_SIZE - length) return -EINVAL;
     const end = start + roundUp(length);
     if (end === start) return -EINVAL;
+    if (this.#cutsPage(start) || this.#cutsPage(end)) return -EINVAL;
     for (const vma of this.#carve(start, end)) this.#remove(vma);
     return 0;
   }
@@ -249,7 +249,10 @@ export class AddressSpace extends UserMemory {
       if (vma.start > at) return -ENOMEM;
       if ((wanted & ~vma.may) !== 0) return -EACCES;
       at = vma.end;
-      for (const part of this.#carve(Math.max(start, vma.start), Math.min(end, vma.end))) part.prot = wanted;
+      if (vma.prot === wanted) continue;
+      const parts = this.cut(Math.max(start, vma.start), Math.min(end, vma.end));
+      if (parts === undefined) return -EINVAL;
+      for (const part of parts) part.prot = wanted;
       this.generation++;
     }
     return at < end ? -ENOMEM : 0;
@@ -267,6 +270,10 @@ export class AddressSpace extends UserMemory {
 
   // ---- for advice.ts
 
+  get machine(): Machine {
+    return this.#process.system.machine;
+  }
+
   /** More than the machine's RAM cannot be faulted in. */
   fits(bytes: number): boolean {
     return bytes <= this.#limits.memory;
@@ -274,6 +281,11 @@ export class AddressSpace extends UserMemory {
 
   within(start: number, end: number): Vma[] {
     return this.#vmas.within(start, end);
+  }
+
+  /** vma_modify: the VMAs of [start, end), cut at its borders; undefined where those are inside a huge page. */
+  cut(start: number, end: number): Vma[] | undefined {
+    return this.#cutsPage(start) || this.#cutsPage(end) ? undefined : this.#carve(start, end);
   }
 
   /** zap_page_range: private pages are gone, the next touch faults again. */
@@ -290,10 +302,11 @@ export class AddressSpace extends UserMemory {
   #doMmap(request: MapRequest, file: File | undefined): SimMapping | number {
     const { length, prot, flags } = request;
     if (length === 0) return -EINVAL;
-    const span = roundUp(length);
+    const grain = file instanceof HugeFile ? file.pageSize : PAGE_SIZE;
+    const span = Math.ceil(length / grain) * grain;
     const page = Number(request.offset >> BigInt(PAGE_SHIFT));
     if (this.#vmas.count > this.#limits.maps) return -ENOMEM;
-    const start = this.#vmas.gap(span, MMAP_FLOOR, MMAP_BASE);
+    const start = this.#vmas.gap(span, MMAP_FLOOR, MMAP_BASE, grain);
     if (start < 0) return -ENOMEM;
     const locked = (flags & MAP_LOCKED) !== 0;
     if (locked && this.lockedVm * PAGE_SIZE + span > this.#limits.memlock) return this.#limits.memlock === 0 ? -EPERM : -EAGAIN;
@@ -317,12 +330,13 @@ export class AddressSpace extends UserMemory {
       const sealed = file.mapAllowed(shared, wanted);
       if (sealed < 0) return sealed;
       may &= ~file.mapForbids(shared);
-      if (!this.#affordable(span, wanted, flags, shared)) return -ENOMEM;
+      // hugetlb accounts for itself.
+      if (grain === PAGE_SIZE && !this.#affordable(span, wanted, flags, shared)) return -ENOMEM;
       const noreserve = (flags & MAP_NORESERVE) !== 0;
       backing = file.mmap(this.#process, { page, pages: span / PAGE_SIZE, prot: wanted, shared, noreserve });
       if (typeof backing === 'number') return backing;
     } else {
-      const droppable = type === MAP_DROPPABLE && atLeast(this.#process.system.machine, '6.11');
+      const droppable = type === MAP_DROPPABLE && atLeast(this.machine, '6.11');
       if (!shared && type !== MAP_PRIVATE && !droppable) return -EINVAL;
       if (droppable && locked) return -EINVAL;
       if ((shared || droppable) && (flags & MAP_GROWSDOWN) !== 0) return -EINVAL;
@@ -336,7 +350,9 @@ export class AddressSpace extends UserMemory {
       prot: wanted,
       may,
       shared,
-      locked,
+      locked: locked && grain === PAGE_SIZE,
+      grain,
+      advised: 0,
       file: file?.ref(),
       backing,
       cow: undefined,
@@ -346,12 +362,15 @@ export class AddressSpace extends UserMemory {
     return this.#mapping(vma, request);
   }
 
-  /** Anonymous huge pages: EINVAL where the kernel has no such size, ENOMEM where its pool is empty. */
-  #hugeAnonymous(flags: number): number {
-    const { system } = this.#process;
-    const pool = system.hugePool((flags >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK);
+  /** MAP_HUGETLB without a file makes one for it, as long as whole huge pages. */
+  #hugeAnonymous(request: MapRequest): SimMapping | number {
+    const p = this.#process;
+    const pool = p.system.hugePool((request.flags >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK);
     if (pool === undefined) return -EINVAL;
-    return pool.free === 0 && (flags & MAP_NORESERVE) === 0 ? -ENOMEM : system.notModelled('MAP_HUGETLB', -ENOMEM);
+    const file = createHugeAnonymous(p, Math.ceil(request.length / pool.pageSize) * pool.pageSize, pool);
+    const mapping = this.#doMmap(request, file);
+    file.unref(p);
+    return mapping;
   }
 
   #mapping(vma: Vma, request: MapRequest): SimMapping {
@@ -371,11 +390,12 @@ export class AddressSpace extends UserMemory {
 
   /** MAP_POPULATE and MAP_LOCKED fault pages in until one fails, and nobody is told; so it may also end when a GiB is there. */
   #populate(vma: Vma): void {
-    if (vma.prot === 0 || vma.backing.anonymous === true) return;
+    const huge = vma.grain > PAGE_SIZE;
+    if (vma.prot === 0 || (vma.backing.anonymous === true && !huge)) return;
     const write = !vma.shared && (vma.prot & PROT_WRITE) !== 0;
     const first = vma.start / PAGE_SIZE;
-    const end = Math.min(vma.end / PAGE_SIZE, first + POPULATE_PAGES);
-    for (let page = first; page < end; page++) {
+    const end = huge ? vma.end / PAGE_SIZE : Math.min(vma.end / PAGE_SIZE, first + POPULATE_PAGES);
+    for (let page = first; page < end; page += vma.grain / PAGE_SIZE) {
       if (this.#fault(vma, page, write) === null) return;
     }
   }
@@ -423,9 +443,14 @@ export class AddressSpace extends UserMemory {
       this.#backings.delete(vma.backing);
       vma.backing.notifiers.delete(used.notify);
     }
-    vma.backing.closed?.(vma.shared, (vma.may & PROT_WRITE) !== 0);
+    vma.backing.closed?.(vma.shared, (vma.may & PROT_WRITE) !== 0, vma.page, (vma.end - vma.start) / PAGE_SIZE);
     vma.file?.unref(this.#process);
     this.generation++;
+  }
+
+  /** A border inside a huge page: vm_ops->may_split refuses. */
+  #cutsPage(border: number): boolean {
+    return border % (this.#vmas.find(border)?.grain ?? PAGE_SIZE) !== 0;
   }
 
   /** The VMAs of [start, end), cut at its borders. */

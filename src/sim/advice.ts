@@ -27,16 +27,34 @@ import {
   MADV_UNMERGEABLE,
   MADV_WILLNEED,
   MADV_WIPEONFORK,
+  MAP_HUGE_1GB,
+  MAP_HUGE_2MB,
   PROT_READ,
   PROT_WRITE,
 } from '../uapi/sys.ts';
 import type { AddressSpace } from './address-space.ts';
+import { has } from './changes.ts';
 import { PAGE_SIZE } from './pages.ts';
 import type { Vma } from './vma.ts';
 
 /** MAP_* flags old kernels knew: MAP_SHARED_VALIDATE refuses all others (EOPNOTSUPP) unless the file announces them. */
 export const LEGACY_MAP_MASK: number =
-  0x40000 | 0x10000 | 0x20000 | 0x8000 | 0x4000 | 0x2000 | 0x1000 | 0x800 | 0x100 | 0x40 | 0x3 | 0x4000000 | 0x10 | 0x20 | 0x80;
+  0x40000 |
+  0x10000 |
+  0x20000 |
+  0x8000 |
+  0x4000 |
+  0x2000 |
+  0x1000 |
+  0x800 |
+  0x100 |
+  0x40 |
+  0x3 |
+  0x4000000 |
+  0x10 |
+  0x20 |
+  0x80 |
+  (MAP_HUGE_2MB | MAP_HUGE_1GB);
 
 type Rule = (mm: AddressSpace, vma: Vma, start: number, end: number) => number;
 
@@ -58,8 +76,10 @@ const zap: Rule = (mm, vma, start, end) => {
 };
 
 /** Punches a hole into the file, or into shared anonymous memory; needs a mapping whose stores reach it. As fallocate: not of a device. */
-const remove: Rule = (_mm, vma, start, end) => {
-  if (vma.locked || vma.backing.anonymous === true) return -EINVAL;
+const remove: Rule = (mm, vma, start, end) =>
+  vma.locked || vma.backing.anonymous === true ? -EINVAL : removeOfFile(mm, vma, start, end);
+
+const removeOfFile: Rule = (_mm, vma, start, end) => {
   if (!vma.shared || (vma.may & PROT_WRITE) === 0) return -EACCES;
   const base = vma.page * PAGE_SIZE - vma.start;
   return vma.backing.remove?.(base + start, base + end) ?? -ENODEV;
@@ -81,8 +101,8 @@ const populate =
   (mm, vma, start, end) => {
     if ((vma.prot & (write ? PROT_WRITE : PROT_READ)) === 0) return -EINVAL;
     if (!mm.fits(end - start)) return -ENOMEM;
-    if (vma.backing.anonymous === true) return 0;
-    for (let at = start; at < end; at += PAGE_SIZE) if (mm.resolve(at, write) === null) return -EFAULT;
+    if (vma.backing.anonymous === true && vma.grain === PAGE_SIZE) return 0;
+    for (let at = start - (start % vma.grain); at < end; at += vma.grain) if (mm.resolve(at, write) === null) return -EFAULT;
     return 0;
   };
 
@@ -114,6 +134,50 @@ const rules: ReadonlyMap<number, Rule> = new Map([
   [MADV_COLLAPSE, () => -EINVAL],
 ]);
 
+/** Flags of a VMA, of which no more is known than that a change of them cuts it. */
+const [RANDOM, SEQUENTIAL, DONTCOPY, DONTDUMP, HUGEPAGE, NOHUGEPAGE] = [1, 2, 4, 8, 16, 32] as const;
+
+/** madvise_update_vma: where something changes the VMA is cut, between huge pages only. */
+const flags =
+  (set: number, clear: number): Rule =>
+  (mm, vma, start, end) => {
+    const wanted = (vma.advised & ~clear) | set;
+    if (wanted === vma.advised) return 0;
+    const parts = mm.cut(start, end);
+    if (parts === undefined) return -EINVAL;
+    for (const part of parts) part.advised = wanted;
+    return 0;
+  };
+
+/** From the start of a huge page on; one that is not wholly meant stays. */
+const zapHuge: Rule = (mm, vma, start, end) => {
+  if (start % vma.grain !== 0) return -EINVAL;
+  const whole = end - (end % vma.grain);
+  return whole > start ? zap(mm, vma, start, whole) : 0;
+};
+
+const refused: Rule = () => -EINVAL;
+
+/** What huge pages take otherwise: they have a file always (VM_DONTEXPAND), are never aged, and are cut between themselves. */
+const hugeRules: ReadonlyMap<number, Rule> = new Map([
+  [MADV_NORMAL, flags(0, RANDOM | SEQUENTIAL)],
+  [MADV_RANDOM, flags(RANDOM, SEQUENTIAL)],
+  [MADV_SEQUENTIAL, flags(SEQUENTIAL, RANDOM)],
+  [MADV_DONTNEED, zapHuge],
+  [MADV_DONTNEED_LOCKED, zapHuge],
+  [MADV_FREE, refused],
+  [MADV_REMOVE, removeOfFile],
+  [MADV_DONTFORK, flags(DONTCOPY, 0)],
+  [MADV_DOFORK, (mm, ...range) => (has(mm.machine, 'doforkRefusedOfHuge') ? -EINVAL : flags(0, DONTCOPY)(mm, ...range))],
+  [MADV_HUGEPAGE, flags(HUGEPAGE, NOHUGEPAGE)],
+  [MADV_NOHUGEPAGE, flags(NOHUGEPAGE, HUGEPAGE)],
+  [MADV_DONTDUMP, flags(DONTDUMP, 0)],
+  [MADV_DODUMP, flags(0, DONTDUMP)],
+  [MADV_WIPEONFORK, refused],
+  [MADV_COLD, refused],
+  [MADV_PAGEOUT, refused],
+]);
+
 /** madvise(2): the checks of do_madvise in order, then each VMA of the range; a gap is ENOMEM after all the rest was done. */
 export function madvise(mm: AddressSpace, start: number, length: number, advice: number): number {
   const rule = rules.get(advice);
@@ -129,9 +193,10 @@ export function madvise(mm: AddressSpace, start: number, length: number, advice:
       if (stopAtGap) return -ENOMEM;
       gap = true;
     }
-    const error = rule(mm, vma, Math.max(start, vma.start), Math.min(end, vma.end));
-    if (error < 0) return error;
+    const mine = vma.grain === PAGE_SIZE ? rule : (hugeRules.get(advice) ?? rule);
     at = vma.end;
+    const error = mine(mm, vma, Math.max(start, vma.start), Math.min(end, vma.end));
+    if (error < 0) return error;
   }
   return gap || at < end ? -ENOMEM : 0;
 }

@@ -163,13 +163,13 @@ export class SimBackend implements Backend {
     if (Buffer.byteLength(name) > MFD_NAME_MAX) return -EINVAL;
     const fd = fds.reserve((flags & MFD_CLOEXEC) !== 0);
     if (fd < 0) return fd;
-    const log2 = (flags >>> MFD_HUGE_SHIFT) & MFD_HUGE_MASK;
-    if (huge && system.hugePool(log2) === undefined) {
+    const pool = system.hugePool((flags >>> MFD_HUGE_SHIFT) & MFD_HUGE_MASK);
+    if (huge && pool === undefined) {
       fds.unreserve(fd);
       return -ENODEV;
     }
     const p = this.#process;
-    fds.set(fd, huge ? createHugeMemfd(p, name, effective, log2) : MemfdFile.create(p, name, effective));
+    fds.set(fd, huge ? createHugeMemfd(p, name, effective, pool!) : MemfdFile.create(p, name, effective));
     return fd;
   }
 

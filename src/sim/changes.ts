@@ -52,6 +52,8 @@ const releases = {
   countsShadowPages: '7.0',
   /** guest_memfds live on a file system of their own; before, on that of the other anonymous inodes. */
   gmemFilesystem: '6.19',
+  /** MADV_DOFORK is refused where a mapping cannot grow, as one of huge pages; before, of device memory only. */
+  doforkRefusedOfHuge: '7.0',
   /** serial_number of PCI devices in /sys (*read*). */
   pciSerialNumber: '6.18',
   /** A memslot over a part of a guest_memfd that another one has is EEXIST; before, EINVAL. */

@@ -52,8 +52,8 @@ export interface Backing {
   closeView?(index: number, count: number): void;
   /** vm_ops->open: a VMA of this backing came to be (mmap, or a split). `mayWrite`: it is shared and can be made writable. */
   opened?(shared: boolean, mayWrite: boolean): void;
-  /** vm_ops->close. */
-  closed?(shared: boolean, mayWrite: boolean): void;
+  /** vm_ops->close, of the VMA of pages [first, first + count). */
+  closed?(shared: boolean, mayWrite: boolean, first: number, count: number): void;
   /** MADV_REMOVE of bytes [from, to) of the object; 0 or −errno. Absent: −ENODEV. */
   remove?(from: number, to: number): number;
   /** Private memory of one VMA: MADV_DONTNEED throws its pages away. */

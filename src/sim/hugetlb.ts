@@ -1,26 +1,41 @@
 import type { Stat } from '../kernel/backend.ts';
-import { EINVAL, ENOMEM, ENOSPC, EOPNOTSUPP, EPERM, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from '../uapi/sys.ts';
+import {
+  EINVAL,
+  ENOMEM,
+  ENOSPC,
+  EOPNOTSUPP,
+  EPERM,
+  F_SEAL_GROW,
+  F_SEAL_SEAL,
+  F_SEAL_SHRINK,
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  O_LARGEFILE,
+  O_RDWR,
+  PROT_WRITE,
+  S_IFREG,
+} from '../uapi/sys.ts';
 import type { Backing, FileMap } from './file.ts';
-import { MemfdFile, type MemfdInode } from './memfd.ts';
+import { HugeInode, HugePrivate } from './huge-pages.ts';
+import type { HugePool } from './huge-pool.ts';
+import { MemfdFile } from './memfd.ts';
 import { PAGE_SIZE } from './pages.ts';
 import type { Process } from './process.ts';
 
-/**
- * memfd_create with MFD_HUGETLB: a file on hugetlbfs. Size, seals and reading of holes are whole; a page can only come from a
- * pool that is empty, which is refused as the kernel refuses it. A pool with pages is not modelled.
- */
-export class HugeMemfdFile extends MemfdFile {
-  readonly #pageSize: number;
-  readonly #free: number;
+/** A file on hugetlbfs: memfd_create with MFD_HUGETLB, and what is behind memory that was mapped with MAP_HUGETLB. */
+export class HugeFile extends MemfdFile {
+  protected declare readonly inode: HugeInode;
 
-  constructor(link: string, flags: number, inode: MemfdInode, pageSize: number, free: number) {
+  constructor(link: string, flags: number, inode: HugeInode) {
     super(link, flags, inode);
-    this.#pageSize = pageSize;
-    this.#free = free;
+  }
+
+  get pageSize(): number {
+    return this.inode.pageSize;
   }
 
   protected override again(flags: number): MemfdFile {
-    return new HugeMemfdFile(this.link, flags, this.inode, this.#pageSize, this.#free);
+    return new HugeFile(this.link, flags, this.inode);
   }
 
   /** hugetlbfs has no write operation. */
@@ -32,31 +47,58 @@ export class HugeMemfdFile extends MemfdFile {
     return -EINVAL;
   }
 
-  override ftruncate(p: Process, length: bigint): number {
-    return length % BigInt(this.#pageSize) !== 0n ? -EINVAL : super.ftruncate(p, length);
+  override ftruncate(_p: Process, length: bigint): number {
+    const { size, seals } = this.inode;
+    if (length % BigInt(this.pageSize) !== 0n) return -EINVAL;
+    if (length < size && (seals & F_SEAL_SHRINK) !== 0) return -EPERM;
+    if (length > size && (seals & F_SEAL_GROW) !== 0) return -EPERM;
+    this.inode.resize(length);
+    return 0;
   }
 
-  /** Pages are reserved here, unless MAP_NORESERVE puts that off to the touch. */
-  override mmap(p: Process, { page, noreserve }: FileMap): Backing | number {
-    if ((page * PAGE_SIZE) % this.#pageSize !== 0) return -EINVAL;
-    return this.#free === 0 && !noreserve ? -ENOMEM : p.system.notModelled('mappings of a MFD_HUGETLB file', -ENOMEM);
+  /** hugetlbfs_file_mmap: pages are promised here, unless MAP_NORESERVE puts that off to the touch. What may be written makes the file longer, seals or not. */
+  override mmap(_p: Process, { page, pages, prot, shared, noreserve }: FileMap): Backing | number {
+    const { inode } = this;
+    const first = page / inode.grain;
+    const count = pages / inode.grain;
+    if (!Number.isInteger(first)) return -EINVAL;
+    if (!noreserve && !(shared ? inode.reserveHuge(first, first + count) : inode.pool.reserve(count))) return -ENOMEM;
+    const end = BigInt(page + pages) * BigInt(PAGE_SIZE);
+    if ((prot & PROT_WRITE) !== 0 && inode.size < end) inode.grow(end);
+    return shared ? inode : new HugePrivate(inode, page + pages, !noreserve);
   }
 
-  override fallocate(p: Process, mode: number, offset: bigint, length: bigint): number {
+  /** hugetlbfs_fallocate. What it has allocated when the pool is used up stays. */
+  override fallocate(_p: Process, mode: number, offset: bigint, length: bigint): number {
+    const { inode } = this;
+    const end = offset + length;
     if ((mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE)) !== 0) return -EOPNOTSUPP;
-    if ((mode & FALLOC_FL_PUNCH_HOLE) !== 0) return this.inode.writeSealed ? -EPERM : 0;
-    if (this.inode.growSealed && offset + length > this.inode.size) return -EPERM;
-    return this.#free === 0 ? -ENOSPC : p.system.notModelled('fallocate of a MFD_HUGETLB file', -ENOSPC);
+    if ((mode & FALLOC_FL_PUNCH_HOLE) !== 0) {
+      if (inode.writeSealed) return -EPERM;
+      inode.punch(offset, end);
+      return 0;
+    }
+    if (inode.growSealed && end > inode.size) return -EPERM;
+    const size = BigInt(this.pageSize);
+    for (let huge = offset / size; huge * size < end; huge++) if (!inode.allocate(Number(huge))) return -ENOSPC;
+    if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && end > inode.size) inode.grow(end);
+    return 0;
   }
 
   override stat(): Stat {
-    return { ...super.stat(), blksize: this.#pageSize };
+    return { ...super.stat(), blksize: this.pageSize };
   }
 }
 
-/** A new file; `log2` of its page size, which exists. */
-export function createHugeMemfd(p: Process, name: string, flags: number, log2: number): HugeMemfdFile {
-  const { pageSize, free } = p.system.hugePool(log2)!;
-  const { link, flags: status, inode } = MemfdFile.parts(p, name, flags);
-  return new HugeMemfdFile(link, status, inode, pageSize, free);
+/** A new file of memfd_create. */
+export function createHugeMemfd(p: Process, name: string, flags: number, pool: HugePool): HugeFile {
+  const { link, status, mode, seals } = MemfdFile.parts(name, flags);
+  return new HugeFile(link, status, new HugeInode(p.system.newInode(), mode, seals, pool));
+}
+
+/** hugetlb_file_setup for memory without a file, of `length` bytes in whole huge pages. */
+export function createHugeAnonymous(p: Process, length: number, pool: HugePool): HugeFile {
+  const inode = new HugeInode(p.system.newInode(), S_IFREG | 0o777, F_SEAL_SEAL, pool, true);
+  inode.grow(BigInt(length));
+  return new HugeFile('/anon_hugepage (deleted)', O_RDWR | O_LARGEFILE, inode);
 }

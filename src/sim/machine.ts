@@ -43,8 +43,12 @@ export interface Machine {
   /** Guest instructions per simulated millisecond: what a `budget` buys. */
   readonly instructionsPerMs: number;
   readonly limits: Limits;
-  /** Pools of huge pages by page size in bytes: how many are free. Sizes the kernel does not have are absent. */
+  /** Pools of huge pages by page size in bytes: how many there are at boot. Sizes the kernel does not have are absent. */
   readonly hugePages: Readonly<Record<number, number>>;
+  /** CONFIG_CONTIG_ALLOC: pages of 1 GiB can be had after boot. Default true. */
+  readonly contigAlloc?: boolean;
+  /** CONFIG_NUMA. Default false. */
+  readonly numa?: boolean;
   /** vm.memfd_noexec. */
   readonly memfdNoexec: 0 | 1 | 2;
   /** Device nodes that exist: '/dev/kvm': true. One that is younger than the release does not, whatever is said here (`deviceNodes`). */

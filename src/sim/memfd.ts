@@ -115,21 +115,17 @@ export class MemfdFile extends File {
 
   /** `flags`: MFD_*, already checked. */
   static create(p: Process, name: string, flags: number): MemfdFile {
-    const { link, flags: status, inode } = MemfdFile.parts(p, name, flags);
-    return new MemfdFile(link, status, inode);
+    const { link, status, mode, seals } = MemfdFile.parts(name, flags);
+    return new MemfdFile(link, status, new MemfdInode(p.system.newInode(), mode, seals));
   }
 
   /** What memfd_create makes of its arguments, whatever file system the file is on. */
-  static parts(p: Process, name: string, flags: number): { link: string; flags: number; inode: MemfdInode } {
+  static parts(name: string, flags: number): { link: string; status: number; mode: number; seals: number } {
     const noexec = (flags & MFD_NOEXEC_SEAL) !== 0;
     const sealable = noexec || (flags & MFD_ALLOW_SEALING) !== 0;
     const mode = S_IFREG | (noexec ? 0o666 : 0o777);
     const seals = (sealable ? 0 : F_SEAL_SEAL) | (noexec ? F_SEAL_EXEC : 0);
-    return {
-      link: `/memfd:${name} (deleted)`,
-      flags: O_RDWR | O_LARGEFILE,
-      inode: new MemfdInode(p.system.newInode(), mode, seals),
-    };
+    return { link: `/memfd:${name} (deleted)`, status: O_RDWR | O_LARGEFILE, mode, seals };
   }
 
   override release(): void {

@@ -111,6 +111,8 @@ function* nonZeroPages(bytes: Uint8Array): Generator<number> {
 export class PageStore implements Backing, PinnedObject {
   readonly notifiers: Set<(truncatedFrom?: number) => void> = new Set();
   readonly anonymous: boolean;
+  /** How many pages are one in physical memory. */
+  readonly grain: number = 1;
   /** In pages. A touch of a page past it is SIGBUS. */
   #pages: number;
   readonly #chunks = new Map<number, Extent>();
@@ -214,7 +216,7 @@ export class PageStore implements Backing, PinnedObject {
     }
     if (within > 0) this.#find(first)?.page(first).fill(0, within);
     if (tail > 0) this.#find(last)?.page(last).fill(0, 0, tail);
-    this.#drop(within > 0 ? first + 1 : first, last);
+    this.drop(within > 0 ? first + 1 : first, last);
     this.notify();
   }
 
@@ -224,9 +226,17 @@ export class PageStore implements Backing, PinnedObject {
     return 0;
   }
 
+  /**
+   * How many of the pages [first, first + count) can be had, for the caller to pin. `asFile`: by the file, whose end the caller has looked at, and not by a
+   * mapping of it.
+   */
+  populate(first: number, count: number, _asFile = false): number {
+    return Math.max(0, Math.min(count, this.#pages - first));
+  }
+
   /** Pages [first, first + count), which are allocated, stay what they are until unpinned, whatever becomes of the object. */
   pin(first: number, count: number): PinnedRange {
-    this.#fill(first, first + count);
+    this.fill(first, first + count);
     const pin = new PagePin(this, first, count);
     this.#pins ??= new PinIndex();
     this.#pins.add(pin);
@@ -248,8 +258,32 @@ export class PageStore implements Backing, PinnedObject {
 
   /** How many pins there are of a page as the object has it now. */
   pinCount(index: number): number {
-    if (this.#pinned === 0) return 0;
-    return this.#pins!.overlapping(index, index + 1).filter((pin) => pin.attached(index, index + 1).length > 0).length;
+    return this.pinsOf(index, index + 1).length;
+  }
+
+  /** The pins that have one of the pages [first, end) as the object has it now. */
+  protected pinsOf(first: number, end: number): PagePin[] {
+    if (this.#pinned === 0) return [];
+    return this.#pins!.overlapping(first, end).filter((pin) => pin.attached(first, end).length > 0);
+  }
+
+  /** Something was stored to one of the pages [first, end), or they were allocated. */
+  protected stores(first: number, end: number): boolean {
+    for (const extent of this.#extents(first, end)) {
+      const [from, to] = [Math.max(first, extent.first), Math.min(end, extent.end)];
+      for (let index = from; index < to; index++)
+        if (extent.present[index - extent.first] === 1 || !isZero(extent.page(index))) return true;
+    }
+    return false;
+  }
+
+  /** Bytes [from, to) become zeros; the pages stay. */
+  protected clear(from: number, to: number): void {
+    eachPage(from, to - from, (index, within, _at, length) => {
+      this.#find(index)
+        ?.page(index)
+        .fill(0, within, within + length);
+    });
   }
 
   openView(index: number, count: number): PageRef | undefined {
@@ -283,7 +317,7 @@ export class PageStore implements Backing, PinnedObject {
         this.#extent(extent.first + i)
           .page(extent.first + i)
           .set(page);
-      this.#fill(extent.first + i, extent.first + i + 1);
+      this.fill(extent.first + i, extent.first + i + 1);
     }
     zero(extent.u8);
     this.notify();
@@ -321,7 +355,7 @@ export class PageStore implements Backing, PinnedObject {
   }
 
   /** Allocates pages [first, end), without memory for those that would only hold zeros. */
-  #fill(first: number, end: number): void {
+  protected fill(first: number, end: number): void {
     if (end - first === 1) {
       const only = this.#find(first);
       if (only === undefined) this.#blank.add(first, end);
@@ -387,7 +421,7 @@ export class PageStore implements Backing, PinnedObject {
         if (extent.present[index - extent.first] === 1 && !isZero(page)) this.#extent(index).page(index).set(page);
       }
     }
-    this.#fill(first, end);
+    this.fill(first, end);
   }
 
   /** Moves [first, first + count) into one new extent; undefined where there is no room for it. */
@@ -416,7 +450,7 @@ export class PageStore implements Backing, PinnedObject {
   }
 
   /** Pages [first, end) become holes. */
-  #drop(first: number, end: number): void {
+  protected drop(first: number, end: number): void {
     this.#keepPinned(first, end);
     this.#blank.remove(first, end);
     for (const extent of [...this.#viewed, ...this.#chunks.values()]) {

@@ -12,6 +12,8 @@ export interface PinnedRange {
   /** A page's bytes. Ask again for each access: views of the object move them. */
   ref(page: number): PageRef;
   unpin(): void;
+  /** The pages around one that are next to each other in physical memory: more than are pinned, where a part of a huge page is. */
+  run(page: number): { readonly first: number; readonly count: number };
   /** The first `pages` of it and the rest, each with an unpin of its own; this one is used up. */
   split(pages: number): readonly [PinnedRange, PinnedRange];
   /** A VM_PFNMAP mapping, which pin_user_pages refuses and follow_pfnmap_start takes: no pages, and nothing is charged for them. */
@@ -20,6 +22,8 @@ export interface PinnedRange {
 
 /** What a pin asks of the object its pages are from. */
 export interface PinnedObject {
+  /** How many of its pages are one in physical memory. */
+  readonly grain: number;
   page(index: number, write: boolean): PageRef | null;
   unpinned(pin: PagePin): void;
   /** Both halves take the place of the whole. */
@@ -61,6 +65,12 @@ export class PagePin implements PinnedRange {
 
   unpin(): void {
     this.#object.unpinned(this);
+  }
+
+  run(page: number): { first: number; count: number } {
+    const { grain } = this.#object;
+    const within = (this.first + page) % grain;
+    return { first: page - within, count: grain };
   }
 
   split(pages: number): readonly [PinnedRange, PinnedRange] {
@@ -188,6 +198,10 @@ export class DriverPin implements PinnedRange {
 
   unpin(): void {}
 
+  run(page: number): { first: number; count: number } {
+    return { first: page, count: 1 };
+  }
+
   split(pages: number): readonly [PinnedRange, PinnedRange] {
     return [
       new DriverPin(this.#backing, this.#first, pages),
@@ -211,6 +225,10 @@ export class DevicePin implements PinnedRange {
   }
 
   unpin(): void {}
+
+  run(page: number): { first: number; count: number } {
+    return { first: page, count: 1 };
+  }
 
   split(pages: number): readonly [PinnedRange, PinnedRange] {
     const { device } = this;

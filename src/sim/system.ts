@@ -5,6 +5,7 @@ import type { File } from './file.ts';
 import { ClassDevice } from './fs/class-device.ts';
 import { FsTree } from './fs/tree.ts';
 import type { Tsm } from './hardware/tsm/tsm.ts';
+import { type HugePool, makePools } from './huge-pool.ts';
 import type { Machine } from './machine.ts';
 import { makeParameters, type Parameters } from './parameters.ts';
 import { type PciPlug, PciSubsystem } from './pci/pci-subsystem.ts';
@@ -54,6 +55,8 @@ export class System {
     [10, 'misc'],
   ]);
   readonly parameters: Parameters;
+  /** By page size, as the kernel has them. */
+  readonly hugePools: ReadonlyMap<number, HugePool>;
   /** TAINT_* bits, as /proc/sys/kernel/tainted counts them. */
   tainted = 0n;
   readonly #devices: CharDevice[] = [];
@@ -73,6 +76,7 @@ export class System {
     this.#random = seed >>> 0;
     this.runner = new Runner(machine.instructionsPerMs);
     this.parameters = makeParameters(machine.parameters);
+    this.hugePools = makePools(machine);
   }
 
   /** PCI and the IOMMU: probed when somebody first asks. */
@@ -181,9 +185,7 @@ export class System {
   }
 
   /** The pool of huge pages of 2^`log2` bytes (0: the default, 2 MiB); undefined where the kernel has no such size. */
-  hugePool(log2: number): { pageSize: number; free: number } | undefined {
-    const pageSize = 2 ** (log2 || 21);
-    const free = this.machine.hugePages[pageSize];
-    return free === undefined ? undefined : { pageSize, free };
+  hugePool(log2: number): HugePool | undefined {
+    return this.hugePools.get(2 ** (log2 || 21));
   }
 }

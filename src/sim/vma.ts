@@ -14,6 +14,10 @@ export interface Vma {
   /** MAP_SHARED of something writable (VM_SHARED), or shared and read-only: stores would reach the object. */
   readonly shared: boolean;
   readonly locked: boolean;
+  /** Bytes of a page of its own kind: it can be cut between those alone. */
+  readonly grain: number;
+  /** What madvise has set of a VMA of huge pages: flags of advice.ts. */
+  advised: number;
   readonly file: File | undefined;
   readonly backing: Backing;
   /** Private copies of a file's pages, by page of the address space (split VMAs share the store). */
@@ -80,16 +84,18 @@ export class VmaList {
     return upper;
   }
 
-  /** The highest gap of `length` bytes in [floor, ceiling), as vm_unmapped_area does it top-down; its start, or −1. */
-  gap(length: number, floor: number, ceiling: number): number {
+  /** The start of the highest gap of `length` bytes in [floor, ceiling), as vm_unmapped_area does it top-down, at a multiple of `align` with room to spare for it; or −1. */
+  gap(length: number, floor: number, ceiling: number, align: number): number {
+    const room = length + align - PAGE_SIZE;
     let top = ceiling;
     for (let i = this.#list.length - 1; i >= 0; i--) {
       const vma = this.#list[i]!;
       if (vma.start >= top) continue;
-      if (top - vma.end >= length) break;
+      if (top - vma.end >= room) break;
       top = vma.start;
     }
-    return top - length >= floor ? top - length : -1;
+    if (top - room < floor) return -1;
+    return Math.floor((top - length) / align) * align;
   }
 
   /** Index of the first VMA that ends above `address`. */

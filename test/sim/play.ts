@@ -87,6 +87,15 @@ export function play(script: Script, backend: Backend, raw: RawMemory): Observat
       }),
     store: (map: Mapping, offset: number, width: Width, stored: number | bigint) =>
       memory(map, () => named(map.store(offset, width, stored))),
+    /** nr, free, resv and surplus of the pool of 2 MiB pages. */
+    pool: () =>
+      ['nr', 'free', 'resv', 'surplus'].map((name) => {
+        const fd = backend.open(`/sys/kernel/mm/hugepages/hugepages-2048kB/${name}_hugepages`, 0, 0);
+        const bytes = new Uint8Array(32);
+        const length = backend.read(fd, bytes);
+        backend.close(fd);
+        return Number(Buffer.from(bytes.subarray(0, length)).toString());
+      }),
     fill: (fd: number) => {
       for (let count = 0; ; count++) {
         const result = backend.dup(fd);

@@ -4,8 +4,8 @@
     KVIO_SCRIPTS=/tmp/scripts.json npx vitest run test/sim/syscalls.test.ts
     python3 test/sim/record-syscalls.py /tmp/scripts.json > test/golden/syscalls-6.18.json
 
-Each script runs in a process of its own whose lowest free descriptor is 3. Needs root (MAP_LOCKED), an empty huge page pool
-(vm.nr_hugepages=0), vm.overcommit_memory=0 and vm.memfd_noexec=0. User memory is read and written by write(2) and read(2) on a
+Each script runs in a process of its own whose lowest free descriptor is 3. Needs root (MAP_LOCKED, and vm.nr_hugepages, which is set for
+the scripts that say so and back to 0), vm.overcommit_memory=0 and vm.memfd_noexec=0. User memory is read and written by write(2) and read(2) on a
 pipe, which give EFAULT where a load or store would end the process.
 """
 import ctypes
@@ -20,6 +20,8 @@ import sys
 NR = {'read': 0, 'write': 1, 'open': 2, 'close': 3, 'fstat': 5, 'poll': 7, 'mmap': 9, 'mprotect': 10, 'munmap': 11,
       'ioctl': 16, 'pread': 17, 'pwrite': 18, 'madvise': 28, 'dup': 32, 'fcntl': 72, 'ftruncate': 77, 'readlink': 89,
       'fallocate': 285, 'eventfd': 290, 'memfd': 319}
+HUGE = 2 ** 21
+POOL = '/sys/kernel/mm/hugepages/hugepages-2048kB'
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 
@@ -66,8 +68,8 @@ class Player:
             self.lengths[name] = args[0]
             if name:
                 self.names[name] = address
-            elif address > 0:
-                syscall('munmap', address, args[0])
+            elif address > 0 and syscall('munmap', address, args[0]) < 0:
+                syscall('munmap', address, -(-args[0] // HUGE) * HUGE)
         elif name:
             self.names[name] = result if isinstance(result, int) else -1
         return result
@@ -142,11 +144,20 @@ class Player:
         os.write(self.pipe[1], (value & (2**64 - 1)).to_bytes(8, 'little')[:width])
         return 0 if syscall('read', self.pipe[0], address + offset, width) == width else self.drain()
 
+    def pool(self): return [int(open(f'{POOL}/{name}_hugepages').read()) for name in ('nr', 'free', 'resv', 'surplus')]
+
     def fill(self, fd):
         count = 0
         while (result := syscall('dup', fd)) >= 0:
             count += 1
         return [count, named(result)]
+
+
+def set_pool(pages):
+    with open(f'{POOL}/nr_hugepages', 'w') as file:
+        file.write(str(pages))
+    if Player.pool(None)[:2] != [pages, pages]:
+        sys.exit(f'there are not {pages} huge pages that are free: {Player.pool(None)}')
 
 
 def main():
@@ -158,11 +169,13 @@ def main():
     release = os.uname().release.split('-')[0]
     parts = []
     for index, script in enumerate(scripts):
+        set_pool(script.get('pool', 0))
         run = subprocess.run([sys.executable, __file__, sys.argv[1], str(index)], capture_output=True, text=True, check=False)
         if run.returncode != 0:
             sys.exit(f"{script['name']}: status {run.returncode}\n{run.stderr}")
         lines = ',\n'.join('   ' + json.dumps(answer, ensure_ascii=False) for answer in json.loads(run.stdout))
         parts.append(f"  {json.dumps(script['name'])}: [\n{lines}\n  ]")
+    set_pool(0)
     print(f'{{\n "kernel": {{"release": "{release}", "filesystem": "tmpfs without huge pages", "nofile": 1024}},\n "scripts": {{')
     print(',\n'.join(parts) + '\n }\n}')
 

@@ -6,5 +6,7 @@
 export type Step = readonly [name: string, call: string, ...args: unknown[]];
 export interface Script {
   readonly name: string;
+  /** Huge pages of 2 MiB the machine has; default none. */
+  readonly pool?: number;
   readonly steps: readonly Step[];
 }

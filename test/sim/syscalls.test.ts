@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { boot } from './machine.ts';
+import { memoryScripts } from './memory-scripts.ts';
 import { play } from './play.ts';
 import { scripts } from './syscall-scripts.ts';
 
@@ -14,7 +15,8 @@ const golden = JSON.parse(readFileSync(new URL('../golden/syscalls-6.18.json', i
 
 describe('system calls answer as Linux 6.18 does', () => {
   it.each(scripts.map((script) => [script.name, script] as const))('%s', (name, script) => {
-    const { backend, process } = boot();
+    const hugePages = { [2 ** 21]: script.pool ?? 0, [2 ** 30]: 0 };
+    const { backend, process } = boot({ machine: { hugePages, numa: true } });
     const observed = play(script, backend, process.mm);
     const answers = golden.scripts[name];
     expect(answers, 'recorded').toHaveLength(script.steps.length);
@@ -31,7 +33,7 @@ describe('system calls answer as Linux 6.18 does', () => {
     const transcript = (): unknown[] => {
       const { backend, process } = boot();
       const notes: unknown[] = [];
-      for (const script of scripts.slice(-4)) notes.push(play(script, backend, process.mm));
+      for (const script of memoryScripts.slice(-4)) notes.push(play(script, backend, process.mm));
       for (const vma of process.mm.vmas) notes.push([vma.start, vma.end, vma.prot]);
       for (const [fd, file] of process.fds.open()) notes.push([fd, file.link, String(file.stat(process).ino)]);
       return notes;

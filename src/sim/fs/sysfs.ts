@@ -1,6 +1,7 @@
 import { deviceNodes } from '../machine.ts';
 import { addModules, type Parameters } from '../parameters.ts';
 import type { System } from '../system.ts';
+import { addHugePages } from './hugepages.ts';
 
 /** Modules that come with a device node. */
 const modules: Readonly<Record<string, readonly (keyof Parameters)[]>> = {
@@ -13,4 +14,5 @@ export function makeSys(system: System): void {
   for (const path of ['bus', 'class', 'dev/char', 'devices/virtual', 'kernel', 'module']) system.fs.mkdirp(`/sys/${path}`);
   const present = deviceNodes(system.machine).flatMap((path) => modules[path] ?? []);
   addModules(system.fs, system.parameters, present);
+  addHugePages(system);
 }

@@ -97,9 +97,12 @@ export abstract class IoptPages {
     return this.pinned(page) ?? this.look(page, write);
   }
 
-  /** The pages around this one that are next to each other in physical memory too: here each is for itself. */
+  /** The pages around this one, which is pinned, that are next to each other in physical memory too. */
   run(page: number): { readonly first: number; readonly count: number } {
-    return { first: page, count: 1 };
+    const piece = this.#runs.find(BigInt(page));
+    if (piece === undefined) return { first: page, count: 1 };
+    const { first, count } = piece.pins.run(page - Number(piece.first));
+    return { first: Number(piece.first) + first, count };
   }
 
   protected abstract take(first: number, last: number): PinnedRange[] | number;
@@ -232,12 +235,14 @@ export class FilePages extends OwnedPages {
 
   protected override take(first: number, last: number): PinnedRange[] | number {
     const store = this.#store(last);
-    return typeof store === 'number' ? store : [store.pin(Number(this.hint / PAGE) + first, last - first + 1)];
+    if (typeof store === 'number') return store;
+    const [from, count] = [Number(this.hint / PAGE) + first, last - first + 1];
+    return store.populate(from, count, true) < count ? -ENOMEM : [store.pin(from, count)];
   }
 
   protected override look(page: number, write: boolean): PageRef | number {
     const store = this.#store(page);
-    return typeof store === 'number' ? store : (store.page(Number(this.hint / PAGE) + page, write) ?? -EINVAL);
+    return typeof store === 'number' ? store : (store.page(Number(this.hint / PAGE) + page, write) ?? -ENOMEM);
   }
 
   /** memfd_pin_folios takes shmem and hugetlbfs, and whole pages up to i_size. */
