@@ -40,7 +40,7 @@ const bindSev: Operation = (vdevice, vm) => {
   if (vm === undefined) throw typeError("vm must be the VM: IOMMU_VDEVICE_TSM_BIND of series 'aikV2' names it");
   const struct = sev.iommu_vdevice_tsm_bind;
   const name = 'IOMMU_VDEVICE_TSM_BIND';
-  const bytes = struct.encode({ size: struct.size, ...sevNames(vdevice), kvmfd: fdOf(vm, 'vm'), pad: 0 });
+  const bytes = struct.encode({ size: struct.size, ...sevNames(vdevice), kvmfd: fdOf(vm, 'vm', vdevice.iommufd.kernel), pad: 0 });
   rfcIoctl(vdevice.iommufd, { series: 'aikV2', name, request: sev[name], displaces: true }, bytes);
 };
 
