@@ -5,6 +5,7 @@
  *
  *   npm run fuzz -- --area kvm --seconds 60 --seed 1     the host's kernel against the simulator
  *   npm run fuzz -- --lab [--machine NAME]               the lab's kernel instead (Linux 7.2, SVM)
+ *   npm run fuzz -- --lab --if-possible                  where the lab cannot be booted, or only after minutes of building a kernel: say why, and 77
  *   npm run fuzz -- --kernel ffi | sim                   through ffi-rs; the simulator against itself
  *   npm run fuzz -- --area teardown [--scene TEXT]       all orders of closing what a scene has; --sequences N: the first N of them
  *   npm run fuzz -- --calls N                            no more sequences once so many calls are made
@@ -14,6 +15,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { whyNoLab } from '../lab/boot.mjs';
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const compiledTo = join(root, '.cache', 'fuzz', 'fuzz');
@@ -27,7 +29,7 @@ const compiled = spawnSync(
 );
 if (compiled.status !== 0) process.exit(compiled.status ?? 1);
 
-/** `--lab` is ours, and where it is given `--machine`; everything else is the fuzzer's. */
+/** `--lab` and `--if-possible` are ours, and where it is given `--machine`; everything else is the fuzzer's. */
 const args = process.argv.slice(2);
 const take = (name, values) => {
   const at = args.indexOf(name);
@@ -43,6 +45,11 @@ function inLab(machine, command) {
 
 const area = optionOf('--area', 'kvm');
 const lab = take('--lab', 0).length > 0;
+const obstacle = take('--if-possible', 0).length > 0 && lab ? whyNoLab() : undefined;
+if (obstacle !== undefined) {
+  console.log(`not run: ${area} in the lab: ${obstacle}`);
+  process.exit(77);
+}
 const { areas } = await import(join(compiledTo, 'areas.js'));
 const given = () => {
   if (!lab) return [main, ...args];

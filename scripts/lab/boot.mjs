@@ -4,7 +4,7 @@ import { constants, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { findBusybox, makeInitrd } from './initrd.mjs';
-import { getKernel } from './kernel.mjs';
+import { getKernel, whyNoKernel } from './kernel.mjs';
 import { defaults, devices, variants } from './machines.mjs';
 import { hasModel, startQemu } from './qemu.mjs';
 import { ownerLine, sweep } from './steps.mjs';
@@ -21,6 +21,12 @@ export function missingTools() {
     ...(have('cpio') ? [] : ['cpio']),
     ...(have('setpriv') ? [] : ['util-linux']),
   ];
+}
+
+/** Why the lab cannot be booted here, or only after minutes of building a kernel; undefined: it can. */
+export function whyNoLab() {
+  const missing = missingTools();
+  return missing.length > 0 ? `to boot the lab install: apt-get install ${missing.join(' ')}` : whyNoKernel();
 }
 
 /**

@@ -61,7 +61,8 @@ function properties(): void {
   const seconds = Number(values.seconds);
   const seed = Number(values.seed);
   console.log(`properties of tee-io: the simulator, seed ${seed}, ${seconds} s`);
-  const { sequences, seen, violation } = fuzzProperties({ seed, time: seconds * 1000 });
+  const most = values.sequences === undefined ? {} : { most: Number(values.sequences) };
+  const { sequences, seen, violation } = fuzzProperties({ seed, time: seconds * 1000, ...most });
   for (const [what, times] of [...seen].sort()) console.log(`  ${what}: ${times} times`);
   if (violation !== undefined) console.log(`\n${showViolation(violation)}\n`);
   console.log(`${sequences} sequences, ${violation === undefined ? 'no property' : 'a property'} broken`);

@@ -99,8 +99,8 @@ export function showViolation({ sequence, what, story }: Violation): string {
   return [`seed ${sequence.seed}: ${what}`, ...story.map((line) => `  ${line}`)].join('\n');
 }
 
-/** Sequence after sequence, from `seed` on, until the time is over or a property is broken. */
-export function fuzzProperties({ seed, time }: { seed: number; time: number }): {
+/** Sequence after sequence, from `seed` on, until the time is over, so many were played or a property is broken. */
+export function fuzzProperties({ seed, time, most = Infinity }: { seed: number; time: number; most?: number }): {
   readonly sequences: number;
   readonly seen: ReadonlyMap<string, number>;
   readonly violation: Violation | undefined;
@@ -108,7 +108,7 @@ export function fuzzProperties({ seed, time }: { seed: number; time: number }): 
   const end = Date.now() + time;
   const seen = new Map<string, number>();
   for (let sequences = 0; ; sequences++) {
-    if (Date.now() >= end) return { sequences, seen, violation: undefined };
+    if (Date.now() >= end || sequences >= most) return { sequences, seen, violation: undefined };
     const violation = play(draw(seed + sequences), seen);
     if (violation !== undefined) return { sequences: sequences + 1, seen, violation: shrink(violation) };
   }
