@@ -46,6 +46,20 @@ const rootPort = (n) => ['-device', `pcie-root-port,id=rp${n},x-speed=2_5,chassi
 const nic = (model, bus) => ['-device', `${model},bus=${bus},romfile=`];
 const edu = 'edu,dma_mask=0xffffffffffffffff';
 
+/** An option ROM of 4 KiB whose image is the first quarter. Its code is for EFI, so firmware runs none of it. */
+function rom() {
+  const bytes = Buffer.alloc(0x1000, 0x77);
+  for (let at = 0; at < 0x400; at++) bytes[at] = at;
+  bytes.set([0x55, 0xaa, 2]);
+  bytes.writeUInt16LE(0x1c, 0x18);
+  bytes.set(Buffer.from('PCIR\x33\x10\x94\x01\0\0\x18\0\0\x30\x03\x0c\x02\0\0\0\x03\x80\0\0', 'latin1'), 0x1c);
+  return bytes;
+}
+
+/**
+ * Device sets. `args` makes QEMU's options; it is given a function that makes a file of the machine's own, of so many zero bytes or with
+ * these in it.
+ */
 export const devices = {
   edu: {
     about: 'two edu (1234:11e8) at 00:02.0 and 00:03.0, each in a group of its own, no reset method',
@@ -75,6 +89,10 @@ export const devices = {
   functions: {
     about: 'edu and pci-testdev, two functions of slot 00:09: one group',
     args: () => ['-device', `${edu},addr=9.0,multifunction=on`, '-device', 'pci-testdev,addr=9.1'],
+  },
+  xhci: {
+    about: 'nec-usb-xhci at 00:10.0, without anything plugged into it: INTx, MSI with 16 vectors, MSI-X, a ROM; no reset method',
+    args: (scratch) => ['-device', `nec-usb-xhci,addr=10.0,romfile=${scratch('xhci.rom', rom())}`],
   },
   igb: {
     about: 'igb behind a root port: SR-IOV with 8 VFs',

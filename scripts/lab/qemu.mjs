@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { closeSync, ftruncateSync, openSync } from 'node:fs';
+import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { devices, variants } from './machines.mjs';
 
@@ -25,9 +25,10 @@ const shared = (path, tag, extra = '') => [
  */
 function commandLine({ dir, image, initrd, machine, cpus, chosen, memory, append, shares, channels }) {
   const variant = variants[machine];
-  const scratch = (name, size) => {
+  const scratch = (name, content) => {
     const fd = openSync(join(dir, name), 'w');
-    ftruncateSync(fd, size);
+    if (typeof content === 'number') ftruncateSync(fd, content);
+    else writeSync(fd, content);
     closeSync(fd);
     return value(join(dir, name));
   };

@@ -13,6 +13,8 @@ import type { IrqInfo, VfioDevice } from './device.ts';
 import { Eventfd } from './eventfd.ts';
 import { flags } from './show.ts';
 
+const names = ['INTx', 'MSI', 'MSI-X', 'ERR', 'REQ'];
+
 /** VFIO_DEVICE_SET_IRQS returned a number: so many vectors could be had, and none is enabled. */
 export class IrqsUnavailable extends KvioError {
   readonly asked: number;
@@ -21,7 +23,7 @@ export class IrqsUnavailable extends KvioError {
   constructor(index: number, asked: number, available: number) {
     super(
       'ERR_KVIO_IRQS_UNAVAILABLE',
-      `VFIO_DEVICE_SET_IRQS: ${asked} vectors of index ${index} were asked for, ${available} can be had; the interrupt is still disabled`,
+      `VFIO_DEVICE_SET_IRQS: ${asked} vectors of ${names[index] ?? `index ${index}`} were asked for, ${available} can be had; none is enabled`,
     );
     this.name = 'IrqsUnavailable';
     this.asked = asked;
@@ -121,7 +123,5 @@ export class Irqs {
     return this.device.setIrqs({ flags: how, index: this.index, start, count, data });
   }
 }
-
-const names = ['INTx', 'MSI', 'MSI-X', 'ERR', 'REQ'];
 
 showAs(Irqs, ({ index, flags: bits, count }) => `Irqs { ${names[index] ?? index}, ${count}, ${flags('vfio_irq_info', bits)} }`);

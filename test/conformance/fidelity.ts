@@ -26,6 +26,7 @@ export function modelled(): ReadonlySet<string> {
 }
 
 const errno = /^E[A-Z0-9]+$/;
+const count = /^[1-9]\d*$/;
 
 /**
  * The identities of the goldens whose observation shows what a check says; undefined where it names none. A kernel that succeeded
@@ -36,7 +37,7 @@ export function observedOn([answer, , name, label]: Check, goldens: readonly Gol
   return goldens.flatMap(({ identity, cases }) => {
     const fact = cases[name]?.[label];
     const other = fact === 0 || (typeof fact === 'string' && errno.test(fact)) ? String(fact) : answer;
-    const contradicts = (answer === '0' || errno.test(answer)) && other !== answer;
+    const contradicts = count.test(answer) ? String(fact) !== answer : (answer === '0' || errno.test(answer)) && other !== answer;
     return fact === undefined || contradicts ? [] : [identity.split('+')[0]!];
   });
 }

@@ -18,6 +18,8 @@ export const parts = {
   /** Two functions of a slot on the root bus: one group without a bridge. */
   'slot edu': { at: '0000:00:09.0', id: '1234:11e8' },
   'slot testdev': { at: '0000:00:09.1', id: '1b36:0005' },
+  /** PCI Express on the root bus, so part of the root complex: INTx, 16 vectors of MSI, MSI-X in BAR 0, no reset method. */
+  xhci: { at: '0000:00:10.0', id: '1033:0194' },
   'root port': { at: '0000:00:04.0', id: '1b36:000c' },
   bridge: { at: '0000:03:00.0', id: '1b36:000e' },
 } as const;
@@ -38,6 +40,15 @@ export function show(kernel: Kernel, path: string): string {
   }
   kernel.close(fd);
   return Buffer.concat(chunks).toString('latin1').replace(/\n$/, '');
+}
+
+/** 16 bits of a device's own configuration space, as sysfs reads it. */
+export function hardware16(kernel: Kernel, address: string, at: number): number {
+  const fd = kernel.open(`${pci(address)}/config`, O_RDONLY);
+  const bytes = new Uint8Array(2);
+  kernel.pread(fd, bytes, at);
+  kernel.close(fd);
+  return bytes[0]! | (bytes[1]! << 8);
 }
 
 /** Writes a file of /sys in one write(2): the count it returned. */

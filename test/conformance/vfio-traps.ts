@@ -18,11 +18,19 @@ export const vfioTraps: readonly Trap[] = [
     'vfio/group/get-device',
     'vfio/group/get-device-emfile',
   ],
-  {
-    trap: 'SET_IRQS can return how many vectors there are, and leave the interrupt off',
-    why: 'it takes a device with several MSI vectors and no interrupt remapping, which no machine of the lab has; test/sim/vfio/pci/fixtures.test.ts has both',
-  },
-  ['SET_IRQS that fails in a range takes the triggers from its start along', 'vfio/irqs/msix', 'vfio/irqs/msi'],
+  [
+    'SET_IRQS can return how many vectors there are, and leave the interrupt off',
+    'vfio/irqs/vectors-counts',
+    'vfio/irqs/vectors-ranges',
+    'vfio/irqs/vectors-leaves',
+    'vfio/objects/vectors',
+  ],
+  [
+    'SET_IRQS that fails in a range takes the triggers from its start along',
+    'vfio/irqs/msix',
+    'vfio/irqs/msi',
+    'vfio/irqs/vectors-active',
+  ],
   [
     'no action, or two, is ENOTTY; no data, or two, EINVAL; data that cannot be read EFAULT before either',
     'vfio/irqs/order',
@@ -39,10 +47,17 @@ export const vfioTraps: readonly Trap[] = [
     'vfio/irqs/intx-level',
     'vfio/mtty/intx',
   ],
-  ['DisINTx is VFIO’s own: it masks, and stops loopback', 'vfio/irqs/intx-level', 'vfio/irqs/intx', 'vfio/config/command of edu'],
+  [
+    'DisINTx is VFIO’s own: it masks, and stops loopback',
+    'vfio/irqs/intx-level',
+    'vfio/irqs/intx',
+    'vfio/irqs/intx-disable of edu',
+    'vfio/config/command of edu',
+  ],
   [
     'the MSI capability is a fiction that can be written; MSI-X’s is the device’s, and read-only',
     'vfio/config/msi of edu',
+    'vfio/irqs/vectors-queue-size',
     'vfio/config/msix of e1000e',
   ],
   [
@@ -57,8 +72,9 @@ export const vfioTraps: readonly Trap[] = [
     'vfio/config/bars of e1000e',
   ],
   [
-    'memory decode off: EIO from a BAR, an I/O BAR works, mmap succeeds and faults when touched, and the mapping comes back',
+    'memory decode off: EIO from a BAR, ENOMEM from the ROM, an I/O BAR works, mmap succeeds and faults when touched, and the mapping comes back',
     'vfio/regions/decode',
+    'vfio/regions/rom of xhci',
     'vfio/regions/io of testdev',
   ],
   [
@@ -73,16 +89,21 @@ export const vfioTraps: readonly Trap[] = [
     'vfio/reset/hot-reset-info of nvme',
   ],
   [
-    'UNMAP of a part: v2 EINVAL and the size as it was; v1 success with size 0, or with the whole mapping',
+    'UNMAP of a part: v2 EINVAL and the size as it was; v1 success with size 0, or with the whole mapping; an iommufd ENOENT, and the size is what went',
     'vfio/type1/unmap-cuts-v2',
     'vfio/type1/unmap-cuts-v1',
+    'iommufd/compat/with-ioas',
   ],
   [
     'MAP over a mapping is EEXIST after alignment, and before ENOSPC, the ranges and the address',
     'vfio/type1/map-order',
     'vfio/type1/entry-limit',
   ],
-  ['a container of mediated devices only looks at no address, and has no ranges', 'vfio/mtty/type1'],
+  [
+    'a container of mediated devices only looks at no address, has no ranges, and charges nobody',
+    'vfio/mtty/type1',
+    'vfio/mtty/locked-memory',
+  ],
   [
     'mappings outlive the container’s descriptor and the memory; they go with the last group',
     'vfio/lifetimes/container-first',
@@ -98,30 +119,38 @@ export const vfioTraps: readonly Trap[] = [
   [
     'a read-only cdev maps nothing, not even to read; PROT_EXEC is EPERM on a descriptor of a group',
     'vfio/cdev/read-only',
+    'vfio/cdev/executable',
     'vfio/regions/mmap',
   ],
   ['bus mastering is off after the first open, and MSI does not arrive without it', 'vfio/irqs/bus-master'],
   ['feature 12 is EINVAL where others are ENOTTY, to PROBE too', 'vfio/features/table of edu'],
   [
-    'DMA_BUF returns the descriptor; argsz may leave out the ranges; an I/O BAR is EINVAL, no BAR ENODEV; a close is for good',
+    'DMA_BUF returns the descriptor; argsz may leave out the ranges; an I/O BAR is EINVAL, no BAR ENODEV; several ranges go to no iommufd; what was revoked, or closed, stays so',
     'vfio/features/dma-buf-order',
     'vfio/features/dma-buf-bars of e1000e',
     'vfio/features/dma-buf-life',
+    'vfio/iommufd/dma-buf',
+    'iommufd/files/dma-bufs',
   ],
   [
     'low power twice is EINVAL, left without being entered 0; pread works meanwhile, mappings do not',
     'vfio/features/low-power of nvme',
   ],
-  ['ATTACH of what is attached is a replacement; DETACH of what is not is 0', 'vfio/cdev/attach', 'vfio/cdev/detach'],
+  [
+    'ATTACH of what is attached is a replacement, and takes the group along; DETACH of what is not is 0',
+    'vfio/cdev/attach',
+    'vfio/cdev/detach',
+    'vfio/cdev/siblings',
+  ],
   ['an open cdev keeps the driver, and leaves the group alone', 'vfio/removal/open-cdev', 'vfio/group/beside-a-cdev'],
   [
     'GET_BITMAP writes whole words, with stale bits of neighbours; a device that pins nothing has every page dirty; v1 is EACCES before anything',
     'vfio/type1/dirty-bits',
     'vfio/type1/dirty-v1',
   ],
-  ['dma_entry_limit is asked at SET_IOMMU', 'vfio/type1/entry-limit'],
+  ['dma_entry_limit is asked at SET_IOMMU; who maps is charged at MAP', 'vfio/type1/entry-limit', 'vfio/type1/locked-memory'],
   ['IOEVENTFD: no width 8, ENODEV to remove what is not there, no alignment', 'vfio/ioeventfds/order'],
-  ['mtty’s interrupts fail until GET_INFO was asked once', 'vfio/mtty/irqs'],
+  ['mtty’s interrupts fail until GET_INFO was asked once, by whomever', 'vfio/mtty/irqs', 'vfio/mtty/irqs-known'],
   ['the group of a mediated device is called vfio-noiommu, and is none', 'vfio/mtty/sysfs'],
   ['VADDR of a mapping that lost it already takes back what it did, and is EINVAL', 'vfio/type1/unmap-vaddr'],
 ];

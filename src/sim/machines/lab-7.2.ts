@@ -58,10 +58,22 @@ const shared: readonly PciPlacement[] = [
   { at: '0000:04:01.1', model: 'pci-testdev' },
 ];
 
+/** 4 KiB, of which the first quarter is an image. */
+function xhciRom(): Uint8Array {
+  const bytes = new Uint8Array(0x1000).fill(0x77);
+  for (let at = 0; at < 0x400; at++) bytes[at] = at;
+  bytes.set([0x55, 0xaa, 2]);
+  bytes.set([0x1c, 0], 0x18);
+  const data = [0x33, 0x10, 0x94, 0x01, 0, 0, 0x18, 0, 0, 0x30, 0x03, 0x0c, 2, 0, 0, 0, 3, 0x80, 0, 0];
+  bytes.set([...Buffer.from('PCIR'), ...data], 0x1c);
+  return bytes;
+}
+
 const conventional: readonly PciPlacement[] = [
   { at: '0000:00:08.0', model: 'pci-testdev' },
   { at: '0000:00:09.0', model: 'edu', options: { dmaMask, multifunction: true } },
   { at: '0000:00:09.1', model: 'pci-testdev' },
+  { at: root(0x10), model: 'nec-usb-xhci', options: { integrated: true, rom: xhciRom() }, master: true },
 ];
 
 const everything = [...chipset, ...edus, ...behindPorts, ...shared, ...conventional];

@@ -4,6 +4,8 @@ import type { Check, Checks } from './check.ts';
 const irqs = 'vfio/irqs/order';
 const nowhere = 'vfio/irqs/data-nowhere';
 const intx = 'vfio/irqs/intx';
+const vectors = 'vfio/irqs/vectors-counts';
+const ranges = 'vfio/irqs/vectors-ranges';
 const io = 'vfio/ioeventfds/order';
 const hot = 'vfio/reset/hot-reset of nvme';
 const hotInfo = 'vfio/reset/hot-reset-info of nvme';
@@ -53,6 +55,9 @@ export const vfioDeviceChecks: Checks = {
     ['EBADF', 'a number nobody has, before INTx changes', intx, 'on: a number nobody has'],
     ['EBUSY', 'INTx has an unmask eventfd', 'vfio/irqs/unmask-eventfd', 'another'],
     ['ERANGE', 'MSI or MSI-X of no vectors', 'vfio/irqs/msi', 'off: EVENTFD count 0'],
+    ['1', 'more vectors of MSI than the one there is without interrupt remapping; none is on', vectors, '4 of 16'],
+    ['1', 'the same, before the descriptors are looked at', ranges, 'four, the first a number nobody has'],
+    ['EINVAL', 'MSI is on: a vector beyond those it was enabled with', 'vfio/irqs/vectors-active', 'the fifth besides'],
     ['EINVAL', 'a vector that cannot be had in D3', 'vfio/irqs/asleep', 'D3: MSI-X'],
     ['EBADF', 'half-way: the triggers before it are gone', 'vfio/irqs/msix', 'three, the second of them bad'],
     ['EINVAL', 'ERR or REQ: a negative number other than −1', 'vfio/irqs/err-and-req of e1000e', 'ERR: fd -2'],

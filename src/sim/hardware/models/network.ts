@@ -112,25 +112,3 @@ export class IgbVf extends PciFunction {
     });
   }
 }
-
-/** NEC's xHCI controller, 1033:0194, as QEMU has it: MSI with 16 vectors, MSI-X. */
-export class NecXhci extends PciFunction {
-  constructor() {
-    super({
-      vendor: 0x1033,
-      device: 0x0194,
-      subsystemVendor: 0x1af4,
-      subsystemDevice: 0x1100,
-      class: 0x0c0330,
-      revision: 3,
-      interruptPin: 1,
-      bars: { 0: { size: 0x4000, space: 'mem64' } },
-      msi: { at: 0x70, vectors: 16 },
-      msix: { at: 0x90, vectors: 16, tableBar: 0, table: 0x3000, pbaBar: 0, pba: 0x3800 },
-      express: { at: 0xa0, deviceControl: 0, linkControl: 0, deviceCapabilities2: 0x30_0000 },
-      registers: [{ at: 0x60, bytes: Uint8Array.of(0x30) }],
-      chain: [0x90, 0xa0, 0x70],
-      gaps: 'writable',
-    });
-  }
-}

@@ -233,6 +233,20 @@ function readOnly(kernel: Kernel, see: Observer, [edu]: string[]): void {
     );
 }
 
+/** Its registers can be code, where /dev is mounted so; those of a descriptor of a group never. */
+function executable(kernel: Kernel, see: Observer, [edu]: string[]): void {
+  const device = kernel.open(cdevOf(kernel, edu!));
+  const map = (label: string, prot: number): unknown =>
+    see.call(label, () =>
+      kernel.mmap({ fd: device, length: 4096, offset: region(0), prot, flags: MAP_SHARED, view: false }).close(),
+    );
+  map('before BIND', PROT_READ | PROT_EXEC);
+  see.note('BIND', bind(kernel, device, { iommufd: kernel.open('/dev/iommu') }).returned);
+  map('to execute', PROT_READ | PROT_EXEC);
+  map('to execute only', PROT_EXEC);
+  map('for everything', PROT_READ | PROT_WRITE | PROT_EXEC);
+}
+
 function hotReset(kernel: Kernel, see: Observer, [nvme]: string[]): void {
   const device = kernel.open(cdevOf(kernel, nvme!));
   const { devid } = bind(kernel, device, { iommufd: kernel.open('/dev/iommu') });
@@ -422,6 +436,7 @@ export const cdevCases: readonly Case[] = [
   of('cdev/iommufd-first', ['edu'], iommufdFirst),
   of('cdev/works', ['edu'], works),
   of('cdev/read-only', ['edu'], readOnly),
+  of('cdev/executable', ['edu'], executable),
   of('cdev/hot-reset', ['nvme'], hotReset),
   of('cdev/group-first', ['edu'], groupFirst),
   of('compat/extensions', ['edu'], compatExtensions),

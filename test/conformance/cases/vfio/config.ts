@@ -300,7 +300,7 @@ function closed(kernel: Kernel, see: Observer, [address]: string[]): void {
   see.note('opened again, as before', Buffer.compare(readAll(kernel, again.device, size), before) === 0);
 }
 
-const all: readonly Part[] = ['edu', 'nvme', 'e1000e', 'testdev'];
+const all: readonly Part[] = ['edu', 'nvme', 'e1000e', 'testdev', 'xhci'];
 const each = (what: string, body: (kernel: Kernel, see: Observer, addresses: string[]) => void, of = all): Case[] =>
   of.map((part) => withDevices(`vfio/config/${what} of ${part}`, 'Configuration space', [part], body));
 
@@ -309,10 +309,10 @@ export const configCases: readonly Case[] = [
   ...each('bars', bars),
   ...each('extents', extents, ['edu', 'nvme']),
   ...each('command', command),
-  ...each('msi', msi, ['edu', 'e1000e']),
-  ...each('msix', msix, ['nvme', 'e1000e']),
+  ...each('msi', msi, ['edu', 'e1000e', 'xhci']),
+  ...each('msix', msix, ['nvme', 'e1000e', 'xhci']),
   ...each('power', power, ['nvme', 'e1000e']),
   ...each('express', express, ['nvme', 'e1000e']),
-  ...each('extended', extended, ['nvme', 'e1000e']),
+  ...each('extended', extended, ['nvme', 'e1000e', 'xhci']),
   ...each('closed', closed),
 ];

@@ -13,7 +13,7 @@ import { type Part, pci, show } from '../../parts.ts';
 import { attempt, ConfigSpace, NOWHERE, openDevice, region, u32s, view, withDevices } from '../../vfio.ts';
 
 /** The kinds of devices there are; `null`: no such region or interrupt. */
-const models: readonly Part[] = ['edu', 'nvme', 'e1000e', 'testdev', 'shared edu', 'shared testdev'];
+const models: readonly Part[] = ['edu', 'nvme', 'e1000e', 'testdev', 'shared edu', 'shared testdev', 'xhci'];
 
 function deviceInfo(kernel: Kernel, see: Observer, device: number): void {
   const ask = (label: string, argsz: number): void => {

@@ -18,6 +18,7 @@ import { irqCases } from './irqs.ts';
 import { kvmBarCases } from './kvm-bar.ts';
 import { kvmVfioCases } from './kvm-vfio.ts';
 import { lifetimeCases } from './lifetimes.ts';
+import { msiVectorCases } from './msi-vectors.ts';
 import { mttyCases } from './mtty.ts';
 import { nodeCases } from './nodes.ts';
 import { objectCases } from './objects.ts';
@@ -43,6 +44,7 @@ export const vfioCases: readonly Case[] = [
   ...deviceInfoCases,
   ...irqCases,
   ...irqMessageCases,
+  ...msiVectorCases,
   ...regionCases,
   ...configCases,
   ...resetCases,

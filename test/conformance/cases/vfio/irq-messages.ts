@@ -1,13 +1,22 @@
 /** What interrupts put into the device: the entries of the MSI-X table, seen through the mapped BAR, and what MSI leaves behind. */
 import type { Kernel } from 'kvio';
 import {
+  EFD_NONBLOCK,
+  VFIO_IRQ_SET_ACTION_MASK,
   VFIO_IRQ_SET_ACTION_TRIGGER,
+  VFIO_IRQ_SET_ACTION_UNMASK,
   VFIO_IRQ_SET_DATA_EVENTFD,
+  VFIO_IRQ_SET_DATA_NONE,
+  VFIO_PCI_INTX_IRQ_INDEX,
   VFIO_PCI_MSI_IRQ_INDEX,
   VFIO_PCI_MSIX_IRQ_INDEX,
 } from 'kvio/uapi';
 import type { Case, Observer } from '../../case.ts';
-import { ConfigSpace, getDevice, mapRegion, openDevice, s32, setIrqs, setTrigger, withDevices } from '../../vfio.ts';
+import { hardware16 } from '../../parts.ts';
+import { ConfigSpace, getDevice, mapRegion, openDevice, s32, setIrqs, setTrigger, taken, withDevices } from '../../vfio.ts';
+
+const COMMAND = 4;
+const DIS_INTX = 0x400;
 
 /** BAR 3 of e1000e begins with its table: address, data and mask of a vector, 16 bytes. */
 const TABLE_BAR = 3;
@@ -57,8 +66,57 @@ function left(kernel: Kernel, see: Observer, [address]: string[]): void {
   look('opened again', getDevice(kernel, group, address!));
 }
 
+/** INTX_DISABLE of COMMAND as the user sees it, and the device's own: with INTx on, the first only decides whether the line is masked. */
+function disIntx(kernel: Kernel, see: Observer, [address]: string[]): void {
+  const { device } = openDevice(kernel, address!);
+  const config = new ConfigSpace(kernel, device);
+  const eventfd = kernel.eventfd(0, EFD_NONBLOCK);
+  const look = (label: string): void =>
+    see.note(label, {
+      seen: (config.read16(COMMAND) & DIS_INTX) !== 0,
+      'the device’s': (hardware16(kernel, address!, COMMAND) & DIS_INTX) !== 0,
+    });
+  const put = (label: string, on: boolean): void => {
+    config.write16(COMMAND, (config.read16(COMMAND) & ~DIS_INTX) | (on ? DIS_INTX : 0));
+    look(label);
+  };
+  const intx = (label: string, action: number): void => {
+    const set = { flags: VFIO_IRQ_SET_DATA_NONE | action, index: VFIO_PCI_INTX_IRQ_INDEX, count: 1 };
+    see.call(label, () => setIrqs(kernel, device, set));
+    look(`${label}: then`);
+  };
+  look('opened');
+  put('set', true);
+  put('cleared', false);
+  see.call('INTx', () => setTrigger(kernel, device, VFIO_PCI_INTX_IRQ_INDEX, eventfd));
+  look('INTx: then');
+  intx('MASK', VFIO_IRQ_SET_ACTION_MASK);
+  put('masked, and set', true);
+  intx('UNMASK', VFIO_IRQ_SET_ACTION_UNMASK);
+  intx('TRIGGER', VFIO_IRQ_SET_ACTION_TRIGGER);
+  see.note('none came', taken(kernel, eventfd));
+  put('cleared, which unmasks', false);
+  put('set with INTx', true);
+  see.call('INTx off', () => setTrigger(kernel, device, VFIO_PCI_INTX_IRQ_INDEX));
+  look('INTx off: then');
+  see.call('INTx with it set', () => setTrigger(kernel, device, VFIO_PCI_INTX_IRQ_INDEX, eventfd));
+  look('INTx with it set: then');
+  see.call('INTx off again', () => setTrigger(kernel, device, VFIO_PCI_INTX_IRQ_INDEX));
+  put('cleared, INTx off', false);
+  see.call('MSI', () => setTrigger(kernel, device, VFIO_PCI_MSI_IRQ_INDEX, eventfd));
+  look('MSI: then');
+  put('set with MSI', true);
+  put('cleared with MSI', false);
+  see.call('MSI off', () => setTrigger(kernel, device, VFIO_PCI_MSI_IRQ_INDEX));
+  look('MSI off: then');
+}
+
 export const irqMessageCases: readonly Case[] = [
   withDevices('vfio/irqs/messages of e1000e', 'Interrupts', ['e1000e'], table),
   withDevices('vfio/irqs/message-left of edu', 'Interrupts', ['edu'], left),
   withDevices('vfio/irqs/message-left of e1000e', 'Interrupts', ['e1000e'], left),
+  withDevices('vfio/irqs/message-left of xhci', 'Interrupts', ['xhci'], left),
+  ...(['edu', 'e1000e', 'xhci'] as const).map((part) =>
+    withDevices(`vfio/irqs/intx-disable of ${part}`, 'Interrupts', [part], disIntx),
+  ),
 ];

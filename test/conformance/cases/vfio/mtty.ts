@@ -117,6 +117,18 @@ function type1(kernel: Kernel, see: Observer): void {
     see.descriptor(label, () => getDevice(kernel, group, name));
 }
 
+/** Nothing is pinned for a mediated device alone, so nothing is charged to who maps. */
+function lockedMemory(kernel: Kernel, see: Observer): void {
+  const { container } = open(kernel);
+  const ram = kernel.guestRam(0x10000);
+  const locked = (): number => Number(/^VmLck:\s+(\d+) kB/m.exec(show(kernel, '/proc/self/status'))![1]);
+  const before = locked();
+  see.call('MAP', () => mapDma(kernel, container, { vaddr: ram.address, iova: 0, size: 0x10000 }));
+  see.note('charged', locked() - before);
+  see.note('UNMAP', unmapDma(kernel, container, { iova: 0, size: 0x10000 }));
+  see.note('charged afterwards', locked() - before);
+}
+
 function info(kernel: Kernel, see: Observer): void {
   const { device } = open(kernel);
   const irq = (index: number): void => {
@@ -185,6 +197,23 @@ function irqs(kernel: Kernel, see: Observer): void {
   for (const index of [2, 3, 4, 5]) set(`index ${index}`, NONE | TRIGGER, index, 0);
   set('index 2: an eventfd', EVENTFD | TRIGGER, 2, 1, s32(eventfd));
   set('index 2: no action', NONE, 2, 0);
+}
+
+/** What GET_INFO has made known stays so for who opens the device next. */
+function irqsKnown(kernel: Kernel, see: Observer): void {
+  const { container, group, device } = open(kernel);
+  const ask = (fd: number): number => kernel.ioctl(fd, VFIO_DEVICE_GET_IRQ_INFO, u32s(16, 0, 0, 0));
+  see.call('IRQ_INFO, before GET_INFO', () => ask(device));
+  const copy = getDevice(kernel, group, UUID);
+  see.call('GET_INFO, by another descriptor', () => kernel.ioctl(copy, VFIO_DEVICE_GET_INFO, u32s(16, 0, 0, 0)));
+  see.call('IRQ_INFO', () => ask(device));
+  for (const fd of [copy, device, group, container]) kernel.close(fd);
+  const again = kernel.open('/dev/vfio/vfio');
+  const groupAgain = kernel.open(groupPath(kernel));
+  setContainer(kernel, groupAgain, again);
+  kernel.ioctl(again, VFIO_SET_IOMMU, 3);
+  const deviceAgain = getDevice(kernel, groupAgain, UUID);
+  see.call('opened again: IRQ_INFO', () => ask(deviceAgain));
 }
 
 /** Loopback on INTx masks it: the second is lost before UNMASK, which makes up for none. */
@@ -419,8 +448,10 @@ const of = (what: string, body: (kernel: Kernel, see: Observer) => void): Case =
 export const mttyCases: readonly Case[] = [
   of('sysfs', sysfs),
   of('type1', type1),
+  of('locked-memory', lockedMemory),
   of('info', info),
   of('irqs', irqs),
+  of('irqs-known', irqsKnown),
   of('intx', intx),
   of('regions', regions),
   of('features', features),

@@ -3,10 +3,23 @@ import type { Kernel } from 'kvio';
 import { MAP_PRIVATE, MAP_SHARED, O_RDONLY, PROT_EXEC, PROT_READ, PROT_WRITE, VFIO_DEVICE_RESET } from 'kvio/uapi';
 import type { Case, Observer } from '../../case.ts';
 import type { Part } from '../../parts.ts';
-import { ASSISTED, attempt, ConfigSpace, cdevOf, mapRegion, openDevice, region, u32s, view, withDevices } from '../../vfio.ts';
+import {
+  ASSISTED,
+  attempt,
+  ConfigSpace,
+  cdevOf,
+  mapRegion,
+  openDevice,
+  region,
+  regionInfo,
+  u32s,
+  view,
+  withDevices,
+} from '../../vfio.ts';
 
 const COMMAND = 4;
 const MEMORY = 2;
+const ROM_ADDRESS = 0x30;
 
 function offsets(kernel: Kernel, see: Observer, [address]: string[]): void {
   const { device } = openDevice(kernel, address!);
@@ -169,6 +182,48 @@ function rom(kernel: Kernel, see: Observer, [address]: string[]): void {
   see.call('on again: read', () => kernel.pread(device, new Uint8Array(4), region(6)));
 }
 
+/** A ROM of 4 KiB whose image is 1 KiB long: behind that there is nothing to be read. Neither the ROM's own enable bit nor its address are the user's. */
+function romImage(kernel: Kernel, see: Observer, [address]: string[]): void {
+  const { device } = openDevice(kernel, address!);
+  const config = new ConfigSpace(kernel, device);
+  const { flags, size } = regionInfo(kernel, device, 6);
+  see.note('flags and size', { flags, size });
+  const read = (label: string, at: number, length: number): void => {
+    const bytes = new Uint8Array(length);
+    see.call(label, () => kernel.pread(device, bytes, region(6, at)));
+    see.note(`${label}: bytes`, bytes);
+  };
+  see.note('its register', (config.read32(ROM_ADDRESS) & 1) !== 0);
+  read('the image', 0, 0x40);
+  const rest = new Uint8Array(0x3c0);
+  see.call('the rest of the image', () => kernel.pread(device, rest, region(6, 0x40)));
+  see.note(
+    'it counts on',
+    rest.every((byte, at) => byte === (at + 0x40) % 0x100),
+  );
+  read('over its end', 0x3f8, 16);
+  read('behind it', 0x800, 8);
+  read('3 bytes at 1', 1, 3);
+  read('8 bytes at 0x3fd', 0x3fd, 8);
+  read('over the end of the ROM', 0xff8, 16);
+  read('at the end of the ROM', 0x1000, 4);
+  see.call('write', () => kernel.pwrite(device, new Uint8Array(4), region(6)));
+  see.call('mmap', () => kernel.mmap({ fd: device, length: 4096, offset: region(6), view: false }));
+  config.write32(ROM_ADDRESS, 0xffffffff);
+  see.note('its register, sized', config.read32(ROM_ADDRESS).toString(16));
+  read('then', 0, 4);
+  config.write32(ROM_ADDRESS, 0);
+  read('its register 0', 0, 4);
+  config.write16(COMMAND, config.read16(COMMAND) & ~MEMORY);
+  read('decode off', 0, 4);
+  read('decode off, behind the image', 0x800, 4);
+  read('decode off, at the end of the ROM', 0x1000, 4);
+  const { flags: off, size: sizeOff } = regionInfo(kernel, device, 6);
+  see.note('decode off: flags and size', { flags: off, size: sizeOff });
+  config.write16(COMMAND, config.read16(COMMAND) | MEMORY);
+  read('on again', 0, 4);
+}
+
 function mapping(kernel: Kernel, see: Observer, [address]: string[]): void {
   const { device } = openDevice(kernel, address!);
   const map = (label: string, length: number | bigint, offset: bigint, flags = MAP_SHARED, prot = PROT_READ | PROT_WRITE): void =>
@@ -240,6 +295,20 @@ function sharedBar(kernel: Kernel, see: Observer, [address]: string[]): void {
   );
 }
 
+/** What an xHCI controller says of itself: nothing that a driver changes. */
+function capabilityRegisters(kernel: Kernel, see: Observer, [address]: string[]): void {
+  const { device } = openDevice(kernel, address!);
+  const bar = mapRegion(kernel, device, 0);
+  const bytes = new Uint8Array(0x40);
+  see.call('read 64', () => kernel.pread(device, bytes, region(0)));
+  see.note('bytes', bytes);
+  see.note(
+    'mapped',
+    [0, 4, 8, 0xc, 0x10, 0x14, 0x18, 0x1c].map((at) => bar.read32(at).toString(16)),
+  );
+  see.note('mapped, 8 bytes', bar.read64(8));
+}
+
 const of = (what: string, part: Part, body: (kernel: Kernel, see: Observer, addresses: string[]) => void, more = {}): Case =>
   withDevices(`vfio/regions/${what}`, 'Regions', [part], body, more);
 
@@ -248,11 +317,13 @@ export const regionCases: readonly Case[] = [
   of('widths', 'edu', widths),
   of('msix-table of nvme', 'nvme', table),
   of('msix-table of e1000e', 'e1000e', table),
+  of('capability-registers', 'xhci', capabilityRegisters),
   of('decode', 'edu', decode),
   of('decode of nvme', 'nvme', decode),
   of('io of testdev', 'testdev', ioBar),
   of('io of e1000e', 'e1000e', ioBar),
   of('rom of e1000e', 'e1000e', rom),
+  of('rom of xhci', 'xhci', romImage),
   of('mmap', 'edu', mapping),
   of('read-only', 'edu', readOnly, ASSISTED),
   of('shared', 'edu', sharedBar),

@@ -1,8 +1,7 @@
 /** What a user of well-known devices finds right after the first open. */
 import { describe, expect, test } from 'vitest';
-import { NecXhci } from '../../../../src/sim/index.ts';
 import * as v from '../../../../src/uapi/vfio.ts';
-import { assign, E1000E, EDU, lab, NVME, TESTDEV, younger } from './kit.ts';
+import { assign, E1000E, EDU, lab, NVME, TESTDEV, XHCI, younger } from './kit.ts';
 
 const EVENTFD = v.VFIO_IRQ_SET_DATA_EVENTFD | v.VFIO_IRQ_SET_ACTION_TRIGGER;
 const NONE = v.VFIO_IRQ_SET_DATA_NONE | v.VFIO_IRQ_SET_ACTION_TRIGGER;
@@ -118,8 +117,7 @@ test.each([
   ['with interrupt remapping', 'lab-vtd-7.2', 0, 0, 'EINVAL'],
   ['without, as many as can be had are said, and none is on', 'lab-virtio-7.2', 1, 'EINVAL', 1],
 ])('four of the 16 MSI vectors of nec-usb-xhci: %s', (_what, machine, returned, signal, beyond) => {
-  const at = '0000:00:10.0';
-  const device = assign(lab({ machine, pci: [{ at, device: new NecXhci() }] }), at);
+  const device = assign(lab({ machine }), XHCI);
   expect(device.irq(1)).toBe('9:16');
   const { fd } = device.eventfd();
   expect(device.setIrqs(EVENTFD, v.VFIO_PCI_MSI_IRQ_INDEX, 0, 4, [fd, fd, fd, fd])).toBe(returned);

@@ -1,0 +1,58 @@
+import { NotModelled } from '../../../kernel/errors.ts';
+import type { Width } from '../../../kernel/memory.ts';
+import * as r from '../../../uapi/pci-regs.ts';
+import { PciFunction } from '../pci-function.ts';
+
+export interface XhciOptions {
+  /** On the root bus: an endpoint of the root complex. */
+  readonly integrated?: boolean;
+  readonly rom?: Uint8Array;
+}
+
+/** Offset, and what is there: version 1.0, 64 slots, 16 interrupters, four ports of each speed, streams, 64-bit addresses, where doorbells and run-time registers are. */
+const CAPABILITIES: readonly number[] = [
+  0x0100_0040, 0x0800_1040, 0x0000_000f, 0x0000_0000, 0x0008_7001, 0x0000_2000, 0x0000_1000, 0x0000_0000,
+  // Supported protocols: USB 2 on the ports from the fifth on, USB 3 on the first four.
+  0x0200_0402, 0x2042_5355, 0x0000_0405, 0x0000_0000, 0x0300_0002, 0x2042_5355, 0x0000_0401, 0x0000_0000,
+];
+
+/** NEC's xHCI controller, 1033:0194, as QEMU has it: INTx, MSI with 16 vectors, MSI-X. Of its registers those that say what it is, by four or eight bytes. */
+export class NecXhci extends PciFunction {
+  constructor({ integrated = false, rom }: XhciOptions = {}) {
+    super({
+      vendor: 0x1033,
+      device: 0x0194,
+      subsystemVendor: 0x1af4,
+      subsystemDevice: 0x1100,
+      class: 0x0c0330,
+      revision: 3,
+      interruptPin: 1,
+      bars: { 0: { size: 0x4000, space: 'mem64' } },
+      ...(rom === undefined ? {} : { rom }),
+      msi: { at: 0x70, vectors: 16 },
+      msix: { at: 0x90, vectors: 16, tableBar: 0, table: 0x3000, pbaBar: 0, pba: 0x3800 },
+      express: {
+        at: 0xa0,
+        deviceControl: 0,
+        linkControl: 0,
+        deviceCapabilities2: 0x30_0000,
+        ...(integrated ? { type: r.PCI_EXP_TYPE_RC_END } : {}),
+      },
+      registers: [{ at: 0x60, bytes: Uint8Array.of(0x30) }],
+      chain: [0x90, 0xa0, 0x70],
+      gaps: 'writable',
+    });
+  }
+
+  override read(_bar: number, offset: number, width: Width): number | bigint {
+    const low = CAPABILITIES[offset / 4];
+    const high = CAPABILITIES[offset / 4 + 1];
+    if (width === 4 && low !== undefined) return low;
+    if (width === 8 && low !== undefined && high !== undefined) return (BigInt(high) << 32n) | BigInt(low);
+    throw new NotModelled(`nec-usb-xhci: a read of ${width} bytes at 0x${offset.toString(16)}`);
+  }
+
+  override write(_bar: number, offset: number, width: Width): void {
+    throw new NotModelled(`nec-usb-xhci: a write of ${width} bytes at 0x${offset.toString(16)}`);
+  }
+}
