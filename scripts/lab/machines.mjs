@@ -91,8 +91,8 @@ export const devices = {
     args: () => ['-device', `${edu},addr=9.0,multifunction=on`, '-device', 'pci-testdev,addr=9.1'],
   },
   xhci: {
-    about: 'nec-usb-xhci at 00:10.0, without anything plugged into it: INTx, MSI with 16 vectors, MSI-X, a ROM; no reset method',
-    args: (scratch) => ['-device', `nec-usb-xhci,addr=10.0,romfile=${scratch('xhci.rom', rom())}`],
+    about: 'nec-usb-xhci at 00:18.0, without anything plugged into it: INTx, MSI with 16 vectors, MSI-X, a ROM; no reset method',
+    args: (scratch) => ['-device', `nec-usb-xhci,addr=18.0,romfile=${scratch('xhci.rom', rom())}`],
   },
   igb: {
     about: 'igb behind a root port: SR-IOV with 8 VFs',

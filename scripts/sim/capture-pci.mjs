@@ -44,8 +44,8 @@ function describe(bdf) {
     config: config.subarray(0, end).toString('hex'),
     irq: Number(read(`${at}/irq`)),
     driver: linked(`${at}/driver`),
-    group: linked(`${at}/iommu_group`),
     ...(existsSync(`${at}/reset_method`) ? { reset_method: read(`${at}/reset_method`) } : {}),
+    group: linked(`${at}/iommu_group`),
     configSize: config.length,
   };
 }
@@ -84,6 +84,7 @@ function writes(bdf) {
   for (let at = get(0x34) & 0xff; at !== 0; at = (get(at) >>> 8) & 0xff) if ((get(at) & 0xff) === EXPRESS) control = at + 8;
   const found = {};
   for (let at = 0x0c; at < size; at += 4) {
+    if (isBridge(bdf) && at >= 0x10 && at < 0x3c) continue;
     const seen = [get(at)];
     for (const value of [...VALUES, seen[0]]) {
       // Initiate Function Level Reset: all would be lost.
@@ -97,13 +98,14 @@ function writes(bdf) {
   return found;
 }
 
+const isBridge = (bdf) => read(`${DEVICES}/${bdf}/class`).startsWith('0x0604');
+
 /** Bridges to other buses of the chipset have registers that decide what there is. */
 const isFree = (bdf) => linked(`${DEVICES}/${bdf}/driver`) === '' && !/^0x060[01]/.test(read(`${DEVICES}/${bdf}/class`));
 
 const by = (bdfs, make) => Object.fromEntries(bdfs.map((bdf) => [bdf, make(bdf)]));
+// Bridges last: their control register resets what is behind them.
+const free = functions.filter(isFree).sort((a, b) => Number(isBridge(a)) - Number(isBridge(b)));
 const [name] = process.argv.slice(2);
-const captured =
-  name === '--writes'
-    ? by(functions.filter(isFree), writes)
-    : { machine: name, devices: by(functions, describe), groups: groups() };
+const captured = name === '--writes' ? by(free, writes) : { machine: name, devices: by(functions, describe), groups: groups() };
 process.stdout.write(`${JSON.stringify(captured, null, 1)}\n`);

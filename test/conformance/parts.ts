@@ -19,7 +19,7 @@ export const parts = {
   'slot edu': { at: '0000:00:09.0', id: '1234:11e8' },
   'slot testdev': { at: '0000:00:09.1', id: '1b36:0005' },
   /** PCI Express on the root bus, so part of the root complex: INTx, 16 vectors of MSI, MSI-X in BAR 0, no reset method. */
-  xhci: { at: '0000:00:10.0', id: '1033:0194' },
+  xhci: { at: '0000:00:18.0', id: '1033:0194' },
   'root port': { at: '0000:00:04.0', id: '1b36:000c' },
   bridge: { at: '0000:03:00.0', id: '1b36:000e' },
 } as const;

@@ -73,7 +73,7 @@ const conventional: readonly PciPlacement[] = [
   { at: '0000:00:08.0', model: 'pci-testdev' },
   { at: '0000:00:09.0', model: 'edu', options: { dmaMask, multifunction: true } },
   { at: '0000:00:09.1', model: 'pci-testdev' },
-  { at: root(0x10), model: 'nec-usb-xhci', options: { integrated: true, rom: xhciRom() }, master: true },
+  { at: root(0x18), model: 'nec-usb-xhci', options: { integrated: true, rom: xhciRom(), extendedTag: false }, master: true },
 ];
 
 const everything = [...chipset, ...edus, ...behindPorts, ...shared, ...conventional];

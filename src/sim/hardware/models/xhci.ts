@@ -2,8 +2,9 @@ import { NotModelled } from '../../../kernel/errors.ts';
 import type { Width } from '../../../kernel/memory.ts';
 import * as r from '../../../uapi/pci-regs.ts';
 import { PciFunction } from '../pci-function.ts';
+import type { QemuOptions } from './network.ts';
 
-export interface XhciOptions {
+export interface XhciOptions extends QemuOptions {
   /** On the root bus: an endpoint of the root complex. */
   readonly integrated?: boolean;
   readonly rom?: Uint8Array;
@@ -18,7 +19,7 @@ const CAPABILITIES: readonly number[] = [
 
 /** NEC's xHCI controller, 1033:0194, as QEMU has it: INTx, MSI with 16 vectors, MSI-X. Of its registers those that say what it is, by four or eight bytes. */
 export class NecXhci extends PciFunction {
-  constructor({ integrated = false, rom }: XhciOptions = {}) {
+  constructor({ integrated = false, rom, extendedTag = true }: XhciOptions = {}) {
     super({
       vendor: 0x1033,
       device: 0x0194,
@@ -33,12 +34,14 @@ export class NecXhci extends PciFunction {
       msix: { at: 0x90, vectors: 16, tableBar: 0, table: 0x3000, pbaBar: 0, pba: 0x3800 },
       express: {
         at: 0xa0,
+        deviceCapabilities: extendedTag ? 0x8020 : 0x8000,
         deviceControl: 0,
         linkControl: 0,
         deviceCapabilities2: 0x30_0000,
+        deviceControl2: 0x8000,
         ...(integrated ? { type: r.PCI_EXP_TYPE_RC_END } : {}),
       },
-      registers: [{ at: 0x60, bytes: Uint8Array.of(0x30) }],
+      registers: [{ at: 0x60, bytes: Uint8Array.of(0x30), writable: Uint8Array.of(0xff) }],
       chain: [0x90, 0xa0, 0x70],
       gaps: 'writable',
     });

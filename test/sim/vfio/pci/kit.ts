@@ -11,7 +11,7 @@ export const EDU = '0000:00:02.0';
 export const NVME = '0000:01:00.0';
 export const E1000E = '0000:02:00.0';
 export const TESTDEV = '0000:00:08.0';
-export const XHCI = '0000:00:10.0';
+export const XHCI = '0000:00:18.0';
 
 /** A descriptor of an assigned device, with what one mostly does to it. */
 export class Opened {
