@@ -187,6 +187,7 @@ export class PciBus {
     this.#locked.set(dev, free);
     const finish = (): void => {
       dev.driver = undefined;
+      dev.irq.driverGone();
       runtimePm(dev).usage--;
       if (!driver.managesDma) dev.iommuGroup?.unuseDefaultDomain();
       this.#locked.delete(dev);

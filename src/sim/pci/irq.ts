@@ -18,6 +18,7 @@ export class PciIrq {
   /** disable_irq: the line itself is masked. */
   #lineMasked = false;
   #kind: 'none' | 'msi' | 'msix' = 'none';
+  #asked = false;
   readonly #vectors = new Map<number, Vector>();
   /** `msi_desc.msg`: what was written last, and is written again where the device has lost it. */
   readonly #messages = new Map<number, Message>();
@@ -127,6 +128,16 @@ export class PciIrq {
     return msix === 0 ? 0 : (this.#dev.fn.config.peek(msix + r.PCI_MSIX_FLAGS, 2) & r.PCI_MSIX_FLAGS_QSIZE) + 1;
   }
 
+  /** msi_setup_device_data: the driver has asked for messages, if it has them now or not. Of the device's managed resources: gone with the driver. */
+  get asked(): boolean {
+    return this.#asked;
+  }
+
+  /** devres_release_all. */
+  driverGone(): void {
+    this.#asked = false;
+  }
+
   /** Vectors there are now, ascending. */
   get vectors(): readonly number[] {
     return [...this.#vectors.keys()].sort((a, b) => a - b);
@@ -149,13 +160,13 @@ export class PciIrq {
     const has = kind === 'msi' ? this.msiCount : this.msixCount;
     if (has === 0) return -EINVAL;
     if (has < min) return -ENOSPC;
+    this.#asked = true;
     const single = kind === 'msi' && !this.#dev.subsystem.interruptRemapping;
     const count = single ? 1 : Math.min(has, max);
     if (count < min) return -ENOSPC;
     this.#kind = kind;
     const block = this.#dev.subsystem.vectors.allocate(this.#dev, kind === 'msi' ? 2 ** Math.ceil(Math.log2(count)) : 1, count);
     for (const [index, vector] of block.entries()) this.#vectors.set(index, vector);
-    this.setDisIntx(true);
     this.program();
     return count;
   }
@@ -197,6 +208,7 @@ export class PciIrq {
 
   /** pci_restore_msi_state: puts into the device what the kernel knows. */
   program(): void {
+    if (this.#kind !== 'none') this.setDisIntx(true);
     if (this.#kind === 'msi') this.#programMsi();
     else if (this.#kind === 'msix') {
       const at = this.#dev.fn.positions.msix + r.PCI_MSIX_FLAGS;

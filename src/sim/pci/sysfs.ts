@@ -33,18 +33,14 @@ class PciDirectory extends Directory {
     return [...super.names(), ...(this.#msiIrqs() === undefined ? [] : ['msi_irqs'])];
   }
 
-  /** msi_irqs: a file for each vector. */
+  /** msi_irqs: a file for each vector. It is there from when the driver has asked for the first. */
   #msiIrqs(): Directory | undefined {
     const { irq } = this.#dev;
-    if (irq.kind !== 'msi' && irq.kind !== 'msix') return undefined;
+    if (!irq.asked) return undefined;
     const directory = new Directory();
     directory.attach(this, 'msi_irqs');
     const mode = `${irq.kind}\n`;
-    const vectors = irq.kind === 'msi' ? irq.msiCount : irq.msixCount;
-    for (let vector = 0; vector < vectors; vector++) {
-      const line = irq.irqOf(vector);
-      if (line > 0) directory.add(String(line), new Attribute(0o444, { show: () => mode }));
-    }
+    for (const vector of irq.vectors) directory.add(String(irq.irqOf(vector)), new Attribute(0o444, { show: () => mode }));
     return directory;
   }
 }

@@ -10,9 +10,9 @@ export interface XhciOptions extends QemuOptions {
   readonly rom?: Uint8Array;
 }
 
-/** Offset, and what is there: version 1.0, 64 slots, 16 interrupters, four ports of each speed, streams, 64-bit addresses, where doorbells and run-time registers are. */
+/** Offset, and what is there: version 1.0, 64 slots, 16 interrupters, four ports of each speed, 64-bit addresses, where doorbells and run-time registers are. */
 const CAPABILITIES: readonly number[] = [
-  0x0100_0040, 0x0800_1040, 0x0000_000f, 0x0000_0000, 0x0008_7001, 0x0000_2000, 0x0000_1000, 0x0000_0000,
+  0x0100_0040, 0x0800_1040, 0x0000_000f, 0x0000_0000, 0x0008_0001, 0x0000_2000, 0x0000_1000, 0x0000_0000,
   // Supported protocols: USB 2 on the ports from the fifth on, USB 3 on the first four.
   0x0200_0402, 0x2042_5355, 0x0000_0405, 0x0000_0000, 0x0300_0002, 0x2042_5355, 0x0000_0401, 0x0000_0000,
 ];

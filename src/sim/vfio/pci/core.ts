@@ -364,12 +364,14 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
     }
   }
 
-  /** vfio_pci_memory_lock_and_enable: the hardware decodes for as long as `body` runs, whatever the user has set. */
+  /**
+   * vfio_pci_memory_lock_and_enable, and vfio_pci_memory_unlock_and_restore: the hardware decodes for as long as `body` runs, whatever the user has set. What
+   * `body` has done to COMMAND is undone: INTX_DISABLE, which the kernel sets and clears with messages.
+   */
   withMemory<T>(body: () => T): T {
     const { pdev } = this;
     const command = pdev.readConfig(PCI_COMMAND, 2);
-    if ((command & COMMAND_MEMORY) !== 0) return body();
-    pdev.writeConfig(PCI_COMMAND, 2, command | COMMAND_MEMORY);
+    if ((command & COMMAND_MEMORY) === 0) pdev.writeConfig(PCI_COMMAND, 2, command | COMMAND_MEMORY);
     try {
       return body();
     } finally {

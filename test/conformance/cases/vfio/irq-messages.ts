@@ -2,6 +2,7 @@
 import type { Kernel } from 'kvio';
 import {
   EFD_NONBLOCK,
+  VFIO_DEVICE_RESET,
   VFIO_IRQ_SET_ACTION_MASK,
   VFIO_IRQ_SET_ACTION_TRIGGER,
   VFIO_IRQ_SET_ACTION_UNMASK,
@@ -103,12 +104,20 @@ function disIntx(kernel: Kernel, see: Observer, [address]: string[]): void {
   look('INTx with it set: then');
   see.call('INTx off again', () => setTrigger(kernel, device, VFIO_PCI_INTX_IRQ_INDEX));
   put('cleared, INTx off', false);
-  see.call('MSI', () => setTrigger(kernel, device, VFIO_PCI_MSI_IRQ_INDEX, eventfd));
-  look('MSI: then');
-  put('set with MSI', true);
-  put('cleared with MSI', false);
-  see.call('MSI off', () => setTrigger(kernel, device, VFIO_PCI_MSI_IRQ_INDEX));
-  look('MSI off: then');
+  for (const [name, index] of [
+    ['MSI', VFIO_PCI_MSI_IRQ_INDEX],
+    ['MSI-X', VFIO_PCI_MSIX_IRQ_INDEX],
+  ] as const) {
+    see.call(name, () => setTrigger(kernel, device, index, eventfd));
+    look(`${name}: then`);
+    put(`set with ${name}`, true);
+    put(`cleared with ${name}`, false);
+    see.call(`DEVICE_RESET with ${name}`, () => kernel.ioctl(device, VFIO_DEVICE_RESET));
+    look(`DEVICE_RESET with ${name}: then`);
+    see.call(`${name} off`, () => setTrigger(kernel, device, index));
+    look(`${name} off: then`);
+  }
+  put('cleared, at last', false);
 }
 
 export const irqMessageCases: readonly Case[] = [
@@ -116,7 +125,7 @@ export const irqMessageCases: readonly Case[] = [
   withDevices('vfio/irqs/message-left of edu', 'Interrupts', ['edu'], left),
   withDevices('vfio/irqs/message-left of e1000e', 'Interrupts', ['e1000e'], left),
   withDevices('vfio/irqs/message-left of xhci', 'Interrupts', ['xhci'], left),
-  ...(['edu', 'e1000e', 'xhci'] as const).map((part) =>
+  ...(['edu', 'e1000e', 'nvme', 'xhci'] as const).map((part) =>
     withDevices(`vfio/irqs/intx-disable of ${part}`, 'Interrupts', [part], disIntx),
   ),
 ];

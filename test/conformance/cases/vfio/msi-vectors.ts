@@ -147,7 +147,9 @@ function ranges(vectors: Vectors, kernel: Kernel): void {
 function leaves(vectors: Vectors, kernel: Kernel, see: Observer): void {
   const four = (label: string): void => vectors.set(label, vectors.first(4));
   const off = (label: string, index: number): void => vectors.none(label, 0, { index });
+  vectors.look('opened');
   four('four of MSI');
+  vectors.look('then');
   vectors.none('NONE of the first', 1);
   vectors.bool('BOOL of the first', 1);
   vectors.signalled('signalled');
