@@ -37,7 +37,8 @@ export function observedOn([answer, , name, label]: Check, goldens: readonly Gol
   return goldens.flatMap(({ identity, cases }) => {
     const fact = cases[name]?.[label];
     const other = fact === 0 || (typeof fact === 'string' && errno.test(fact)) ? String(fact) : answer;
-    const contradicts = count.test(answer) ? String(fact) !== answer : (answer === '0' || errno.test(answer)) && other !== answer;
+    const wrongCount = count.test(answer) && typeof fact === 'number' && String(fact) !== answer;
+    const contradicts = wrongCount || ((answer === '0' || errno.test(answer)) && other !== answer);
     return fact === undefined || contradicts ? [] : [identity.split('+')[0]!];
   });
 }

@@ -125,7 +125,7 @@ export function fakePci(devices: readonly FakeDev[], machine: Partial<Machine> =
       // The registers read as their own offsets: at 0x42 a root port's.
       findCapability: (id: number) => (id === 0x10 && spec?.class === 0x060400 ? 0x40 : 0),
       findExtCapability: () => 0,
-      irq: { line: 11, kind: 'none', irqOf: () => 0, msiCount: 1, msixCount: 0 },
+      irq: { line: 11, kind: 'none', asked: false, vectors: [], irqOf: () => 0, driverGone() {} },
       iommuGroup: group === undefined ? undefined : (groupOf(group) as unknown as IommuGroup<PciDev>),
       driver: undefined,
       driverOverride: null,
