@@ -30,15 +30,15 @@ const count = /^[1-9]\d*$/;
 
 /**
  * The identities of the goldens whose observation shows what a check says; undefined where it names none. A kernel that succeeded
- * where the check names an errno, or failed otherwise, does not show it.
+ * where the check names an errno, failed otherwise, or returned another count does not show it.
  */
 export function observedOn([answer, , name, label]: Check, goldens: readonly Golden[]): string[] | undefined {
   if (name === undefined || label === undefined) return undefined;
   return goldens.flatMap(({ identity, cases }) => {
     const fact = cases[name]?.[label];
-    const other = fact === 0 || (typeof fact === 'string' && errno.test(fact)) ? String(fact) : answer;
-    const wrongCount = count.test(answer) && typeof fact === 'number' && String(fact) !== answer;
-    const contradicts = wrongCount || ((answer === '0' || errno.test(answer)) && other !== answer);
+    const counted = typeof fact === 'number' && (fact === 0 || count.test(answer));
+    const told = counted || (typeof fact === 'string' && errno.test(fact)) ? String(fact) : answer;
+    const contradicts = (answer === '0' || count.test(answer) || errno.test(answer)) && told !== answer;
     return fact === undefined || contradicts ? [] : [identity.split('+')[0]!];
   });
 }

@@ -57,7 +57,7 @@ export const vfioDeviceChecks: Checks = {
     ['ERANGE', 'MSI or MSI-X of no vectors', 'vfio/irqs/msi', 'off: EVENTFD count 0'],
     ['1', 'more vectors of MSI than the one there is without interrupt remapping; none is on', vectors, '4 of 16'],
     ['1', 'the same, before the descriptors are looked at', ranges, 'four, the first a number nobody has'],
-    ['EINVAL', 'MSI is on: a vector beyond those it was enabled with', 'vfio/irqs/vectors-active', 'the fifth besides'],
+    ['EINVAL', 'MSI is on: a vector beyond those it was enabled with', 'vfio/irqs/vectors-active', 'the second besides'],
     ['EINVAL', 'a vector that cannot be had in D3', 'vfio/irqs/asleep', 'D3: MSI-X'],
     ['EBADF', 'half-way: the triggers before it are gone', 'vfio/irqs/msix', 'three, the second of them bad'],
     ['EINVAL', 'ERR or REQ: a negative number other than −1', 'vfio/irqs/err-and-req of e1000e', 'ERR: fd -2'],
