@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { findBusybox, makeInitrd } from './initrd.mjs';
 import { getKernel, whyNoKernel } from './kernel.mjs';
-import { defaults, devices, variants } from './machines.mjs';
+import { defaults, devices, setsOf, variants } from './machines.mjs';
 import { hasModel, startQemu } from './qemu.mjs';
 import { ownerLine, sweep } from './steps.mjs';
 
@@ -64,15 +64,17 @@ function choose({ machine = defaults.machine, devices: named }) {
     if (!Object.hasOwn(devices, name))
       throw new Error(`lab: no device set '${name}'; there are: ${Object.keys(devices).join(', ')}`);
   const absent = {};
-  for (const name of named ?? defaults.devices) {
-    const { requires } = devices[name];
+  const sets = named ?? setsOf(machine);
+  for (const name of sets) {
+    const { requires, only = machine } = devices[name];
     if (requires !== undefined && !hasModel(requires)) absent[name] = `this QEMU has no ${requires}`;
+    if (only !== machine) absent[name] = `'${name}' is for the machine '${only}'`;
     const reason = variants[machine].without?.[name];
     if (reason !== undefined) absent[name] = reason;
   }
   const refused = Object.values(named ? absent : {});
   if (refused.length > 0) throw new Error(`lab: ${refused.join('; ')}`);
-  return { machine, absent, chosen: (named ?? defaults.devices).filter((name) => !Object.hasOwn(absent, name)) };
+  return { machine, absent, chosen: sets.filter((name) => !Object.hasOwn(absent, name)) };
 }
 
 const shellQuote = (word) => `'${String(word).replaceAll("'", `'\\''`)}'`;
@@ -175,7 +177,23 @@ class Run {
         { path: this.#exchange, tag: 'exchange' },
         ...(programs ? [{ path: programs, tag: 'programs', readonly: true }] : []),
       ],
-      channels: ['monitor', 'kvio.control', ...(interactive ? ['tty'] : ['kvio.in', 'kvio.out', 'kvio.err'])],
+      channels: [
+        ...['monitor', 'kvio.control', ...(interactive ? ['tty'] : ['kvio.in', 'kvio.out', 'kvio.err'])],
+        ...(variants[this.#plan.machine].slots ? ['kvio.slots'] : []),
+      ],
+    });
+  }
+
+  /** What runs inside asks by lines `plug ADDRESS` for what was pulled out of that slot: a hand of somebody who stands before the machine. */
+  #listen({ channels }) {
+    let text = '';
+    channels['kvio.slots'].on('data', (chunk) => {
+      const lines = (text + chunk).split('\n');
+      text = lines.pop();
+      for (const line of lines) {
+        const wanted = this.#plan.chosen.map((name) => devices[name].slot).find((slot) => line === `plug ${slot?.at}`);
+        if (wanted !== undefined) channels.monitor.write(`device_add ${wanted.device}\n`);
+      }
     });
   }
 
@@ -186,6 +204,7 @@ class Run {
     const { channels } = qemu;
     channels.monitor.resume();
     channels['kvio.control'].resume();
+    if (channels['kvio.slots']) this.#listen(qemu);
     if (interactive) terminal(channels.tty, qemu.kill);
     else {
       for (const name of ['out', 'err']) channels[`kvio.${name}`].on('data', (chunk) => onOutput?.(`std${name}`, chunk));

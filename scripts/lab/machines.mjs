@@ -1,7 +1,8 @@
 /**
  * The machines the lab can boot, as data. `args` are QEMU's, `append` goes to the kernel command line. Devices are named sets, so that a
  * case can ask for what it needs; `requires` names a QEMU device model that older versions lack, `without` the sets a machine cannot
- * have, and why. Devices have fixed addresses: the same function is at the same place on every machine.
+ * have, and why. `only` is the machine a set is for, `slot` what is in a slot of the machine's: its address, and what puts it there again after
+ * it was pulled out. Devices have fixed addresses: the same function is at the same place on every machine.
  */
 
 const q35 = ['-machine', 'q35,kernel-irqchip=off'];
@@ -9,14 +10,15 @@ const q35 = ['-machine', 'q35,kernel-irqchip=off'];
 /** Without interrupt remapping a device could forge any interrupt: VFIO and iommufd refuse it unless told. */
 const unsafe = 'vfio_iommu_type1.allow_unsafe_interrupts=1 iommufd.allow_unsafe_interrupts=1';
 
+const vtd = {
+  cpus: 2,
+  machine: q35,
+  args: ['-device', 'intel-iommu,intremap=on,caching-mode=on'],
+  append: 'intel_iommu=on iommu=nopt',
+};
+
 export const variants = {
-  vtd: {
-    about: 'Intel VT-d with interrupt remapping',
-    cpus: 2,
-    machine: q35,
-    args: ['-device', 'intel-iommu,intremap=on,caching-mode=on'],
-    append: 'intel_iommu=on iommu=nopt',
-  },
+  vtd: { about: 'Intel VT-d with interrupt remapping', ...vtd },
   amd: {
     about: 'AMD IOMMU; one CPU, no IO-APIC: the kernel panics on its timer otherwise',
     cpus: 1,
@@ -39,12 +41,21 @@ export const variants = {
     args: [],
     append: 'vfio.enable_unsafe_noiommu_mode=1',
   },
+  hotplug: {
+    about: 'as vtd, and the kernel itself drives the slots behind root ports: what is in one can be pulled out',
+    ...vtd,
+    // Otherwise ACPI does, and the kernel is never told that a slot has become empty.
+    args: [...vtd.args, '-global', 'ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off'],
+    slots: true,
+    cases: 'vfio/surprise/',
+  },
 };
 
 /** x-speed: a root port without it cannot be hot-reset. romfile= spares the boot-ROM package. */
 const rootPort = (n) => ['-device', `pcie-root-port,id=rp${n},x-speed=2_5,chassis=${n},slot=${n},addr=${(n + 3).toString(16)}.0`];
-const nic = (model, bus) => ['-device', `${model},bus=${bus},romfile=`];
+const nic = (model, bus) => `${model},bus=${bus},romfile=`;
 const edu = 'edu,dma_mask=0xffffffffffffffff';
+const nvme = 'nvme,bus=rp1,serial=kvio-lab,drive=nvme0';
 
 /** An option ROM of 4 KiB whose image is the first quarter. Its code is for EFI, so firmware runs none of it. */
 function rom() {
@@ -69,13 +80,16 @@ export const devices = {
     about: 'nvme behind a root port (flr, bus)',
     args: (scratch) => [
       ...rootPort(1),
-      ...['-drive', `file=${scratch('nvme.img', 16 << 20)},if=none,id=nvme0,format=raw`],
-      ...['-device', 'nvme,bus=rp1,serial=kvio-lab,drive=nvme0'],
+      // not -drive, which would go with a device that is pulled out
+      ...['-blockdev', `driver=raw,node-name=nvme0,file.driver=file,file.filename=${scratch('nvme.img', 16 << 20)}`],
+      ...['-device', nvme],
     ],
+    slot: { at: '0000:01:00.0', device: nvme },
   },
   e1000e: {
     about: 'e1000e behind a root port (pm, bus; INTx, MSI, MSI-X)',
-    args: () => [...rootPort(2), ...nic('e1000e', 'rp2')],
+    args: () => [...rootPort(2), '-device', nic('e1000e', 'rp2')],
+    slot: { at: '0000:02:00.0', device: nic('e1000e', 'rp2') },
   },
   shared: {
     about: 'edu and pci-testdev, two functions of one slot behind a PCIe-to-PCI bridge: one group with the bridge',
@@ -97,8 +111,19 @@ export const devices = {
   igb: {
     about: 'igb behind a root port: SR-IOV with 8 VFs',
     requires: 'igb',
-    args: () => [...rootPort(7), ...nic('igb', 'rp7')],
+    args: () => [...rootPort(7), '-device', nic('igb', 'rp7')],
+  },
+  express: {
+    about: 'edu 05:00.0 behind a root port, as if it were PCI Express',
+    only: 'hotplug',
+    args: () => [...rootPort(4), '-device', `${edu},bus=rp4`],
+    slot: { at: '0000:05:00.0', device: `${edu},bus=rp4` },
   },
 };
 
-export const defaults = { machine: 'vtd', devices: Object.keys(devices), memory: '4G' };
+export const defaults = { machine: 'vtd', memory: '4G' };
+
+/** The sets a machine has where none are named. */
+export function setsOf(machine) {
+  return Object.keys(devices).filter((name) => devices[name].only === undefined || devices[name].only === machine);
+}

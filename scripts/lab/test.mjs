@@ -114,7 +114,7 @@ class Tally {
 
 async function testMachine(machine, values, tally, judges) {
   const started = Date.now();
-  const { only } = values;
+  const { only = variants[machine].cases } = values;
   const say = (lines) => {
     for (const line of lines) console.log(`machine ${machine}: ${line}`);
   };
@@ -143,7 +143,7 @@ async function testMachine(machine, values, tally, judges) {
     tally.add(verdict);
     if (failure !== undefined && verdict.failed === 0) tally.add({ failed: 1 });
   } else {
-    for (const line of judges.record(values.goldens, answers, values.only !== undefined)) console.log(`  ${line}`);
+    for (const line of judges.record(values.goldens, answers, only !== undefined)) console.log(`  ${line}`);
     tally.add({ passed: 1 });
   }
 }

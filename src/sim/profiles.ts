@@ -5,7 +5,7 @@ import { amdSvm612 } from './machines/amd-svm-6.12.ts';
 import { amdSvm72 } from './machines/amd-svm-7.2.ts';
 import { intelVmx72 } from './machines/intel-vmx-7.2.ts';
 import { iommufdSelftest } from './machines/iommufd-selftest.ts';
-import { labAmd72, labNone72, labVirtio72, labVtd72 } from './machines/lab-7.2.ts';
+import { labAmd72, labHotplug72, labNone72, labVirtio72, labVtd72 } from './machines/lab-7.2.ts';
 import { pvm618 } from './machines/pvm-6.18.ts';
 import { smmuv372 } from './machines/smmuv3-7.2.ts';
 import { teeIo72 } from './machines/tee-io-7.2.ts';
@@ -17,7 +17,7 @@ import { teeIo72 } from './machines/tee-io-7.2.ts';
 export const profiles: Readonly<Record<string, Machine>> = Object.fromEntries(
   [
     ...[pvm618, amdSvm72, amdSvm612, amdSvm61, intelVmx72, iommufdSelftest],
-    ...[labVtd72, labAmd72, labVirtio72, labNone72, smmuv372, teeIo72],
+    ...[labVtd72, labAmd72, labVirtio72, labNone72, labHotplug72, smmuv372, teeIo72],
   ].map((machine) => [machine.name, machine]),
 );
 

@@ -34,6 +34,8 @@ export interface Needs {
   readonly mtty?: boolean;
   /** Whether the devices are behind an IOMMU. */
   readonly iommu?: boolean;
+  /** The first of the devices is in a slot the kernel drives, and may be pulled out. */
+  readonly slots?: boolean;
   /** CONFIG_IOMMUFD_TEST: /dev/iommu has IOMMU_TEST_CMD. */
   readonly iommufdTest?: boolean;
   /** The process the kernel lives in must be a real one: something the simulated one does not have is named here. */

@@ -95,7 +95,8 @@ describe.each([...found])('%s', (name, one) => {
       summarise(name, recorded!.identity, comparison);
       expectNone(comparison);
       const { machine, only } = 'candidate' in one ? one.candidate : {};
-      expect(comparison.same).toBeGreaterThan(only !== undefined ? 900 : machine !== undefined ? 1000 : 2000);
+      const least = machine === undefined ? [2000, 900] : [1000, 400];
+      expect(comparison.same).toBeGreaterThan(least[only === undefined ? 0 : 1]!);
     },
     300_000,
   );

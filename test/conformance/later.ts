@@ -1,19 +1,18 @@
-/** A system call that may block, made by another thread: what waits for this one must not be this one. */
+/** System calls that may block, made by another thread: what waits for this one must not be this one. */
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 import { MessageChannel, Worker } from 'node:worker_threads';
 import type { Kernel } from 'kvio';
 
-/** Writes a file of /sys, and says what came of it: its count, or the errno's name. */
+/** The thread: runs the source of a function, and says what it returned, or the errno's name. */
 const script = `
 const { parentPort, workerData } = require('node:worker_threads');
 import(workerData.kvio).then(({ attachKernel }) => {
   const kernel = attachKernel(workerData.port);
-  const fd = kernel.open(workerData.path, 1);
-  parentPort.postMessage('begins');
+  const body = eval('(' + workerData.source + ')');
   let answer;
   try {
-    answer = kernel.write(fd, Buffer.from(workerData.text));
+    answer = body(kernel, workerData.data, () => parentPort.postMessage('begins'));
   } catch (error) {
     answer = error.code;
   }
@@ -22,23 +21,30 @@ import(workerData.kvio).then(({ attachKernel }) => {
 });
 `;
 
-export interface Later {
-  /** What the call returned, or the errno's name; undefined as long as it has not. */
-  readonly answer: number | string | undefined;
-  /** Waits until it has, but not for ever. */
-  ended(milliseconds?: number): Promise<number | string>;
+export type Answer = number | string | readonly (number | string)[];
+
+export interface Later<T extends Answer = number | string> {
+  /** What came of it, or the errno's name; undefined as long as nothing has. */
+  readonly answer: T | string | undefined;
+  /** Waits until something has, but not for ever. */
+  ended(milliseconds?: number): Promise<T | string>;
 }
 
-/** Begins to write `text` to `path` in a thread of its own; resolves when that is about to make the call. */
-export async function storeLater(kernel: Kernel, path: string, text: string): Promise<Later> {
+/** Runs `body` in a thread of its own, to which only its source goes: it may use nothing but its parameters. Resolves when it says that it begins. */
+export async function inThread<D, T extends Answer>(
+  kernel: Kernel,
+  body: (kernel: Kernel, data: D, begins: () => void) => T,
+  data: D,
+): Promise<Later<T>> {
   const { port1, port2 } = new MessageChannel();
   kernel.attach(port1);
-  const workerData = { kvio: pathToFileURL(createRequire(import.meta.url).resolve('kvio')).href, path, text, port: port2 };
+  const kvio = pathToFileURL(createRequire(import.meta.url).resolve('kvio')).href;
+  const workerData = { kvio, source: body.toString(), data, port: port2 };
   const worker = new Worker(script, { eval: true, workerData, transferList: [port2] });
-  let answer: number | string | undefined;
+  let answer: T | string | undefined;
   await new Promise<void>((resolve, reject) => {
     worker.on('error', reject);
-    worker.on('message', (message: 'begins' | { answer: number | string }) => {
+    worker.on('message', (message: 'begins' | { answer: T | string }) => {
       if (message === 'begins') resolve();
       else answer = message.answer;
     });
@@ -55,4 +61,32 @@ export async function storeLater(kernel: Kernel, path: string, text: string): Pr
       return answer ?? 'did not end';
     },
   };
+}
+
+/** Begins to write `text` to `path`; resolves when that is about to be done. */
+export function storeLater(kernel: Kernel, path: string, text: string): Promise<Later<number>> {
+  return inThread(
+    kernel,
+    (threads, data, begins) => {
+      const fd = threads.open(data.path, 1);
+      begins();
+      return threads.write(fd, new TextEncoder().encode(data.text));
+    },
+    { path, text },
+  );
+}
+
+/** Begins to read an eventfd: its count. */
+export function readLater(kernel: Kernel, eventfd: number): Promise<Later<number>> {
+  return inThread(
+    kernel,
+    (threads, fd, begins) => {
+      const bytes = new Uint8Array(8);
+      threads.adopt(fd);
+      begins();
+      threads.read(fd, bytes);
+      return Number(new DataView(bytes.buffer).getBigUint64(0, true));
+    },
+    eventfd,
+  );
 }

@@ -20,6 +20,8 @@ export const parts = {
   'slot testdev': { at: '0000:00:09.1', id: '1b36:0005' },
   /** PCI Express on the root bus, so part of the root complex: INTx, 16 vectors of MSI, MSI-X in BAR 0, no reset method. */
   xhci: { at: '0000:00:18.0', id: '1033:0194' },
+  /** In a slot behind a root port, of one machine only. */
+  'express edu': { at: '0000:05:00.0', id: '1234:11e8' },
   'root port': { at: '0000:00:04.0', id: '1b36:000c' },
   bridge: { at: '0000:03:00.0', id: '1b36:000e' },
 } as const;

@@ -30,9 +30,14 @@ export function withBudget(candidate: Candidate, budget: number): Candidate {
   };
 }
 
+/** What a machine is asked that differs from another in these cases alone. */
+const only: Readonly<Record<string, string>> = { hotplug: 'vfio/surprise/' };
+
 /** A kernel on a machine of the lab, as a candidate for the cases of devices. */
-export function ofMachine(release: string, machine: string): Required<Pick<Candidate, 'machine' | 'identity'>> {
-  return { machine, identity: `${/^\d+\.\d+/.exec(release)?.[0] ?? 'unknown'}@${machine}` };
+export function ofMachine(release: string, machine: string): Pick<Candidate, 'machine' | 'identity' | 'only'> {
+  const cases = only[machine];
+  const identity = `${/^\d+\.\d+/.exec(release)?.[0] ?? 'unknown'}@${machine}`;
+  return { machine, identity, ...(cases === undefined ? {} : { only: cases }) };
 }
 
 /** RLIMIT_NOFILE of this process, the soft one. */

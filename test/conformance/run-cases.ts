@@ -4,6 +4,7 @@ import { EOPNOTSUPP, KVM_CHECK_EXTENSION } from 'kvio/uapi';
 import { type Case, type Fact, isRecord, NOT_MODELLED, NotHere, type Observation } from './case.ts';
 import { identify } from './identity.ts';
 import { exists, link, MTTY, missingPart, parts, pci, removeMdevs, show, unbindFromVfio } from './parts.ts';
+import { inSlot, replug } from './slot.ts';
 
 /** A kernel to judge. Each case gets a fresh one, so that no case sees what another left behind. */
 export interface Candidate {
@@ -68,7 +69,7 @@ export async function runCase(candidate: Candidate, one: Case): Promise<Result> 
     return { failed: `${message ?? String(error)}${stack === undefined ? '' : `\n${stack.split('\n').slice(1, 6).join('\n')}`}` };
   } finally {
     kernel.close();
-    if (candidate.machine !== undefined) restore(candidate, one);
+    if (candidate.machine !== undefined) await restore(candidate, one);
   }
 }
 
@@ -78,9 +79,11 @@ function isOverridden(kernel: Kernel, address: string): boolean {
 }
 
 /** A real machine lasts longer than a case: its devices go back to no driver. A simulated one is new each time. */
-function restore(candidate: Candidate, { needs }: Case): void {
+async function restore(candidate: Candidate, { needs }: Case): Promise<void> {
   const kernel = candidate.open();
   try {
+    for (const part of needs?.slots === true ? needs.pci!.slice(0, 1) : [])
+      if (kernel.kind !== 'sim' && missingPart(kernel, part) !== undefined) await replug(kernel, parts[part].at);
     for (const { at } of (needs?.pci ?? []).map((part) => parts[part]))
       if (kernel.kind !== 'sim' && isOverridden(kernel, at)) unbindFromVfio(kernel, at);
     if (needs?.mtty === true) removeMdevs(kernel);
@@ -102,6 +105,8 @@ export function unmet(candidate: Candidate, kernel: Kernel, { needs }: Pick<Case
     const assisted = link(kernel, `${pci(parts[part].at)}/iommu_group`) !== undefined;
     if (needs?.iommu !== undefined && assisted !== needs.iommu) return `there is ${assisted ? 'an' : 'no'} IOMMU`;
   }
+  const inside = needs?.slots === true ? needs.pci?.[0] : undefined;
+  if (inside !== undefined && !inSlot(kernel, parts[inside].at)) return `the kernel does not drive the slot of ${inside}`;
   for (const path of needs?.devices ?? ['/dev/kvm']) {
     try {
       kernel.close(kernel.open(path));

@@ -36,6 +36,9 @@ export class PciBridge extends PciFunction {
     });
   }
 
+  /** A function was plugged in below it, or has gone. */
+  populationChanged(): void {}
+
   /** Everything below is reset. */
   resetSecondary(): void {
     for (const fn of this.secondary.sorted()) fn.performReset('bus');

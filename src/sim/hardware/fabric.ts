@@ -18,6 +18,8 @@ export interface Host {
   interrupt(fn: PciFunction, message: Message): boolean;
   wire(fn: PciFunction, level: boolean): void;
   error(fn: PciFunction, severity: Severity, bit: number): void;
+  /** The hot-plug controller of a port has something to tell. */
+  slotEvent(port: PciFunction): void;
 }
 
 /** Where messages go on x86. */
@@ -93,6 +95,18 @@ class Slot implements Place {
   virtualFunctions(fn: PciFunction, count: number): void {
     this.fabric.virtualFunctions(fn, count);
   }
+
+  get running(): boolean {
+    return this.fabric.running;
+  }
+
+  eject(fn: PciFunction): void {
+    this.fabric.pull(fn);
+  }
+
+  slotEvent(port: PciFunction): void {
+    this.fabric.host.slotEvent(port);
+  }
 }
 
 /** '0000:02:1f.7'. */
@@ -121,6 +135,8 @@ export class PciFabric {
   hostMemory: IommuDomain | undefined;
   /** Decides what a trusted device serves and reaches; absent: there is no TSM, and no T bit. */
   tsm: Tsm | undefined;
+  /** The machine is on: from now on what is plugged in is told. */
+  running = false;
   readonly #roots = new Map<number, PciBus>();
   readonly #virtual = new Map<PciFunction, PciFunction[]>();
 
@@ -165,6 +181,7 @@ export class PciFabric {
     if (fn instanceof PciBridge) fn.secondary = new PciBus(bus.segment, fn);
     fn.place = new Slot(this, bus, devfn, physical);
     fn.performReset('power');
+    bus.bridge?.populationChanged();
   }
 
   /** Takes a function out, with what hangs on it; all of them, those below first. */
@@ -177,6 +194,7 @@ export class PciFabric {
     slot.bus.functions.delete(slot.devfn);
     fn.pulled();
     this.iommu?.forget(fn);
+    slot.bus.bridge?.populationChanged();
     return [...gone, fn];
   }
 

@@ -36,6 +36,12 @@ export interface Place {
   error(fn: PciFunction, severity: Severity, bit: number): void;
   /** VF_ENABLE and NumVFs: how many virtual functions there are now. */
   virtualFunctions(fn: PciFunction, count: number): void;
+  /** The machine is on, and no longer put together. */
+  readonly running: boolean;
+  /** Lets go of a function below. */
+  eject(fn: PciFunction): void;
+  /** The hot-plug controller of the port has something to tell. */
+  slotEvent(port: PciFunction): void;
 }
 
 /** Who watches what happens to a function: the TSM. */

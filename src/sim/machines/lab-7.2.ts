@@ -78,6 +78,13 @@ const conventional: readonly PciPlacement[] = [
 
 const everything = [...chipset, ...edus, ...behindPorts, ...shared, ...conventional];
 
+/** The same where the kernel has the slots: they say whether there is a card. One more has an edu. */
+const slots: readonly PciPlacement[] = [
+  ...everything.map((one) => (one.model === 'pcie-root-port' ? { ...one, options: { ...one.options, presence: true } } : one)),
+  { ...rootPort(4), options: { slot: 4, presence: true } },
+  { at: '0000:05:00.0', model: 'edu', options: { dmaMask } },
+];
+
 const msi = { start: 0xfee0_0000n, last: 0xfeef_ffffn, type: 'msi' } as const;
 
 function words(...values: readonly bigint[]): Uint8Array {
@@ -154,6 +161,12 @@ const ALLOW_UNSAFE = {
 export const labVtd72: Machine = machine('vtd', {
   pci: [...everything, files(1), files(7, 64), files(0xa, 64), serial(0xb)],
   iommu: vtd,
+});
+
+export const labHotplug72: Machine = machine('hotplug', {
+  pci: [...slots, files(1), files(0xa, 64), files(0xb, 64), serial(0xc)],
+  iommu: vtd,
+  pciehp: true,
 });
 
 export const labAmd72: Machine = machine('amd', {

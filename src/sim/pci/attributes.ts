@@ -139,11 +139,14 @@ function reset(dev: PciDev): number {
   return error;
 }
 
-export function storeRescan(pci: PciSubsystem, text: string): number {
+export function storeRescan(pci: PciSubsystem, text: string): number | Pending {
   const value = kstrtoull(text);
   if (typeof value !== 'bigint') return -EINVAL;
-  if (value !== 0n) pci.rescan();
-  return text.length;
+  if (value === 0n) return text.length;
+  return pci.rescanRemove.call(() => {
+    pci.rescan();
+    return text.length;
+  });
 }
 
 /** reset_method_store: nothing, `default`, or names among those the device has. */

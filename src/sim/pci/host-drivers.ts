@@ -2,6 +2,7 @@ import { ENODEV } from '../../uapi/sys.ts';
 import type { PciBus } from './bus.ts';
 import { idOf, idOfClass, matches, PCI_ANY_ID, type PciDeviceId, type PciDriver } from './driver.ts';
 import type { PciDev } from './pci-dev.ts';
+import { hasHotplug, Pciehp } from './pciehp.ts';
 
 /** Holds a device and does nothing with it: for the kernel's part of what a driver is, not for what it drives. */
 class HostDriver implements PciDriver {
@@ -55,10 +56,21 @@ class SriovHostDriver extends HostDriver {
 
 /** A host's PCI Express port: bridges that are ports of the hierarchy, not those that lead to conventional PCI. */
 class PortDriver extends HostDriver {
+  readonly #slots = new Map<PciDev, Pciehp>();
+
   override probe(p: unknown, dev: PciDev): number {
     const at = dev.findCapability(EXPRESS);
     const type = at === 0 ? -1 : (dev.readConfig(at + 2, 2) >> 4) & 0xf;
-    return PORTS.has(type) ? super.probe(p, dev) : -ENODEV;
+    if (!PORTS.has(type)) return -ENODEV;
+    const error = super.probe(p, dev);
+    if (error === 0 && hasHotplug(dev)) this.#slots.set(dev, new Pciehp(dev));
+    return error;
+  }
+
+  override remove(p: unknown, dev: PciDev): undefined {
+    this.#slots.get(dev)?.remove();
+    this.#slots.delete(dev);
+    super.remove(p, dev);
   }
 }
 

@@ -1,5 +1,5 @@
 import * as r from '../../uapi/pci-regs.ts';
-import { EBUSY, EINVAL, ENODEV, ENOSPC, ERANGE } from '../../uapi/sys.ts';
+import { EBUSY, EINVAL, ENODEV, ENOMEM, ENOSPC, ERANGE } from '../../uapi/sys.ts';
 import type { Message } from '../hardware/msix-table.ts';
 import type { PciDev } from './pci-dev.ts';
 import type { Vector } from './vectors.ts';
@@ -83,9 +83,9 @@ export class PciIrq {
     return true;
   }
 
-  /** The function asserts INTx now, masked or not. */
+  /** The function asserts INTx now, masked or not. What does not answer seems to. */
   intxAsserted(): boolean {
-    return !this.#dev.removed && (this.#dev.readConfig(r.PCI_STATUS, 2) & r.PCI_STATUS_INTERRUPT) !== 0;
+    return (this.#dev.readConfig(r.PCI_STATUS, 2) & r.PCI_STATUS_INTERRUPT) !== 0;
   }
 
   /** The wire changed its level. */
@@ -120,12 +120,12 @@ export class PciIrq {
   /** 2^MMC; 0 without the capability. */
   get msiCount(): number {
     const { msi } = this.#dev.fn.positions;
-    return msi === 0 ? 0 : 1 << ((this.#dev.fn.config.peek(msi + r.PCI_MSI_FLAGS, 2) & r.PCI_MSI_FLAGS_QMASK) >> 1);
+    return msi === 0 ? 0 : 1 << ((this.#dev.readConfig(msi + r.PCI_MSI_FLAGS, 2) & r.PCI_MSI_FLAGS_QMASK) >> 1);
   }
 
   get msixCount(): number {
     const { msix } = this.#dev.fn.positions;
-    return msix === 0 ? 0 : (this.#dev.fn.config.peek(msix + r.PCI_MSIX_FLAGS, 2) & r.PCI_MSIX_FLAGS_QSIZE) + 1;
+    return msix === 0 ? 0 : (this.#dev.readConfig(msix + r.PCI_MSIX_FLAGS, 2) & r.PCI_MSIX_FLAGS_QSIZE) + 1;
   }
 
   /** msi_setup_device_data: the driver has asked for messages, if it has them now or not. Of the device's managed resources: gone with the driver. */
@@ -153,7 +153,7 @@ export class PciIrq {
     return this.#vectors.get(vector)?.irq ?? 0;
   }
 
-  /** pci_alloc_irq_vectors of one kind: how many, or −errno. Without interrupt remapping MSI has one vector, whatever the device has. */
+  /** pci_alloc_irq_vectors of one kind: how many, or −errno; a device that is gone seems to have as many as there can be. Without interrupt remapping MSI has one vector, whatever the device has. */
   allocVectors(kind: 'msi' | 'msix', min: number, max: number): number {
     if (max < min) return -ERANGE;
     if (min < 1 || this.#dev.powerState !== 0 || this.#kind !== 'none') return -EINVAL;
@@ -161,6 +161,8 @@ export class PciIrq {
     if (has === 0) return -EINVAL;
     if (has < min) return -ENOSPC;
     this.#asked = true;
+    // Where its table is cannot be read.
+    if (kind === 'msix' && this.#dev.removed) return -ENOMEM;
     const single = kind === 'msi' && !this.#dev.subsystem.interruptRemapping;
     const count = single ? 1 : Math.min(has, max);
     if (count < min) return -ENOSPC;

@@ -75,6 +75,8 @@ export class PciDev implements IommuMember {
   /** The driver the machine's description binds at boot. */
   bootDriver: string | undefined;
   driverOverride: string | null = null;
+  /** The interrupt of its hot-plug controller. */
+  onSlotEvent: (() => void) | undefined;
   /** The driver's error_detected. */
   onError: ((severity: Severity) => void) | undefined;
   /** Errors it has reported. */
@@ -89,7 +91,9 @@ export class PciDev implements IommuMember {
   everEnabled = false;
   #resources: readonly Resource[] = [];
   #enabled = 0;
-  #removed = false;
+  #forgotten = false;
+  #disconnected = false;
+  readonly #capabilities: ReadonlyMap<number, number>;
   readonly #claims = new Map<number, string>();
 
   constructor(subsystem: PciSubsystem, fn: PciFunction, parent: PciDev | undefined, physfn?: PciDev) {
@@ -104,6 +108,7 @@ export class PciDev implements IommuMember {
     this.devfn = slot.devfn;
     this.bdf = slot.bdf;
     this.configSize = fn.config.size;
+    this.#capabilities = this.#walkCapabilities();
     this.irq = new PciIrq(this);
     const firmware = fn.config.peek(r.PCI_INTERRUPT_LINE, 1);
     this.interruptLine = subsystem.system.machine.ioapic === false ? firmware : lineOf(subsystem.fabric, fn);
@@ -119,24 +124,31 @@ export class PciDev implements IommuMember {
 
   // ---- configuration space
 
-  /** Hardware registers; all ones once it is unplugged. */
+  /** Hardware registers; all ones where there is no hardware, whether or not the kernel knows. */
   readConfig(offset: number, width: ConfigWidth): number {
-    return this.#removed ? 2 ** (8 * width) - 1 : this.fn.config.read(offset, width);
+    return this.removed ? 2 ** (8 * width) - 1 : this.fn.config.read(offset, width);
   }
 
   writeConfig(offset: number, width: ConfigWidth, value: number): void {
-    if (!this.#removed) this.fn.config.write(offset, width, value);
+    if (!this.removed) this.fn.config.write(offset, width, value);
   }
 
-  /** Offset of a capability, found in its list; 0: there is none. */
+  /** Offset of a capability, as its list had it when the device was found; 0: there is none. */
   findCapability(id: number): number {
-    if ((this.readConfig(r.PCI_STATUS, 2) & r.PCI_STATUS_CAP_LIST) === 0) return 0;
+    return this.#capabilities.get(id) ?? 0;
+  }
+
+  /** The first of each kind. */
+  #walkCapabilities(): Map<number, number> {
+    const found = new Map<number, number>();
+    if ((this.readConfig(r.PCI_STATUS, 2) & r.PCI_STATUS_CAP_LIST) === 0) return found;
     let at = this.readConfig(r.PCI_CAPABILITY_LIST, 1) & ~3;
     for (let left = 48; at >= 0x40 && left > 0; left--) {
-      if (this.readConfig(at, 1) === id) return at;
+      const id = this.readConfig(at, 1);
+      if (!found.has(id)) found.set(id, at);
       at = this.readConfig(at + 1, 1) & ~3;
     }
-    return 0;
+    return found;
   }
 
   findExtCapability(id: number): number {
@@ -319,8 +331,9 @@ export class PciDev implements IommuMember {
     restoreState(this, saved);
   }
 
+  /** `current_state`: what the kernel has put it into. One that was pulled out stays in it. */
   get powerState(): PowerState {
-    return this.#removed ? 3 : this.fn.powerState;
+    return this.fn.powerState;
   }
 
   /** pci_set_power_state: a state the device does not have is not entered. */
@@ -358,14 +371,24 @@ export class PciDev implements IommuMember {
     return busDevices(this);
   }
 
-  /** Unplugged. */
+  /** There is no hardware any more: pulled out, or forgotten by the kernel. */
   get removed(): boolean {
-    return this.#removed;
+    return this.#forgotten || this.fn.place === undefined;
   }
 
-  /** The function is gone. */
-  markRemoved(): void {
-    this.#removed = true;
+  /** pci_dev_is_disconnected: the kernel knows that it was pulled out, and asks it nothing. */
+  get disconnected(): boolean {
+    return this.#disconnected;
+  }
+
+  /** pci_dev_set_disconnected. */
+  disconnect(): void {
+    this.#disconnected = true;
+  }
+
+  /** It is off the list: whoever holds it still reaches nothing by it. */
+  forget(): void {
+    this.#forgotten = true;
   }
 }
 

@@ -1,6 +1,6 @@
 import { rangeError } from '../../kernel/errors.ts';
 import * as r from '../../uapi/pci-regs.ts';
-import type { Completion } from '../completion.ts';
+import { Completion } from '../completion.ts';
 import { PciBridge, type PciBus } from '../hardware/bridge.ts';
 import { type Host, PciFabric, parseAddress } from '../hardware/fabric.ts';
 import { assignAddresses, numberBuses } from '../hardware/firmware.ts';
@@ -15,6 +15,7 @@ import type { System } from '../system.ts';
 import { errorMessage } from './aer.ts';
 import { assignNew } from './assign.ts';
 import { PciDev } from './pci-dev.ts';
+import { RescanRemoveLock } from './rescan-remove.ts';
 import { Vectors } from './vectors.ts';
 
 /** Told of functions that come and go: the bus's sysfs, its drivers. */
@@ -41,6 +42,27 @@ interface Placed extends PciPlug {
   readonly placement: PciPlacement | undefined;
 }
 
+/** Complete when all of them are. */
+function allOf(parts: readonly Completion[]): Completion {
+  const all = new Completion();
+  let left = parts.length;
+  if (left === 0) all.complete();
+  for (const one of parts) one.whenDone(() => --left === 0 && all.complete());
+  return all;
+}
+
+/** Each when the one before is complete. */
+function inTurn(parts: readonly (() => Completion)[]): Completion {
+  const all = new Completion();
+  const next = (at: number): void => {
+    const part = parts[at];
+    if (part === undefined) all.complete();
+    else part().whenDone(() => next(at + 1));
+  };
+  next(0);
+  return all;
+}
+
 /** The PCI devices of a system (`pci_bus_type`'s list), its IOMMU and groups. `system.pci`. */
 export class PciSubsystem {
   readonly system: System;
@@ -48,6 +70,8 @@ export class PciSubsystem {
   readonly iommu: IommuHardware | undefined;
   readonly vectors: Vectors;
   readonly iommuGroups: IommuGroups<PciDev> = new IommuGroups<PciDev>();
+  /** Held by whoever looks for devices or removes some, until their drivers have let go. */
+  readonly rescanRemove: RescanRemoveLock = new RescanRemoveLock();
   readonly #devices: PciDev[] = [];
   readonly #byFunction = new Map<PciFunction, PciDev>();
   readonly #listeners = new Set<PciListener>();
@@ -65,6 +89,7 @@ export class PciSubsystem {
       ...system.plugs.map((plug) => ({ ...plug, placement: undefined })),
     ];
     this.#boot(placed.map((one) => ({ ...one, ...parseAddress(one.at) })));
+    this.fabric.running = true;
     for (const { device, placement } of placed) {
       const dev = this.devOf(device);
       if (dev === undefined || placement === undefined) continue;
@@ -102,24 +127,34 @@ export class PciSubsystem {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Hot-plug of a function at a free place of a bus there is. */
-  plug(fn: PciFunction, at: string): PciDev {
+  /** Hot-plug of a function at a free place of a bus there is. Undefined: the kernel has not yet let go of what was there, and finds it later. */
+  plug(fn: PciFunction, at: string): PciDev | undefined {
     const { segment, bus, devfn } = parseAddress(at);
     const where = this.fabric.buses().find((one) => one.segment === segment && one.number === bus);
     if (where === undefined) throw rangeError(`${at}: there is no such bus`);
     if (fn instanceof PciBridge) throw rangeError(`${at}: a bridge cannot be plugged in while the machine runs`);
     this.fabric.plug(fn, where, devfn);
-    assignNew(this, fn);
     const parent = where.bridge === undefined ? undefined : this.devOf(where.bridge);
-    return this.found(fn, parent);
+    this.rescanRemove.call(() => {
+      if (fn.place === undefined) return 0;
+      assignNew(this, fn);
+      this.found(fn, parent);
+      return 0;
+    });
+    return this.devOf(fn);
   }
 
-  /** Surprise removal: reads answer all ones from now on, and drivers are told. */
+  /** Surprise removal: reads answer all ones from now on, and drivers are told: by the hot-plug driver that has the slot, or as one would. */
   unplug(fn: PciFunction): void {
     if (this.devOf(fn) === undefined) throw rangeError('the function is not plugged into this machine');
-    const gone = this.fabric.pull(fn).flatMap((one) => this.devOf(one) ?? []);
-    for (const dev of gone) dev.markRemoved();
-    for (const dev of gone) this.lost(dev);
+    this.surpriseRemove(this.fabric.pull(fn).flatMap((one) => this.devOf(one) ?? []));
+  }
+
+  /** pciehp_unconfigure_device without a card: nothing more is asked of the devices, and they are removed; those behind bridges first. Complete when they are. */
+  surpriseRemove(gone: readonly PciDev[]): Completion {
+    const known = gone.filter(({ disconnected }) => !disconnected);
+    for (const dev of known) dev.disconnect();
+    return this.rescanRemove.run(() => inTurn(known.map((dev) => () => this.lost(dev))));
   }
 
   /** A function is found: it gets its device, its group, and the bus is told. */
@@ -134,15 +169,14 @@ export class PciSubsystem {
     return dev;
   }
 
-  /** A device goes, when its drivers have let go of it. */
-  lost(dev: PciDev): void {
-    const users = [...this.#listeners].flatMap((listener) => listener.removed(dev) ?? []);
-    let waiting = users.length + 1;
-    const release = (): void => {
-      if (--waiting === 0) this.remove(dev);
-    };
-    for (const one of users) one.whenDone(release);
-    release();
+  /** A device goes: complete when its drivers have let go of it, and it has. */
+  lost(dev: PciDev): Completion {
+    const gone = new Completion();
+    allOf([...this.#listeners].flatMap((listener) => listener.removed(dev) ?? [])).whenDone(() => {
+      this.remove(dev);
+      gone.complete();
+    });
+    return gone;
   }
 
   /** sysfs `remove`, after its driver has let go: the kernel forgets the device; what is soldered stays, and `rescan` finds it again. */
@@ -154,7 +188,7 @@ export class PciSubsystem {
     this.#byFunction.delete(dev.fn);
     if (dev.iommuGroup !== undefined) this.iommuGroups.remove(dev.iommuGroup, dev);
     dev.iommuGroup = undefined;
-    dev.markRemoved();
+    dev.forget();
   }
 
   /** pci_rescan_bus: functions that are there and not known. */
@@ -220,6 +254,7 @@ export class PciSubsystem {
       random: () => system.random(),
       interrupt: (fn, message) => this.vectors.deliver(fn, message),
       wire: (fn, level) => this.devOf(fn)?.irq.wire(level),
+      slotEvent: (port) => this.devOf(port)?.onSlotEvent?.(),
       error: (fn, severity) => {
         const dev = this.devOf(fn);
         if (dev !== undefined) errorMessage(dev, severity);

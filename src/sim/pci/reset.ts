@@ -8,6 +8,10 @@ const MILLISECOND = 1_000_000n;
 const FLR_DELAY = 100n * MILLISECOND;
 const BUS_DELAY = 102n * MILLISECOND;
 
+/** PCIE_RESET_READY_POLL_MS, and PCI_RESET_WAIT: how long it is waited for a function, and for one on a link that does not say whether it is up. */
+const READY_POLL = 60_000n * MILLISECOND;
+const RESET_WAIT = 1000n * MILLISECOND;
+
 /** How to reset one function, in the order in which they are tried: whether it seems possible, and the reset: 0 or −errno. */
 const methods: readonly (readonly [name: string, probe: (dev: PciDev) => boolean, reset: (dev: PciDev) => number])[] = [
   ['flr', hasFlr, (dev) => flr(dev)],
@@ -25,7 +29,7 @@ export function resetMethods(dev: PciDev): string[] {
 export function resetFunction(dev: PciDev): number {
   for (const wanted of dev.resetMethods) {
     const [, , reset] = methods.find(([name]) => name === wanted)!;
-    const result = dev.removed ? -ENOTTY : reset(dev);
+    const result = reset(dev);
     if (result !== -ENOTTY) return result;
   }
   return -ENOTTY;
@@ -40,7 +44,14 @@ function flr(dev: PciDev): number {
   const at = dev.findCapability(r.PCI_CAP_ID_EXP) + r.PCI_EXP_DEVCTL;
   dev.writeConfig(at, 2, dev.readConfig(at, 2) | r.PCI_EXP_DEVCTL_BCR_FLR);
   dev.system.runner.spend(FLR_DELAY);
-  return 0;
+  return answers(dev, READY_POLL);
+}
+
+/** pci_dev_wait: 0; −ENOTTY, all its registers read is ones, or it is known to be gone. */
+function answers(dev: PciDev, timeout: bigint): number {
+  if (!dev.removed) return 0;
+  if (!dev.disconnected) dev.system.runner.spend(timeout);
+  return -ENOTTY;
 }
 
 function hasAfFlr(dev: PciDev): boolean {
@@ -51,7 +62,7 @@ function hasAfFlr(dev: PciDev): boolean {
 function afFlr(dev: PciDev): number {
   dev.writeConfig(dev.findCapability(r.PCI_CAP_ID_AF) + r.PCI_AF_CTRL, 1, r.PCI_AF_CTRL_FLR);
   dev.system.runner.spend(FLR_DELAY);
-  return 0;
+  return answers(dev, READY_POLL);
 }
 
 function hasPmReset(dev: PciDev): boolean {
@@ -59,8 +70,9 @@ function hasPmReset(dev: PciDev): boolean {
   return pm !== 0 && (dev.readConfig(pm + r.PCI_PM_CTRL, 2) & r.PCI_PM_CTRL_NO_SOFT_RESET) === 0;
 }
 
-/** To D3hot and back, which loses everything. */
+/** To D3hot and back, which loses everything. What does not answer seems to lose nothing. */
 function pmReset(dev: PciDev): number {
+  if (!hasPmReset(dev)) return -ENOTTY;
   if (dev.powerState !== 0) return -EINVAL;
   dev.setPowerState(3);
   dev.setPowerState(0);
@@ -80,13 +92,15 @@ function sameBus(a: PciDev, b: PciDev): boolean {
   return a.segment === b.segment && a.bus === b.bus;
 }
 
-/** pci_bridge_secondary_bus_reset: 0; −ENOTTY, a link of more than 5 GT/s does not say that it is up again. */
+/** pci_bridge_secondary_bus_reset: 0; −ENOTTY, a link of more than 5 GT/s does not say that it is up again, or nothing answers behind it. */
 export function resetSecondaryBus(bridge: PciDev): number {
   const control = bridge.readConfig(r.PCI_BRIDGE_CONTROL, 2);
   bridge.writeConfig(r.PCI_BRIDGE_CONTROL, 2, control | r.PCI_BRIDGE_CTL_BUS_RESET);
   bridge.writeConfig(r.PCI_BRIDGE_CONTROL, 2, control & ~r.PCI_BRIDGE_CTL_BUS_RESET);
   bridge.system.runner.spend(BUS_DELAY);
-  return linkReturns(bridge) ? 0 : -ENOTTY;
+  if (!linkReturns(bridge)) return -ENOTTY;
+  const child = bridge.subsystem.devices.find(({ parent }) => parent === bridge);
+  return child === undefined ? 0 : answers(child, RESET_WAIT);
 }
 
 function linkReturns(bridge: PciDev): boolean {

@@ -69,7 +69,10 @@ export class PciSysfs {
   /** sysfs `remove`: the file itself goes first; then, as their users let go, what is behind the device, and the device. */
   #remove(p: Process, dev: PciDev, answer: number): Pending {
     this.bus.directoryOf(dev)?.remove('remove');
-    return new Pending(this.#stop(p, dev), () => answer);
+    return new Pending(
+      this.#pci.rescanRemove.run(() => this.#stop(p, dev)),
+      () => answer,
+    );
   }
 
   /** pci_stop_and_remove_bus_device: the last child first. */

@@ -248,7 +248,7 @@ describe('groups', () => {
     ]);
     pci.unplug(one);
     expect(pci.groups.map(({ id }) => id)).toEqual([1]);
-    expect(pci.plug(one, '0000:00:05.0').iommuGroup!.id).toBe(0);
+    expect(pci.plug(one, '0000:00:05.0')!.iommuGroup!.id).toBe(0);
   });
 
   test('several segments', () => {

@@ -3,6 +3,7 @@ import type { IommuGroup } from '../../../src/sim/iommu/group.ts';
 import type { Machine } from '../../../src/sim/machine.ts';
 import type { PciDev, PciSriov, Resource } from '../../../src/sim/pci/pci-dev.ts';
 import type { PciListener, PciSubsystem } from '../../../src/sim/pci/pci-subsystem.ts';
+import { RescanRemoveLock } from '../../../src/sim/pci/rescan-remove.ts';
 import { PciSysfs } from '../../../src/sim/pci/sysfs.ts';
 import { EBUSY, EPERM } from '../../../src/uapi/sys.ts';
 import { boot } from '../machine.ts';
@@ -144,6 +145,7 @@ export function fakePci(devices: readonly FakeDev[], machine: Partial<Machine> =
       throw new Error('not here');
     },
     unplug: () => {},
+    rescanRemove: new RescanRemoveLock(),
     remove: (dev: PciDev) => void known.splice(known.indexOf(dev), 1),
     rescan: () => {
       for (const dev of made) {

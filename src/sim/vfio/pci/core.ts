@@ -307,9 +307,9 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
     return this.irqs.msiQmax;
   }
 
-  /** A virtual function's memory is enabled by its physical one. One that was pulled out is not known to sleep: it reads as all ones. */
+  /** A virtual function's memory is enabled by its physical one. */
   get memoryEnabled(): boolean {
-    return (this.pdev.removed || this.pdev.powerState < 3) && (this.isVirtualFunction || this.config.memoryEnabled);
+    return this.pdev.powerState < 3 && (this.isVirtualFunction || this.config.memoryEnabled);
   }
 
   get reachable(): boolean {

@@ -163,10 +163,11 @@ function resettable(pdev: PciDev, set: readonly VfioPciCoreDevice[]): boolean {
   return pdev.busDevices().every((hit) => set.some((each) => each.pdev === hit));
 }
 
-/** vfio_pci_dev_set_try_reset, when the last of them is closed: those that could not be reset alone are reset together. */
+/** vfio_pci_dev_set_try_reset, when the last of them is closed: those that could not be reset alone are reset together, if nobody is removing one. */
 export function tryResetSet(device: VfioPciCoreDevice): void {
   const set = device.deviceSet();
-  if (set.some(({ openCount }) => openCount > 0) || !set.some(({ needsReset }) => needsReset)) return;
+  if (set.some(({ openCount, unregistering }) => openCount > 0 || unregistering) || !set.some(({ needsReset }) => needsReset))
+    return;
   if (!resettable(device.pdev, set) || resetBus(device.pdev) !== 0) return;
   for (const each of set) each.needsReset = false;
 }

@@ -26,6 +26,9 @@ import { regionCases } from './regions.ts';
 import { removalCases } from './removal.ts';
 import { busyRemovalCases } from './removal-busy.ts';
 import { resetCases } from './reset.ts';
+import { surpriseCases } from './surprise.ts';
+import { busySurpriseCases } from './surprise-busy.ts';
+import { nodeSurpriseCases } from './surprise-node.ts';
 import { teardownCases } from './teardown.ts';
 import { dirtyCases } from './type1-dirty.ts';
 import { mapCases } from './type1-map.ts';
@@ -54,6 +57,9 @@ export const vfioCases: readonly Case[] = [
   ...teardownCases,
   ...removalCases,
   ...busyRemovalCases,
+  ...surpriseCases,
+  ...busySurpriseCases,
+  ...nodeSurpriseCases,
   ...cdevCases,
   ...iommufdDeviceCases,
   ...mttyCases,
