@@ -3,7 +3,7 @@ import { openSim, profiles } from 'kvio/sim';
 import { ioctlByName } from 'kvio/uapi';
 import { describe, expect, it } from 'vitest';
 import { scenes } from '../conformance/teardown/index.ts';
-import { orderAt, ordersOf } from '../conformance/teardown/scene.ts';
+import { orderAt, ordersOf, standsForAll } from '../conformance/teardown/scene.ts';
 import { areas } from './areas.ts';
 import { type Finding, fuzz, showFinding } from './fuzz.ts';
 import { pairWith } from './machine.ts';
@@ -102,6 +102,12 @@ describe('orders of teardown', () => {
     const orders = Array.from({ length: 120 }, (_, at) => orderAt([...'abcde'], at).join(''));
     expect(ordersOf([...'abcde'])).toBe(120);
     expect(new Set(orders).size).toBe(120);
+    // And each beginning is looked at once.
+    const looked = [0, 1, 2, 3, 4, 5].map((steps) => {
+      const standing = orders.filter((_, at) => standsForAll([...'abcde'], at, steps)).map((order) => order.slice(0, steps));
+      return [standing.length, new Set(standing).size];
+    });
+    expect(looked).toEqual([1, 5, 20, 60, 120, 120].map((count) => [count, count]));
     expect(new Set(orders.slice(0, 20).map((order) => order[0])).size).toBe(5);
   });
 

@@ -2,13 +2,15 @@
 import type { Kernel } from 'kvio';
 import type { Observation } from '../conformance/case.ts';
 import { type Candidate, unmet } from '../conformance/run-cases.ts';
-import { letGo, orderAt, ordersOf, type Scene } from '../conformance/teardown/scene.ts';
+import { letGo, orderAt, ordersOf, type Scene, standsForAll } from '../conformance/teardown/scene.ts';
 
 /** Some orders of a scene, by their numbers. */
 export interface Question {
   readonly scene: string;
   readonly first: number;
   readonly count: number;
+  /** All orders will be asked for: what follows the same steps is looked at once. */
+  readonly all: boolean;
 }
 
 /** What an order showed; a text where it could not be gone through. */
@@ -31,12 +33,12 @@ export class Orders {
     return unmet(this.#candidate, this.#opened, scene);
   }
 
-  tell({ scene, first, count }: Question): Told[] {
+  tell({ scene, first, count, all }: Question): Told[] {
     const found = this.#scenes.find(({ name }) => name === scene)!;
-    return Array.from({ length: count }, (_, at) => this.#one(found, orderAt(found.things, first + at)));
+    return Array.from({ length: count }, (_, at) => this.#one(found, first + at, all));
   }
 
-  #one(scene: Scene, order: readonly string[]): Told {
+  #one(scene: Scene, at: number, all: boolean): Told {
     try {
       if (this.#prepared !== scene) {
         const missing = this.missing(scene);
@@ -44,7 +46,8 @@ export class Orders {
         scene.prepare?.(this.#opened);
         this.#prepared = scene;
       }
-      return letGo(this.#opened, scene, order);
+      const looks = (steps: number): boolean => !all || standsForAll(scene.things, at, steps);
+      return letGo(this.#opened, scene, orderAt(scene.things, at), looks);
     } catch (error) {
       this.close();
       return String(error);
@@ -80,25 +83,33 @@ export interface Differing {
 /** So many at a time: what a lab is asked at once. */
 const CHUNK = 60;
 
+export interface Limits {
+  readonly most?: number;
+  readonly differences?: number;
+  readonly over?: () => boolean;
+  readonly progress?: (orders: number, of: number) => void;
+}
+
 /** Asks both for the first `most` orders of a scene; no more once so many differ, or `over()`. */
 export function compareOrders(
   scene: Scene,
   real: (question: Question) => readonly Told[],
   sim: (question: Question) => readonly Told[],
-  { most = Infinity, differences = 1, over = () => false }: { most?: number; differences?: number; over?: () => boolean } = {},
+  { most = Infinity, differences = 1, over = () => false, progress }: Limits = {},
 ): Compared {
   const all = ordersOf(scene.things);
   const total = Math.min(most, all);
   const differing: Differing[] = [];
   let orders = 0;
   while (orders < total && differing.length < differences && !over()) {
-    const question = { scene: scene.name, first: orders, count: Math.min(CHUNK, total - orders) };
+    const question = { scene: scene.name, first: orders, count: Math.min(CHUNK, total - orders), all: total === all };
     const [theirs, ours] = [real(question), sim(question)];
     for (let n = 0; n < question.count; n++) {
       const at = stepsThatDiffer(theirs[n]!, ours[n]!);
       if (at.length > 0) differing.push({ order: orderAt(scene.things, orders + n), at });
     }
     orders += question.count;
+    progress?.(orders, total);
   }
   return { scene, orders, all, differing };
 }

@@ -64,6 +64,7 @@ function compareAll(options: TeardownOptions, ask: (question: Question) => reado
     most: Number(options.sequences ?? Infinity),
     differences: Number(options.differences),
     over: () => Date.now() > end,
+    progress: (orders: number, of: number) => process.stderr.write(orders % 600 < 60 ? `${orders} of ${of} orders\n` : ''),
   };
   let status = 0;
   for (const scene of scenes.filter(({ name }) => name.includes(options.scene))) {

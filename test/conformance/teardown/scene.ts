@@ -59,25 +59,29 @@ export class Descriptor implements Thing {
   };
 }
 
-/** What one step showed: what letting go answered, what each thing that is left did, what others see. */
-const step = (closed: unknown, { things, around }: Made, left: ReadonlySet<string>): Fact =>
-  toFact({
-    closed,
-    ...(around && { around: around() }),
-    ...Object.fromEntries(
-      Object.entries(things).flatMap(([name, { use }]) => (left.has(name) && use ? [[name, answered(use)]] : [])),
-    ),
-  });
+/** What others see, and what each thing that is left does. */
+const look = ({ things, around }: Made, left: ReadonlySet<string>): { readonly [name: string]: Fact } => ({
+  ...(around && { around: answered(around) }),
+  ...Object.fromEntries(
+    Object.entries(things).flatMap(([name, { use }]) => (left.has(name) && use ? [[name, answered(use)]] : [])),
+  ),
+});
 
-/** Makes the scene and lets its things go in this order. */
-export function letGo(kernel: Kernel, scene: Scene, order: readonly string[]): Observation {
+/** Makes the scene and lets its things go in this order. `looks`: whether whatever is left is used after so many steps. */
+export function letGo(
+  kernel: Kernel,
+  scene: Scene,
+  order: readonly string[],
+  looks: (steps: number) => boolean = () => true,
+): Observation {
   const before = held(kernel);
   const made = scene.make(kernel);
   const left = new Set(Object.keys(made.things));
-  const facts: Record<string, Fact> = { made: step('nothing', made, left) };
-  for (const name of order) {
+  const facts: Record<string, Fact> = { made: looks(0) ? look(made, left) : {} };
+  for (const [at, name] of order.entries()) {
     left.delete(name);
-    facts[name] = step(answered(made.things[name]!.close), made, left);
+    const closed = answered(made.things[name]!.close);
+    facts[name] = { closed, ...(looks(at + 1) ? look(made, left) : {}) };
   }
   made.end?.();
   facts['nothing is left'] = since(before, held(kernel));
@@ -176,11 +180,19 @@ const STRIDE = 7919;
  * Order number `at` of all there are: each comes once, in turns that lie far apart, so that the first few are a fair choice already.
  */
 export function orderAt<T>(things: readonly T[], at: number): T[] {
-  let code = (at * STRIDE) % ordersOf(things);
+  let code = codeOf(things, at);
   const rest = [...things];
   return things.map(() => {
     const chosen = rest.splice(code % rest.length, 1);
     code = Math.floor(code / (rest.length + 1));
     return chosen[0]!;
   });
+}
+
+const codeOf = (things: readonly unknown[], at: number): number => (at * STRIDE) % ordersOf(things);
+
+/** Of all orders that begin with the same steps this one stands for the others: what is left after them is the same in each. */
+export function standsForAll(things: readonly unknown[], at: number, steps: number): boolean {
+  const beginnings = things.slice(0, steps).reduce<number>((product, _, step) => product * (things.length - step), 1);
+  return codeOf(things, at) < beginnings;
 }
