@@ -16,8 +16,7 @@
         'native/vcpu.cc',
         'native/wait.cc',
       ],
-      'include_dirs': ["<!(node -p \"require('node-addon-api').include_dir\")"],
-      'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED'],
+      'defines': ['NAPI_VERSION=9'],
       # off_t has 64 bits anyway; without these the plain symbol names are used, which musl has too.
       'defines!': ['_FILE_OFFSET_BITS=64', '_LARGEFILE_SOURCE'],
       'cflags': ['-Wall', '-Wextra', '-fvisibility=hidden', '-U_FORTIFY_SOURCE'],

@@ -1,5 +1,6 @@
 // Set-up and the end of an environment.
-#include <napi.h>
+#include <node_api.h>
+#include <initializer_list>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -85,7 +86,7 @@ napi_value Hold(napi_env env, napi_callback_info info) {
 const Export rows[] = {{"listen", Listen}, {"hold", Hold}};
 const Exports addonExports = {rows, sizeof rows / sizeof *rows};
 
-Napi::Object Init(Napi::Env env, Napi::Object exports) {
+napi_value Init(napi_env env, napi_value exports) {
   Env* own = new Env;
   if (own == nullptr) return exports;
   own->env = env;
@@ -115,5 +116,4 @@ void post(Env* env, uint64_t id, int32_t value) {
 
 }  // namespace kvio
 
-static Napi::Object Init(Napi::Env env, Napi::Object exports) { return kvio::Init(env, exports); }
-NODE_API_MODULE(kvio, Init)
+NAPI_MODULE_INIT() { return kvio::Init(env, exports); }

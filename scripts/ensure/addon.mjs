@@ -15,11 +15,7 @@ function nodedir() {
   return candidates.find((folder) => folder && exists(join(folder, 'include', 'node', 'node_api.h')));
 }
 
-const sources = () => [
-  ...filesUnder('native', ['.cc', '.h', '.map']),
-  'binding.gyp',
-  join('node_modules', 'node-addon-api', 'package.json'),
-];
+const sources = () => [...filesUnder('native', ['.cc', '.h', '.map']), 'binding.gyp'];
 const inputs = () => fingerprint(sources(), process.platform, process.arch);
 const tools = () => ({ python: python(), make: make(), compiler: compiler(), nodedir: nodedir() });
 

@@ -53,13 +53,16 @@ const actions: Readonly<
 
 /** `kvio conformance record` and `compare`: the exit status. */
 export async function conformance(
-  [action = 'nothing', ...args]: readonly string[],
+  [action, ...args]: readonly string[],
   options: ConformanceOptions,
   paint: Paint,
   print: Print,
 ): Promise<number> {
-  const run = Object.hasOwn(actions, action) ? actions[action] : undefined;
-  if (run === undefined) throw rangeError(`conformance does not know '${action}': one of ${Object.keys(actions).join(', ')}`);
+  const run = action !== undefined && Object.hasOwn(actions, action) ? actions[action] : undefined;
+  if (run === undefined)
+    throw rangeError(
+      `conformance ${action === undefined ? 'wants to be told what to do' : `does not know '${action}'`}: one of ${Object.keys(actions).join(', ')}`,
+    );
   return run(args, options, paint, print);
 }
 
@@ -76,7 +79,7 @@ async function record(args: readonly string[], options: ConformanceOptions, pain
   const text = cases.formatGolden(golden);
   const counts = `${cases.countObservations(golden)} observations in ${Object.keys(golden.cases).length} cases`;
   const lines = [`${paint.bold(golden.identity)} (Linux ${golden.release}, ${kernel}): ${counts}`];
-  lines.push(...reasons(Object.entries(golden.notRun)));
+  lines.push(...reasons(Object.entries(golden.notRun)), ...lesserRoad(kernel));
   if (options.out === '-') {
     process.stdout.write(text);
     process.stderr.write(`${lines.join('\n')}\n`);
@@ -124,6 +127,14 @@ function chooseKernel(asked: string | undefined): string {
   if (choice?.available) return choice.kind;
   const { kind, reason } = choice ?? found[0]!;
   throw rangeError(`the ${kind} kernel is not available: ${reason}`);
+}
+
+/** What one road to the host's kernel cannot run, the other may. */
+function lesserRoad(kernel: string): string[] {
+  const addon = kernelsHere().find(({ kind }) => kind === 'native');
+  return kernel !== 'ffi' || addon === undefined || addon.available
+    ? []
+    : [`  through ffi-rs; the addon runs more of the cases, and is not used: ${addon.reason}`];
 }
 
 async function load(): Promise<Cases> {
@@ -179,6 +190,6 @@ function readGolden(path: string): Golden {
   const golden: unknown = onFile(path, 'read', () => JSON.parse(readFileSync(path, 'utf8')));
   const { identity, cases, notRun } = (golden ?? {}) as Partial<Golden>;
   if (typeof identity !== 'string' || typeof cases !== 'object' || typeof notRun !== 'object')
-    throw rangeError(`${path} is no recording of conformance cases`);
+    throw rangeError(`${path} is no recording of conformance cases: kvio conformance record writes one`);
   return golden as Golden;
 }

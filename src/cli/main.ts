@@ -86,7 +86,8 @@ async function main(args: string[]): Promise<number> {
     return help ? 0 : 2;
   }
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
-  if (command === undefined) throw new RangeError(`no command '${name}': one of ${Object.keys(commands).join(', ')}`);
+  if (command === undefined)
+    throw new RangeError(`no command '${name}': one of ${Object.keys(commands).join(', ')} (kvio --help tells of each)`);
   if (command.takes === undefined && rest.length > 0) throw new RangeError(`${name} takes no arguments: '${rest.join(' ')}'`);
   const foreign = Object.keys(given).find((option) => !command.takes?.includes(`--${option} `));
   if (foreign !== undefined) throw new RangeError(`${name} has no option --${foreign}`);
@@ -94,10 +95,11 @@ async function main(args: string[]): Promise<number> {
 }
 
 function fail(error: unknown): void {
-  const expected =
-    isKvioError(error) || error instanceof RangeError || (error as NodeJS.ErrnoException)?.code?.startsWith('ERR_PARSE_ARGS');
-  if (!expected) throw error;
-  process.stderr.write(`kvio: ${(error as Error).message}\n`);
+  const misread = (error as NodeJS.ErrnoException)?.code?.startsWith('ERR_PARSE_ARGS') === true;
+  if (!misread && !isKvioError(error) && !(error instanceof RangeError)) throw error;
+  const { message } = error as Error;
+  // Node goes on to explain how a positional argument may begin with a dash: no command takes such a one.
+  process.stderr.write(`kvio: ${misread ? `${message.split('. ')[0]} (kvio --help lists them)` : message}\n`);
   process.exitCode = 2;
 }
 

@@ -13,7 +13,7 @@ const headers = [process.env['npm_config_nodedir'], dirname(dirname(realpathSync
 
 /** As in binding.gyp. */
 const flags = [
-  ...['-DNAPI_VERSION=9', '-DNODE_ADDON_API_DISABLE_CPP_EXCEPTIONS', '-DNODE_ADDON_API_DISABLE_DEPRECATED'],
+  '-DNAPI_VERSION=9',
   ...['-std=gnu++17', '-fno-exceptions', '-fno-rtti', '-fno-threadsafe-statics', '-fcheck-new', '-Wall', '-Wextra', '-Werror'],
 ];
 
@@ -37,7 +37,7 @@ for (const [arch, names] of others) {
   const title = `the addon for ${arch}${compiler === undefined ? ` (not run: ${reasons.at(-1)![1]})` : ''}`;
   describe.skipIf(compiler === undefined)(title, () => {
     it.each(readdirSync(join(root, 'native')).filter((file) => file.endsWith('.cc')))('%s compiles', (file) => {
-      const include = ['-isystem', headers!, '-isystem', join(root, 'node_modules/node-addon-api')];
+      const include = ['-isystem', headers!];
       const { status, stderr } = spawnSync(compiler!, [...flags, ...include, '-fsyntax-only', join(root, 'native', file)], {
         encoding: 'utf8',
       });
