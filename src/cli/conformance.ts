@@ -167,10 +167,12 @@ function isFolder(path: string): boolean {
 }
 
 /** Looked at before minutes are spent on what nobody could keep. */
-function checkWritable(out = './'): void {
+function checkWritable(out = `${process.cwd()}/`): void {
   if (out === '-') return;
   const there = isFolder(out) || statSync(out, { throwIfNoEntry: false }) !== undefined;
-  onFile(out, 'written', () => accessSync(there ? out : dirname(out), constants.W_OK));
+  onFile(out, 'written (--out names another place, --out - prints)', () =>
+    accessSync(there ? out : dirname(out), constants.W_OK),
+  );
 }
 
 function onFile<T>(path: string, what: string, act: () => T): T {

@@ -1,4 +1,4 @@
-import { closeSync, constants, openSync, readFileSync, type Stats, statSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync, type Stats, statSync } from 'node:fs';
 
 /** What it takes to have a device node, for those the host lacks. */
 const advice: readonly (readonly [pattern: RegExp, missing: string])[] = [
@@ -45,8 +45,10 @@ function permission(path: string): string {
 export function deviceTrouble(path: string): string | undefined {
   if (process.platform !== 'linux') return `${path} is Linux's, and this is ${process.platform}`;
   try {
-    closeSync(openSync(path, constants.O_RDWR | constants.O_NONBLOCK));
-    return undefined;
+    const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
+    const isDevice = fstatSync(fd).isCharacterDevice();
+    closeSync(fd);
+    return isDevice ? undefined : `${path} is a file, and no device: ${ask(path)}`;
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
     // A VFIO group opens once: somebody, perhaps this process, has it. It is there.

@@ -25,16 +25,19 @@ describe('kvio', () => {
   });
 
   it.each([
-    [['turo'], /no command 'turo': one of tour, kernels/],
+    [['turo'], /no command 'turo': one of tour, kernels, conformance \(kvio --help /],
     [['tour', 'twice'], /tour takes no arguments: 'twice'/],
-    [['tour', '--colour'], /--colour/],
+    [['tour', '--colour'], /^kvio: Unknown option '--colour' \(kvio --help lists them\)$/m],
     [['toString'], /no command 'toString'/],
     [['tour', '--out', 'x'], /tour has no option --out/],
-    [['conformance'], /conformance does not know 'nothing': one of record, compare/],
+    [['conformance'], /conformance wants to be told what to do: one of record, compare/],
+    [['conformance', 'recrod'], /conformance does not know 'recrod': one of record, compare/],
     [['conformance', 'record', 'twice'], /takes no arguments: 'twice'/],
     [['conformance', 'record', '--kernel', 'xen'], /--kernel must be one of 'native', 'ffi', 'sim', not 'xen'/],
     [['conformance', 'compare'], /takes one file/],
     [['conformance', 'compare', '/nowhere.json'], /\/nowhere.json cannot be read/],
+    [['conformance', 'compare', 'package.json'], /is no recording of conformance cases: kvio conformance record writes one/],
+    [['conformance', 'record', '--kernel', 'sim', '--out', '/proc/x/y'], /\/proc\/x\/y cannot be written .*--out /],
   ])('refuses %j', (args, message) => {
     const { status, stdout, stderr } = kvio(args);
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' });

@@ -1,5 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { findKernels, KvioError, openKernel } from 'kvio';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
@@ -80,6 +81,7 @@ describe('openKernel', () => {
       /^the native kernel \(the option kernel: 'native'\) is not available: there is no \/dev\/vfio\/4711: bind/,
     );
     expect(findKernels(['/dev/null/x'])[0]!.reason).toMatch(/^there is no \/dev\/null\/x/);
+    expect(findKernels([fileURLToPath(import.meta.url)])[0]!.reason).toMatch(/open\.test\.ts is a file, and no device/);
     expect(findKernels([])[0]!.available).toBe(native.available || /\/dev\/kvm/.test(native.reason));
   });
 
