@@ -73,7 +73,7 @@ export async function getKernel(which = process.env.KVIO_LAB_KERNEL || ours) {
   if (which === ours) return { name: ours, image: readyImage() ?? (await buildKernel(cache, ours)), modules: [] };
   if (Object.hasOwn(kernels, which)) return debianKernel(which);
   if (!existsSync(which))
-    throw new Error(`lab: no kernel '${which}': neither a file nor one of ${Object.keys(kernels).join(', ')}, build`);
+    throw new Error(`lab: no kernel '${which}': neither a file one may see nor one of ${Object.keys(kernels).join(', ')}, build`);
   return { name: which, image: which, modules: [] };
 }
 
