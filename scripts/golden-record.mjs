@@ -6,8 +6,10 @@
  *   npm run golden:record -- --only TEXT      cases with this in their name; what was recorded of the others stays
  *   npm run golden:record -- --kernel ffi     through ffi-rs instead of the addon
  *   npm run golden:record -- --out DIR        elsewhere than in test/golden
+ *   npm run golden:record -- --hugepages N    with so many free huge pages of 2 MiB, of which the host has the rest back afterwards (root)
  *   npm run golden:record -- --import FILE    what `kvio conformance record` wrote on another host; what it does not tell of stays
  */
+import { readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -19,6 +21,7 @@ const { values } = parseArgs({
     kernel: { type: 'string', default: 'native' },
     only: { type: 'string' },
     import: { type: 'string' },
+    hugepages: { type: 'string' },
     out: { type: 'string', default: join(root, 'test', 'golden') },
   },
 });
@@ -45,8 +48,22 @@ async function recordHere() {
   for (const [name, reason] of Object.entries(golden.notRun)) console.log(`  not run: ${name}: ${reason}`);
 }
 
+const POOL = '/proc/sys/vm/nr_hugepages';
+
+/** Does it while the host has so many huge pages. */
+async function withHugepages(pages, work) {
+  const before = readFileSync(POOL, 'utf8');
+  writeFileSync(POOL, pages);
+  try {
+    await work();
+  } finally {
+    writeFileSync(POOL, before);
+  }
+}
+
 try {
-  if (values.import === undefined) await recordHere();
+  if (values.import === undefined)
+    await (values.hugepages === undefined ? recordHere() : withHugepages(values.hugepages, recordHere));
   else takeIn(values.import);
 } catch (error) {
   console.error(`nothing to record: ${error.message}`);

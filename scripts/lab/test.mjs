@@ -64,6 +64,9 @@ function turns(most) {
 const atOnce = Math.min(4, availableParallelism());
 const inTurn = turns(atOnce);
 
+/** For cases of huge pages; as many as simulated machines have when they are asked (test/conformance/candidates.ts). */
+const HUGE_PAGES = 80;
+
 /** Boots one machine and asks it (the Question of test/lab/run.ts); the answers, and what went wrong with the machine itself. */
 async function ask(machine, { kernel, timeout }, { readAnswers }, question) {
   const dir = mkdtempSync(join(tmpdir(), 'kvio-lab-answers-'));
@@ -77,6 +80,7 @@ async function ask(machine, { kernel, timeout }, { readAnswers }, question) {
       machine,
       kernel,
       timeout: Number(timeout ?? 600),
+      hugepages: HUGE_PAGES,
       onOutput: (_, chunk) => (output += chunk),
       collect: (out) => cpSync(out, dir, { recursive: true }),
     });

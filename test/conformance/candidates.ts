@@ -31,11 +31,15 @@ const recordings: Readonly<Record<string, string>> = {
   'amd-svm-6.1': '6.1-svm+smm+hyperv',
 };
 
-/** A simulated machine, with few enough descriptors for the cases that use them all up. */
+/** As many as the lab has (scripts/lab/test.mjs). */
+const HUGE_PAGES = { [2 ** 21]: 80 };
+
+/** A simulated machine, with few enough descriptors for the cases that use them all up, and huge pages for those that want some. */
 function simulated(profile?: string): Candidate {
   const nofile = 1024;
   const { machine } = openSim(profile === undefined ? {} : { machine: profile });
-  const small = { ...machine, limits: { ...machine.limits, nofile } };
+  const hugePages = { ...machine.hugePages, ...HUGE_PAGES };
+  const small = { ...machine, hugePages, limits: { ...machine.limits, nofile } };
   const name = profile === undefined ? 'sim' : `sim ${profile}`;
   const identity = recordings[machine.name];
   const open = (): Kernel => openSim({ machine: small });

@@ -38,6 +38,8 @@ export interface Needs {
   readonly slots?: boolean;
   /** CONFIG_IOMMUFD_TEST: /dev/iommu has IOMMU_TEST_CMD. */
   readonly iommufdTest?: boolean;
+  /** Huge pages of 2 MiB that are free and nobody's (vm.nr_hugepages). */
+  readonly hugepages?: number;
   /** The process the kernel lives in must be a real one: something the simulated one does not have is named here. */
   readonly real?: string;
 }

@@ -114,6 +114,10 @@ export function unmet(candidate: Candidate, kernel: Kernel, { needs }: Pick<Case
       return `${path}: ${(error as { code?: string }).code ?? error}`;
     }
   }
+  if (needs?.hugepages !== undefined) {
+    const free = freeHugepages(kernel);
+    if (free < needs.hugepages) return `there are ${free} free huge pages of 2 MiB (vm.nr_hugepages), wanted: ${needs.hugepages}`;
+  }
   if (needs?.iommufdTest === true && !hasTestCommand(kernel)) return '/dev/iommu has no IOMMU_TEST_CMD';
   const backend = (): string | undefined => /-([a-z]+)/.exec(identify(kernel, candidate.arch) ?? '')?.[1];
   if (needs?.unsteady?.includes(backend() ?? '')) return `on ${backend()} the answer depends on when the host is interrupted`;
@@ -129,6 +133,12 @@ export function unmet(candidate: Candidate, kernel: Kernel, { needs }: Pick<Case
     return `fills the descriptor table, and RLIMIT_NOFILE is ${candidate.nofile} (wanted: at most ${needs.nofile})`;
   }
   return undefined;
+}
+
+function freeHugepages(kernel: Kernel): number {
+  const pool = '/sys/kernel/mm/hugepages/hugepages-2048kB';
+  if (!exists(kernel, `${pool}/free_hugepages`)) return 0;
+  return Number(show(kernel, `${pool}/free_hugepages`)) - Number(show(kernel, `${pool}/resv_hugepages`));
 }
 
 /** IOMMU_TEST_CMD of no operation: a kernel that has it refuses that. */

@@ -19,6 +19,7 @@ import { fuzzedHardwareCases } from './fuzzed-hardware.ts';
 import { gmemCases } from './gmem.ts';
 import { guestDebugIoctlCases } from './guest-debug-ioctl.ts';
 import { guestCases } from './guests.ts';
+import { hugepageCases } from './hugepages.ts';
 import { hypercallCases } from './hypercalls.ts';
 import { iommufdCases } from './iommufd/index.ts';
 import { irqRoutingCases } from './irq-routing.ts';
@@ -114,6 +115,7 @@ export const kernelCases: readonly Case[] = [
   ...x86(mpStateCases),
   ...x86(smpCases),
   ...eventfdMemfdCases,
+  ...x86(hugepageCases),
   ...x86(refusalCases),
   ...x86(slotCases),
   ...x86(dirtyLogCases),
