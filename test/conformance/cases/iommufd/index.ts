@@ -6,6 +6,7 @@ import { deviceCases } from './devices.ts';
 import { dirtyCases } from './dirty.ts';
 import { eventCases } from './events.ts';
 import { fileCases } from './files.ts';
+import { hugepageCases } from './hugepages.ts';
 import { hwptCases } from './hwpt.ts';
 import { ioasCases } from './ioas.ts';
 import { sweepCases } from './sweeps.ts';
@@ -24,4 +25,5 @@ export const iommufdCases: Case[] = [
   ...accessCases,
   ...compatCases,
   ...sweepCases,
+  ...hugepageCases,
 ];

@@ -11,6 +11,7 @@ import { containerCases } from './container.ts';
 import { deviceInfoCases } from './device-info.ts';
 import { featureCases } from './features.ts';
 import { groupCases } from './group.ts';
+import { hugepageCases } from './hugepages.ts';
 import { ioeventfdCases } from './ioeventfds.ts';
 import { iommufdDeviceCases } from './iommufd.ts';
 import { irqMessageCases } from './irq-messages.ts';
@@ -43,6 +44,7 @@ export const vfioCases: readonly Case[] = [
   ...mapCases,
   ...unmapCases,
   ...dirtyCases,
+  ...hugepageCases,
   ...groupCases,
   ...deviceInfoCases,
   ...irqCases,

@@ -26,7 +26,7 @@ const PAGE = 0x1000n;
 const IOVA = 0x2000000n;
 
 /** A device by its own node, bound to an iommufd of its own. */
-function bound(kernel: Kernel, name: string) {
+export function bound(kernel: Kernel, name: string) {
   const iommufd = new Iommufd(kernel);
   const device = kernel.open(cdevOf(kernel, name));
   const bytes = join(u32s(24, 0), s32(iommufd.fd), u32s(0, 0, 0));
