@@ -83,6 +83,7 @@ export const iommufdChecks: Checks = {
     ['EINVAL', 'the address’s offset in its page is not aligned', onDomain, 'address not aligned'],
     ['EFAULT', 'with a table: no memory there', onDomain, 'nobody has the address'],
     ['EFAULT', 'with a table: writable, of what is not', onDomain, 'writable, of memory that is not'],
+    ['EFAULT', 'with a table: a huge page that the pool has not', 'iommufd/hugepages/files', 'memory of such a pool'],
     ['0', 'without one nobody looks', mapOrder, 'an address nobody has'],
     ['ENOMEM', 'more than RLIMIT_MEMLOCK, without CAP_IPC_LOCK'],
     ['EFAULT', 'the iova cannot be written: the mapping stays', 'iommufd/contract/written-back', 'IOAS_MAP, read-only'],
@@ -106,6 +107,12 @@ export const iommufdChecks: Checks = {
     ['EINVAL', 'with a table: no memfd, and nothing like one', fileOnDomain, '/dev/zero'],
     ['EINVAL', 'with a table: a guest_memfd', 'iommufd/files/guest-memfd', 'mapped for it'],
     ['EINVAL', 'with a table: over the end of the file', fileOnDomain, 'over the end'],
+    [
+      'ENOMEM',
+      'with a table: a page of a pool of huge pages that is empty',
+      'iommufd/hugepages/files',
+      'of a pool that is empty',
+    ],
     ['ENOMEM', 'more than RLIMIT_MEMLOCK, without CAP_IPC_LOCK'],
   ],
   'IOMMU_IOAS_COPY (iommufd)': [

@@ -57,6 +57,7 @@ export const vfioContainerChecks: Checks = {
     ['ENOSPC', 'dma_entry_limit is reached, wherever it should be', limit, 'fourth, in the hole'],
     ['EINVAL', 'not within one range', mapOrder, 'in the hole, nowhere'],
     ['EFAULT', 'no memory there', mapOrder, 'nowhere'],
+    ['EFAULT', 'a huge page that the pool has not', 'vfio/hugepages/pins', 'MAP_DMA where there is no page'],
     ['EFAULT', 'WRITE to what is read-only', 'vfio/type1/map-protections', 'read-only memory, WRITE'],
     ['EFAULT', 'a BAR whose memory is not decoded', 'vfio/type1/map-a-bar', 'with memory decode off'],
     ['ENOMEM', 'more than RLIMIT_MEMLOCK, without CAP_IPC_LOCK'],

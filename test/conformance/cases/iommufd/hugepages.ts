@@ -59,6 +59,30 @@ function mappedAndPinned(kernel: Kernel, see: Observer): void {
   }
 }
 
+/** MADV_DONTNEED gives a promise back with the page it was kept by; pinned, the page is not the pool's yet, and the promise is there twice. */
+function letGo(kernel: Kernel, see: Observer): void {
+  for (const [name, flags] of [
+    ['promised', u.MAP_PRIVATE],
+    ['not promised', u.MAP_PRIVATE | u.MAP_NORESERVE],
+  ] as const) {
+    const { iommufd, ioas, mock } = scene(kernel);
+    const before = pool(kernel);
+    const memory = hugeMemory(kernel, 1, { flags });
+    memory.write(5, Uint8Array.of(7));
+    see.note(`${name}: mapped`, [iommufd.mapAt(ioas, memory.address, IOVA, PAGE), since(kernel, before)]);
+    kernel.madvise(memory, u.MADV_DONTNEED);
+    see.note(`${name}: MADV_DONTNEED`, since(kernel, before));
+    see.note(`${name}: touched`, [peek(memory, 5), since(kernel, before)]);
+    see.note(`${name}: is another page`, iommufd.checkMap(mock.hwpt, IOVA, PAGE, memory.address));
+    kernel.madvise(memory, u.MADV_DONTNEED);
+    see.note(`${name}: MADV_DONTNEED again`, since(kernel, before));
+    see.note(`${name}: not pinned any more`, [iommufd.unmapAll(ioas), since(kernel, before)]);
+    iommufd.close();
+    memory.close();
+    see.note(`${name}: gone`, since(kernel, before));
+  }
+}
+
 /** Ranges of halves of a page around borders of huge pages, in two tables, with a third made meanwhile. */
 function everyRange(kernel: Kernel, see: Observer): void {
   for (const file of [false, true]) {
@@ -265,6 +289,7 @@ function accesses(kernel: Kernel, see: Observer): void {
 
 export const hugepageCases: Case[] = [
   define('iommufd/hugepages/pinned', section, mappedAndPinned, huge(8, MOCK)),
+  define('iommufd/hugepages/let-go', section, letGo, huge(4, MOCK)),
   define('iommufd/hugepages/every-range', section, everyRange, huge(8, MOCK)),
   define('iommufd/hugepages/files', section, ofFile, huge(8, MOCK)),
   define('iommufd/hugepages/dirty-64M', section, (kernel, see) => dirty(kernel, see, 32), huge(32, MOCK)),
