@@ -47,7 +47,7 @@ export class HugePool {
     return this.#free;
   }
 
-  /** resv_hugepages. It can be −1 for a while: what a private mapping leaves pinned gives its reservation back twice, once when the pin goes. */
+  /** resv_hugepages. It can be below 0 for a while: what a private mapping loses while it is pinned takes its promise back only when the pin goes. */
   get reserved(): number {
     this.#discover();
     return this.#reserved;
@@ -96,7 +96,7 @@ export class HugePool {
   }
 
   /**
-   * set_max_huge_pages: as many persistent pages as the machine has memory for, up to `count`. Pages in use, or promised, cannot go: they become surplus, and go when
+   * set_max_huge_pages: as many persistent pages as the machine has memory for, up to `count`; here memory is never in pieces too small. Pages in use, or promised, cannot go: they become surplus, and go when
    * they are free.
    */
   resize(count: number): void {

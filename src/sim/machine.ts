@@ -45,8 +45,6 @@ export interface Machine {
   readonly limits: Limits;
   /** Pools of huge pages by page size in bytes: how many there are at boot. Sizes the kernel does not have are absent. */
   readonly hugePages: Readonly<Record<number, number>>;
-  /** CONFIG_CONTIG_ALLOC: pages of 1 GiB can be had after boot. Default true. */
-  readonly contigAlloc?: boolean;
   /** CONFIG_NUMA. Default false. */
   readonly numa?: boolean;
   /** vm.memfd_noexec. */

@@ -170,17 +170,6 @@ describe('the pool', () => {
     ]);
   });
 
-  it('of a kernel that cannot allocate 1 GiB in one piece shrinks only', () => {
-    const machine = bootWith(0, 2, { contigAlloc: false });
-    const path = '/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages';
-    expect([write(machine.kernel, path, '3'), write(machine.kernel, path, '1'), write(machine.kernel, path, '2')]).toEqual([
-      'EINVAL',
-      1,
-      'EINVAL',
-    ]);
-    expect(counts(machine, GIB)).toEqual([1, 1, 0, 0]);
-  });
-
   it('has all its pages again in the end, whatever was done', () => {
     const flags = fc.constantFrom(SH, PR, SH | NORESERVE, PR | NORESERVE);
     const small = fc.nat(7);

@@ -41,8 +41,6 @@ export function addHugePages(system: System): void {
   const resizing =
     (pool: HugePool) =>
     (count: number): number => {
-      // Without CONFIG_CONTIG_ALLOC what is larger than the page allocator's blocks comes from boot alone.
-      if (machine.contigAlloc === false && pool.pageSize > MAX_BLOCK && count > pool.total - pool.surplus) return -EINVAL;
       pool.resize(count);
       return 0;
     };
@@ -101,9 +99,6 @@ export function addHugePages(system: System): void {
     readWrite(() => pool.overcommit, sysctl(overcommit(pool))),
   );
 }
-
-/** The largest block of the page allocator: 4 MiB (MAX_PAGE_ORDER 10). */
-const MAX_BLOCK = 2 ** 22;
 
 /** demote: as many pages as are free and nobody's, at most. */
 const demote = (from: HugePool, into: HugePool): Store =>

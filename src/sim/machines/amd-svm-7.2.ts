@@ -10,7 +10,6 @@ export const amdSvm72: Machine = {
   instructionsPerMs: 100_000,
   limits: { nofile: 1024, maps: 65530, memory: 3946 * 2 ** 20, memlock: Infinity },
   hugePages: { 2097152: 0, 1073741824: 0 },
-  contigAlloc: false,
   memfdNoexec: 0,
   devices: { '/dev/kvm': true, '/dev/vfio/vfio': true, '/dev/iommu': true },
   kvm: {
