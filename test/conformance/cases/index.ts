@@ -59,6 +59,7 @@ import { smpCases } from './smp.ts';
 import { stateCases } from './state.ts';
 import { statsCases } from './stats.ts';
 import { systemCases } from './system.ts';
+import { teardownCases } from './teardown.ts';
 import { teeIoIommufdCases } from './tee-io/iommufd.ts';
 import { teeIoKvmCases } from './tee-io/kvm.ts';
 import { translateCases } from './translate.ts';
@@ -131,6 +132,7 @@ export const kernelCases: readonly Case[] = [
   ...x86(msrFilterCases),
   ...x86(signalMaskCases),
   ...x86(statsCases),
+  ...x86(teardownCases),
   ...x86(translateCases),
   ...x86(xsaveCases),
   ...x86(machineCheckCases),

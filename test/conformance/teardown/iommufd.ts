@@ -31,12 +31,12 @@ function graph(kernel: Kernel, ram: Ram, fault: { readonly flags: number; readon
   return { ioas, stdev, idev, parent, viommu, vdevice, nested };
 }
 
-/** DESTROY by the descriptor, as long as that is open. */
+/** DESTROY of one object after the other by the descriptor, as long as that is open. */
 const id =
   (kernel: Kernel, iommufd: Descriptor) =>
-  (object: number): Thing => ({ close: () => new Iommufd(kernel, iommufd.fd).destroy(object) });
+  (...objects: number[]): Thing => ({ close: () => objects.map((object) => new Iommufd(kernel, iommufd.fd).destroy(object)) });
 
-const IDS = ['iommufd', 'device', 'vDEVICE', 'nested table', 'vIOMMU', 'hardware queue', 'parent', 'IOAS'] as const;
+const IDS = ['iommufd', 'device', 'vDEVICE', 'nested table', 'vIOMMU', 'hardware queue', 'parent'] as const;
 
 function ids(kernel: Kernel): Made<(typeof IDS)[number]> {
   const charged = charges(kernel);
@@ -62,15 +62,14 @@ function ids(kernel: Kernel): Made<(typeof IDS)[number]> {
       'nested table': destroy(made.nested),
       vIOMMU: destroy(made.viommu),
       'hardware queue': destroy(out.out_hw_queue_id),
-      parent: destroy(made.parent),
-      IOAS: destroy(made.ioas),
+      parent: destroy(made.parent, made.ioas),
     },
     around: charged.use,
     end: () => [charged, ram].map((each) => each.close()),
   };
 }
 
-const FILES = ['iommufd', 'cdev', 'fault queue', 'its id', 'veventq', 'the id of that', 'mapping', 'access'] as const;
+const FILES = ['iommufd', 'cdev', 'fault queue', 'its id', 'veventq', 'mapping', 'access'] as const;
 
 function files(kernel: Kernel): Made<(typeof FILES)[number]> {
   const charged = charges(kernel);
@@ -102,17 +101,20 @@ function files(kernel: Kernel): Made<(typeof FILES)[number]> {
     raw.destroy(cdev.id),
   ]);
   const destroy = id(kernel, iommufd);
+  const events = new Descriptor(kernel, out.out_veventq_fd, (fd) => {
+    const bytes = new Uint8Array(64);
+    return bytes.slice(0, kernel.read(fd, bytes));
+  });
   return {
     things: {
       iommufd,
       cdev: cdev.file,
       'fault queue': new Descriptor(kernel, faults.fd, (fd) => faultsOf(kernel, fd)),
       'its id': destroy(faults.id),
-      veventq: new Descriptor(kernel, out.out_veventq_fd, (fd) => {
-        const bytes = new Uint8Array(64);
-        return bytes.slice(0, kernel.read(fd, bytes));
-      }),
-      'the id of that': destroy(out.out_veventq_id),
+      veventq: {
+        use: events.use,
+        close: () => [events.close() ?? 'done', destroy(out.out_veventq_id).close()],
+      },
       mapping: { use: () => mapping.read32(0), close: () => mapping.close() },
       access: new Descriptor(kernel, access, (fd) => reads(kernel, fd)),
     },

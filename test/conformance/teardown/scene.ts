@@ -88,18 +88,25 @@ export function letGo(
   return facts;
 }
 
-/** A case of one order: what the fuzzer prints where kernels differ. */
-export function inOrder<Name extends string>(name: string, scene: Scene<Name>, order: readonly NoInfer<Name>[]): Case {
+/** A case of some orders: of one, what the fuzzer prints where kernels differ. */
+export function inOrder<Name extends string>(name: string, scene: Scene<Name>, ...orders: readonly NoInfer<Name>[][]): Case {
   return define(
     name,
     scene.section,
     (kernel, see) => {
       scene.prepare?.(kernel);
-      for (const [label, fact] of Object.entries(letGo(kernel, scene, order))) see.note(label, fact);
+      for (const order of orders) see.note(order.join(', '), letGo(kernel, scene, order));
     },
     { needs: scene.needs },
   );
 }
+
+/** Orders in which each thing is the first to go, and the last, and goes before and after each neighbour. */
+export const turns = <Name extends string>({ things }: Scene<Name>): Name[][] =>
+  things.flatMap((_, at) => {
+    const turned = [...things.slice(at), ...things.slice(0, at)];
+    return [turned, turned.toReversed()];
+  });
 
 /** The result as a fact, or the errno's name. */
 export function answered(make: () => unknown): Fact {

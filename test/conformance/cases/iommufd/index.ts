@@ -10,6 +10,7 @@ import { hugepageCases } from './hugepages.ts';
 import { hwptCases } from './hwpt.ts';
 import { ioasCases } from './ioas.ts';
 import { sweepCases } from './sweeps.ts';
+import { teardownCases } from './teardown.ts';
 import { viommuCases } from './viommu.ts';
 
 /** /dev/iommu, from the contract of its requests to the events of a vIOMMU; most of it with the mock devices of a test kernel. */
@@ -23,6 +24,7 @@ export const iommufdCases: Case[] = [
   ...viommuCases,
   ...eventCases,
   ...accessCases,
+  ...teardownCases,
   ...compatCases,
   ...sweepCases,
   ...hugepageCases,
