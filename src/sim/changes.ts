@@ -34,8 +34,20 @@ const releases = {
   listedFeaturesReadZero: '6.12',
   /** ARCH_CAPABILITIES is there for userspace only with the guest's CPUID bit; before, it was always the host's until set. */
   archCapabilitiesFollowCpuid: '6.13',
-  /** KVM_SET_SREGS looks at EFER as a guest's WRMSR does. */
-  sregsCheckEfer: '6.13',
+  /** KVM_SET_SREGS looks at EFER as a guest's WRMSR does. 6.12.107 does not, 6.12.117 does. */
+  sregsCheckEfer: '6.12.108',
+  /** KVM_CREATE_PIT2 needs the PIC in the kernel. */
+  pitNeedsPic: '6.2',
+  /** KVM_RUN that fails leaves `exit_reason` unknown; before, it left that of the exit before (*read*: 6.8). */
+  exitReasonCleared: '6.8',
+  /** KVM_CAP_X2APIC_API's flags on the suppression of EOI broadcasts. */
+  x2apicEoiBroadcasts: '6.13',
+  /** KVM_CAP_X86_DISABLE_EXITS is refused once there are vCPUs. */
+  disableExitsBeforeVcpus: '6.13',
+  /** An eventfd has one irqfd in all; before, one in each VM (*read*: 6.17). */
+  irqfdOfOneVm: '6.17',
+  /** Anonymous inodes, guest_memfd's too, are no regular files to FIOQSIZE and FIONREAD (*read*: 6.16). */
+  anonInodesNotRegular: '6.16',
   /** `kvm_valid_regs` and `kvm_dirty_regs` are compared as 64 bits (6.10 to 6.12: as 32). */
   wholeSyncFields: '6.13',
   /** An event whose delivery touches what KVM would have to emulate is INTERNAL_ERROR suberror 3; before, the emulator tried, and failed. */

@@ -26,10 +26,6 @@ import type { Process } from './process.ts';
 export class HugeFile extends MemfdFile {
   protected declare readonly inode: HugeInode;
 
-  constructor(link: string, flags: number, inode: HugeInode) {
-    super(link, flags, inode);
-  }
-
   get pageSize(): number {
     return this.inode.pageSize;
   }

@@ -129,14 +129,14 @@ const known = new Map<string, number>();
 function ordinal(release: string): number {
   let number = known.get(release);
   if (number === undefined) {
-    const [major = 0, minor = 0] = release.split('.').map((part) => Number.parseInt(part, 10));
-    number = major * 0x1_0000 + minor;
+    const [major = 0, minor = 0, patch = 0] = release.split('.').map((part) => Number.parseInt(part, 10));
+    number = (major * 0x1_0000 + minor) * 0x1_0000 + patch;
     known.set(release, number);
   }
   return number;
 }
 
-/** True when the machine's kernel is `version` ('6.14') or newer. */
+/** True when the machine's kernel is `version` ('6.14', or of what came with a stable update '6.12.108') or newer. */
 export function atLeast(machine: Machine, version: string): boolean {
   return ordinal(machine.release) >= ordinal(version);
 }

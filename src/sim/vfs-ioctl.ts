@@ -1,9 +1,13 @@
 import { EFAULT, EINVAL, ENOTTY, EOPNOTSUPP, O_NONBLOCK } from '../uapi/sys.ts';
+import { has } from './changes.ts';
 import type { File } from './file.ts';
 import type { Process } from './process.ts';
 
 /** do_vfs_ioctl: requests every file answers before its own handler is asked (asm-generic/ioctls.h, linux/fs.h; checked on 6.18). */
 type Handler = (p: Process, fd: number, file: File, arg: bigint) => number | undefined;
+
+const isRegular = (p: Process, file: File): boolean =>
+  file.regular && !(file.anonymousInode && has(p.system.machine, 'anonInodesNotRegular'));
 
 const cloexec =
   (on: boolean): Handler =>
@@ -36,7 +40,7 @@ const handlers: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [
     0x5460, // FIOQSIZE: the bytes that files and directories take
     (p, _fd, file, arg) => {
-      if (!file.regular || file.anonymousInode) return -ENOTTY;
+      if (!isRegular(p, file)) return -ENOTTY;
       const size = new Uint8Array(8);
       new DataView(size.buffer).setBigInt64(0, file.stat(p).blocks * 512n, true);
       return p.mm.copyTo(arg, size) ? 0 : -EFAULT;
@@ -45,7 +49,7 @@ const handlers: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [
     0x541b, // FIONREAD: what is left of a regular file behind its position; other files answer it themselves
     (p, _fd, file, arg) => {
-      if (!file.regular || file.anonymousInode) return undefined;
+      if (!isRegular(p, file)) return undefined;
       const left = BigInt.asUintN(32, file.stat(p).size - file.position);
       return p.mm.write32(arg, Number(left)) ? 0 : -EFAULT;
     },

@@ -28,6 +28,8 @@ export interface Needs {
   readonly endless?: readonly string[];
   /** Backends (`pvm`) on which the answer depends on when the host is interrupted: not run there. */
   readonly unsteady?: readonly string[];
+  /** Kernels before this release never return from a call of the case. */
+  readonly since?: string;
   /** PCI devices of a machine made for this: those of the lab, and simulated ones. Devices of any other host are left alone. */
   readonly pci?: readonly Part[];
   /** The kernel’s sample of a mediated device, mtty: the case makes devices of it. */

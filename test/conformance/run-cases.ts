@@ -119,6 +119,8 @@ export function unmet(candidate: Candidate, kernel: Kernel, { needs }: Pick<Case
     if (free < needs.hugepages) return `there are ${free} free huge pages of 2 MiB (vm.nr_hugepages), wanted: ${needs.hugepages}`;
   }
   if (needs?.iommufdTest === true && !hasTestCommand(kernel)) return '/dev/iommu has no IOMMU_TEST_CMD';
+  if (needs?.since !== undefined && older(kernel.release, needs.since))
+    return `kernels before ${needs.since} never return from it`;
   const backend = (): string | undefined => /-([a-z]+)/.exec(identify(kernel, candidate.arch) ?? '')?.[1];
   if (needs?.unsteady?.includes(backend() ?? '')) return `on ${backend()} the answer depends on when the host is interrupted`;
   if (needs?.endless !== undefined && !kernel.features.kick) {
@@ -177,4 +179,9 @@ function hide(fact: Fact, [step, ...rest]: readonly string[]): Fact {
 
 function matches(step: string, key: string): boolean {
   return step.startsWith('*') ? key.endsWith(step.slice(1)) : step === key;
+}
+
+function older(release: string, since: string): boolean {
+  const [[major, minor], [from, fromMinor]] = [release, since].map((one) => one.split('.').map(Number)) as [number[], number[]];
+  return major! - from! < 0 || (major === from && minor! < fromMinor!);
 }

@@ -39,8 +39,18 @@ export interface Completion {
 
 type OutcomeOf<K extends Outcome['kind']> = Extract<Outcome, { kind: K }>;
 
-/** SVM_EXITINTINFO_VALID; an external interrupt is type 0. */
+/** SVM_EXITINTINFO_VALID and the types. */
 const EXITINTINFO_VALID = 0x8000_0000n;
+const EXITINTINFO_NMI = 0x200n;
+const EXITINTINFO_EXCEPTION = 0x300n;
+
+/** The event that was being delivered. */
+function exitIntInfo({ cpu: { events } }: Vcpu): bigint | undefined {
+  const { exception, interrupt, nmi } = events;
+  if (interrupt.injected) return EXITINTINFO_VALID | BigInt(interrupt.nr);
+  if (nmi.injected) return EXITINTINFO_VALID | EXITINTINFO_NMI;
+  return exception.injected ? EXITINTINFO_VALID | EXITINTINFO_EXCEPTION | BigInt(exception.nr) : undefined;
+}
 const at = (path: string): number => kvm_run.offsetOf(path);
 const REG = {
   rip: kvm_regs.offsetOf('rip'),
@@ -167,10 +177,10 @@ const writers: {
     const undelivered = suberror === KVM_INTERNAL_ERROR_DELIVERY_EV;
     if (undelivered && vcpu.cpu.peekCode().length > 0) throw new NotModelled('an event delivered to what is no RAM, before 6.14');
     const fetched = BigInt.asUintN(32, vcpu.cpu.segments[CS]!.base + vcpu.cpu.rip + BigInt(insnBytes.length));
-    const { interrupt } = vcpu.cpu.events;
+    const vectoring = exitIntInfo(vcpu);
     const info =
-      gpa !== undefined && interrupt.injected && deliveryExitInfo !== undefined
-        ? [...deliveryExitInfo(BigInt(gpa), isWrite).slice(1), EXITINTINFO_VALID | BigInt(interrupt.nr), 0n]
+      gpa !== undefined && vectoring !== undefined && deliveryExitInfo !== undefined
+        ? [...deliveryExitInfo(BigInt(gpa), isWrite).slice(1), vectoring, 0n]
         : emulationExitInfo(fetched);
     tellFailure(vcpu, undelivered ? KVM_INTERNAL_ERROR_EMULATION : suberror, insnBytes, info);
     if (vcpu.backend.udAfterFailure) {

@@ -5,6 +5,7 @@ import {
   KVM_X2APIC_ENABLE_SUPPRESS_EOI_BROADCAST,
 } from '../../uapi/kvm.ts';
 import { EEXIST, EINVAL } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import type { Process } from '../process.ts';
 import type { EnableCap } from './enable-cap.ts';
 import { Ioapic } from './ioapic.ts';
@@ -77,21 +78,19 @@ export function splitIrqchip(vm: Vm, { args: [pins] }: EnableCap): number {
   return 0;
 }
 
-const X2APIC_API_FLAGS: bigint =
-  KVM_X2APIC_API_USE_32BIT_IDS |
-  KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK |
-  KVM_X2APIC_ENABLE_SUPPRESS_EOI_BROADCAST |
-  KVM_X2APIC_DISABLE_SUPPRESS_EOI_BROADCAST;
+const X2APIC_FORMAT_FLAGS: bigint = KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
+const X2APIC_EOI_FLAGS: bigint = KVM_X2APIC_ENABLE_SUPPRESS_EOI_BROADCAST | KVM_X2APIC_DISABLE_SUPPRESS_EOI_BROADCAST;
 
 /** KVM_CAP_X2APIC_API: flags only ever come on. */
-export function setX2apicApi({ irqchip }: Vm, { args: [flags] }: EnableCap): number {
-  const has = (flag: bigint): boolean => (flags & flag) !== 0n;
-  if (flags & ~X2APIC_API_FLAGS) return -EINVAL;
-  if (has(KVM_X2APIC_ENABLE_SUPPRESS_EOI_BROADCAST) && has(KVM_X2APIC_DISABLE_SUPPRESS_EOI_BROADCAST)) return -EINVAL;
-  if (has(KVM_X2APIC_ENABLE_SUPPRESS_EOI_BROADCAST) && irqchip.mode !== 'split') return -EINVAL;
-  if (has(KVM_X2APIC_API_USE_32BIT_IDS)) irqchip.x2apicFormat = true;
-  if (has(KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)) irqchip.broadcastQuirkDisabled = true;
-  if (has(KVM_X2APIC_ENABLE_SUPPRESS_EOI_BROADCAST)) irqchip.suppressEoiBroadcast = 'enabled';
-  if (has(KVM_X2APIC_DISABLE_SUPPRESS_EOI_BROADCAST)) irqchip.suppressEoiBroadcast = 'disabled';
+export function setX2apicApi({ irqchip, machine }: Vm, { args: [flags] }: EnableCap): number {
+  const asks = (flag: bigint): boolean => (flags & flag) !== 0n;
+  const known = X2APIC_FORMAT_FLAGS | (has(machine, 'x2apicEoiBroadcasts') ? X2APIC_EOI_FLAGS : 0n);
+  if (flags & ~known) return -EINVAL;
+  if (asks(KVM_X2APIC_ENABLE_SUPPRESS_EOI_BROADCAST) && asks(KVM_X2APIC_DISABLE_SUPPRESS_EOI_BROADCAST)) return -EINVAL;
+  if (asks(KVM_X2APIC_ENABLE_SUPPRESS_EOI_BROADCAST) && irqchip.mode !== 'split') return -EINVAL;
+  if (asks(KVM_X2APIC_API_USE_32BIT_IDS)) irqchip.x2apicFormat = true;
+  if (asks(KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)) irqchip.broadcastQuirkDisabled = true;
+  if (asks(KVM_X2APIC_ENABLE_SUPPRESS_EOI_BROADCAST)) irqchip.suppressEoiBroadcast = 'enabled';
+  if (asks(KVM_X2APIC_DISABLE_SUPPRESS_EOI_BROADCAST)) irqchip.suppressEoiBroadcast = 'disabled';
   return 0;
 }

@@ -1,5 +1,6 @@
 import { KVM_IRQFD_FLAG_DEASSIGN, KVM_IRQFD_FLAG_RESAMPLE, kvm_irqfd } from '../../uapi/kvm.ts';
 import { EBUSY, EFAULT, EINVAL, POLLHUP, POLLIN } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import { type EventfdFile, eventfdOf } from '../eventfd.ts';
 import type { Process } from '../process.ts';
 import { KVM_IRQFD_RESAMPLE_IRQ_SOURCE_ID, KVM_USERSPACE_IRQ_SOURCE_ID } from './irq-line.ts';
@@ -128,7 +129,10 @@ export class Irqfds {
     if (typeof eventfd === 'number') return eventfd;
     const resample = resamplefd === undefined ? undefined : eventfdOf(p, resamplefd);
     if (typeof resample === 'number') return resample;
-    if (served.has(eventfd)) return -EBUSY;
+    const taken = has(this.#vm.machine, 'irqfdOfOneVm')
+      ? served.has(eventfd)
+      : [...this.#all].some((one) => one.eventfd === eventfd);
+    if (taken) return -EBUSY;
     const irqfd =
       resample === undefined
         ? new Irqfd(this.#vm, eventfd, gsi)

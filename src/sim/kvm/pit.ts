@@ -8,6 +8,7 @@ import {
   kvm_reinject_control,
 } from '../../uapi/kvm.ts';
 import { EEXIST, EFAULT, ENOENT, ENXIO } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import type { Process } from '../process.ts';
 import type { IoDevice } from './io-bus.ts';
 import { KVM_PIT_IRQ_SOURCE_ID } from './irq-line.ts';
@@ -312,7 +313,7 @@ export function createPit(vm: Vm): number {
 
 function create(vm: Vm, flags: number): number {
   if (vm.pit !== undefined) return -EEXIST;
-  if (vm.pics === undefined) return -ENOENT;
+  if (vm.pics === undefined && has(vm.machine, 'pitNeedsPic')) return -ENOENT;
   vm.pit = new Pit(vm, flags);
   return 0;
 }

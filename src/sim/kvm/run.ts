@@ -15,7 +15,7 @@ import {
   KVM_X86_DISABLE_EXITS_HLT,
 } from '../../uapi/kvm.ts';
 import { EAGAIN, EFAULT, EINTR, EINVAL, EIO, ENOSPC } from '../../uapi/sys.ts';
-import { syncFieldsMask } from '../changes.ts';
+import { has, syncFieldsMask } from '../changes.ts';
 import type { Outcome } from '../cpu/bus.ts';
 import { IF } from '../cpu/state.ts';
 import type { Pending, Slice } from '../vcpu-like.ts';
@@ -108,7 +108,7 @@ function enter(vcpu: Vcpu, pending: Pending): Slice | undefined {
     if (exit !== 'fuel') return exit;
   }
   if (immediateExit) return -EINTR;
-  view.setUint32(RUN.exit_reason, KVM_EXIT_UNKNOWN, true);
+  if (has(vcpu.vm.machine, 'exitReasonCleared')) view.setUint32(RUN.exit_reason, KVM_EXIT_UNKNOWN, true);
   if (vcpu.backend.turn !== undefined) vcpu.cpu.beginTurn();
   return undefined;
 }

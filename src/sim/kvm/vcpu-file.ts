@@ -1,6 +1,6 @@
 import { _IOC_TYPE } from '../../uapi/ioc.ts';
 import * as kvm from '../../uapi/kvm.ts';
-import { EINVAL, EIO, ENOTTY, O_RDWR } from '../../uapi/sys.ts';
+import { EINVAL, EIO, ENOTTY, O_RDWR, PROT_EXEC } from '../../uapi/sys.ts';
 import { AnonFile, type Backing, type FileMap } from '../file.ts';
 import type { Process } from '../process.ts';
 import type { Pending, Slice, VcpuLike } from '../vcpu-like.ts';
@@ -50,9 +50,9 @@ export class VcpuFile extends AnonFile implements VcpuLike {
   }
 
   /** Any length and offset: pages there are none of are SIGBUS when touched. A mapping that begins or ends in the dirty ring must be shared. */
-  override mmap(_p: Process, { page, pages, shared }: FileMap): Backing | number {
+  override mmap(_p: Process, { page, pages, prot, shared }: FileMap): Backing | number {
     const { run } = this.vcpu;
-    if (!shared && (run.inDirtyRing(page) || run.inDirtyRing(page + pages - 1))) return -EINVAL;
+    if ((!shared || (prot & PROT_EXEC) !== 0) && (run.inDirtyRing(page) || run.inDirtyRing(page + pages - 1))) return -EINVAL;
     return run;
   }
 

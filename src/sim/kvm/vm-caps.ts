@@ -1,5 +1,6 @@
 import * as kvm from '../../uapi/kvm.ts';
 import { EINVAL, ENXIO } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import type { EnableCap } from './enable-cap.ts';
 import { capability } from './ioctl-table.ts';
 import { ALLOW_ALL, type MsrFilter } from './msr-filter.ts';
@@ -108,7 +109,7 @@ export const setExitOnEmulationFailure: Enable = (vm, { args: [on] }) => {
 /** Bits of the capability's own value only; before the first vCPU. */
 export const setDisabledExits: Enable = (vm, { args: [exits] }) => {
   if (exits & ~BigInt(capability(vm.machine, kvm.KVM_CAP_X86_DISABLE_EXITS))) return -EINVAL;
-  if (vm.vcpus.size > 0) return -EINVAL;
+  if (vm.vcpus.size > 0 && has(vm.machine, 'disableExitsBeforeVcpus')) return -EINVAL;
   vm.caps.disabledExits |= Number(exits);
   return 0;
 };
@@ -143,6 +144,7 @@ export const disableNxHugePages: Enable = (vm, { args: [reserved] }) => (reserve
 
 /** The longest timer of a local APIC, TMICT of 32 bits divided by 128, must not overflow 64 bits of nanoseconds. */
 export const setApicBusCycles: Enable = (vm, { args: [ns] }) => {
+  if (capability(vm.machine, kvm.KVM_CAP_X86_APIC_BUS_CYCLES_NS) === 0) return -EINVAL;
   if (ns === 0n || ns * 0xffff_ffffn * 128n >= 1n << 64n) return -EINVAL;
   if (!vm.irqchip.inKernel) return -ENXIO;
   if (vm.vcpus.size > 0) return -EINVAL;

@@ -5,7 +5,7 @@ import { capabilities, changedLeaves, HYPERV_CAPABILITIES, LBR_MSRS, msrsWithout
 
 export const amdSvm612: Machine = {
   name: 'amd-svm-6.12',
-  release: '6.12.107',
+  release: '6.12.117',
   backend: 'svm',
   cpus: 1,
   instructionsPerMs: 100_000,

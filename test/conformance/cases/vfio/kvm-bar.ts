@@ -167,7 +167,7 @@ export const kvmBarCases: readonly Case[] = [
     needs: { devices: ['/dev/kvm', '/dev/vfio/vfio'] },
   }),
   withDevices('vfio/kvm/pre-faulted-bar', 'KVM-VFIO', ['edu'], preFaulted, {
-    needs: { devices: ['/dev/kvm', '/dev/vfio/vfio'] },
+    needs: { devices: ['/dev/kvm', '/dev/vfio/vfio'], since: '6.18' },
   }),
   withDevices('vfio/kvm/msi-as-irqfd', 'KVM-VFIO', ['edu'], msiAsIrqfd, { needs: { devices: ['/dev/kvm', '/dev/vfio/vfio'] } }),
   withDevices('vfio/kvm/user-access', 'KVM-VFIO', ['edu', 'second edu'], kernelAccess),
