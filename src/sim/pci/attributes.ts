@@ -222,7 +222,7 @@ export const textFiles: readonly Row[] = [
   {
     name: 'power_state',
     mode: 0o444,
-    show: ({ dev }) => ['D0', 'D1', 'D2', 'D3hot'][dev.powerState]!,
+    show: ({ dev }) => ['D0', 'D1', 'D2', 'D3hot', 'D3cold'][dev.powerState]!,
   },
   {
     name: 'remove',

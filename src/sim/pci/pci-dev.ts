@@ -92,6 +92,7 @@ export class PciDev implements IommuMember {
   #resources: readonly Resource[] = [];
   #enabled = 0;
   #forgotten = false;
+  #powerLost = false;
   #disconnected = false;
   readonly #capabilities: ReadonlyMap<number, number>;
   readonly #claims = new Map<number, string>();
@@ -331,9 +332,14 @@ export class PciDev implements IommuMember {
     restoreState(this, saved);
   }
 
-  /** `current_state`: what the kernel has put it into. One that was pulled out stays in it. */
-  get powerState(): PowerState {
-    return this.fn.powerState;
+  /** `current_state`: what the kernel has put it into, which one that was pulled out stays in. 4: D3cold. */
+  get powerState(): PowerState | 4 {
+    return this.#powerLost ? 4 : this.fn.powerState;
+  }
+
+  /** It did not answer when it was to enter another state. */
+  losePower(): void {
+    this.#powerLost = true;
   }
 
   /** pci_set_power_state: a state the device does not have is not entered. */

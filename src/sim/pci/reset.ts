@@ -98,9 +98,10 @@ export function resetSecondaryBus(bridge: PciDev): number {
   bridge.writeConfig(r.PCI_BRIDGE_CONTROL, 2, control | r.PCI_BRIDGE_CTL_BUS_RESET);
   bridge.writeConfig(r.PCI_BRIDGE_CONTROL, 2, control & ~r.PCI_BRIDGE_CTL_BUS_RESET);
   bridge.system.runner.spend(BUS_DELAY);
-  if (!linkReturns(bridge)) return -ENOTTY;
-  const child = bridge.subsystem.devices.find(({ parent }) => parent === bridge);
-  return child === undefined ? 0 : answers(child, RESET_WAIT);
+  const below = bridge.subsystem.devices.filter(({ parent }) => parent === bridge);
+  // pci_bridge_wait_for_secondary_bus: how long is told with power management; for what has none it does not wait, nor look.
+  if (!below.some((dev) => dev.findCapability(r.PCI_CAP_ID_PM) !== 0)) return 0;
+  return linkReturns(bridge) ? answers(below[0]!, RESET_WAIT) : -ENOTTY;
 }
 
 function linkReturns(bridge: PciDev): boolean {

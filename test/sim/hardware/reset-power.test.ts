@@ -117,10 +117,15 @@ test('a bus reset hits every function below, and only while one is alone it is a
 });
 
 test('a link that does not return: −ENOTTY, and the functions are as they were', () => {
-  const { one, first } = behind({}, new RootPort({ speed: 4 }));
+  const { one, first } = behind({ pm: {} }, new RootPort({ speed: 4 }));
   const before = first.config.snapshot();
   expect(one.resetSlotOrBus()).toBe(ENOTTY);
   expect([first.resets, first.config.snapshot()]).toEqual([['power', 'bus'], before]);
+});
+
+test('functions without power management are not waited for', () => {
+  const { one } = behind({}, new RootPort({ speed: 4 }));
+  expect(one.resetSlotOrBus()).toBe(0);
 });
 
 test('a port whose decoding is off lets nothing down, one without bus mastering nothing up', () => {

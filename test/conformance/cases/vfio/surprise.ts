@@ -4,7 +4,7 @@ import * as u from 'kvio/uapi';
 import type { Case, Observer } from '../../case.ts';
 import { storeLater } from '../../later.ts';
 import { UNSAFE } from '../../machine.ts';
-import { bindToVfio, driverOf, exists, pci, show } from '../../parts.ts';
+import { bindToVfio, driverOf, exists, pci, show, store } from '../../parts.ts';
 import { nobody, SLOTS, Slot, untilPresent } from '../../slot.ts';
 import {
   attempt,
@@ -273,6 +273,40 @@ const untold =
     await letGo(kernel, under(see, 'let go'), used, other!);
   };
 
+/** Resets of a device that is gone fail, after the kernel has waited for it; closed and opened again before the kernel knows, it is none any more. */
+async function untoldResets(kernel: Kernel, see: Observer, [address]: string[]): Promise<void> {
+  const { container, group, device } = openDevice(kernel, address!);
+  const config = new ConfigSpace(kernel, device);
+  const slot = new Slot(kernel, address!);
+  slot.pullQuietly();
+  see.call('DEVICE_RESET', () => kernel.ioctl(device, u.VFIO_DEVICE_RESET));
+  see.call('PCI_HOT_RESET', () => kernel.ioctl(device, u.VFIO_DEVICE_PCI_HOT_RESET, join(u32s(16, 0, 1), s32(group)), UNSAFE));
+  see.note('ids', hex(config.bytes(0, 4)));
+  see.note('COMMAND', config.read16(4).toString(16));
+  see.call('power_state', () => show(kernel, `${pci(address!)}/power_state`));
+  see.call('sysfs reset', () => store(kernel, `${pci(address!)}/reset`, '1'));
+  kernel.close(device);
+  see.note('closed: in /sys', exists(kernel, pci(address!)));
+  // The kernel puts it to sleep by and by.
+  await pause(1000);
+  const again = see.descriptor('opened again', () => getDevice(kernel, group, address!));
+  const word = new Uint8Array(4);
+  see.call('opened again: power_state', () => show(kernel, `${pci(address!)}/power_state`));
+  see.call('opened again: pread of BAR 0', () => kernel.pread(again, word, region(0)));
+  see.call('opened again: pwrite of it', () => kernel.pwrite(again, word, region(0)));
+  see.call('opened again: MSI on', () => setTrigger(kernel, again, u.VFIO_PCI_MSI_IRQ_INDEX, kernel.eventfd()));
+  see.call('opened again: DEVICE_RESET', () => kernel.ioctl(again, u.VFIO_DEVICE_RESET));
+  see.note('opened again: ids', hex(new ConfigSpace(kernel, again).bytes(0, 4)));
+  kernel.close(again);
+  slot.tell();
+  see.note('told: in /sys', await untilPresent(kernel, address!, false));
+  see.note(
+    'GET_STATUS',
+    attempt(() => status(kernel, group)),
+  );
+  for (const fd of [group, container]) kernel.close(fd);
+}
+
 /** Bound and not open, or open by its node and bound to nothing. */
 async function unopened(kernel: Kernel, see: Observer, [address]: string[]): Promise<void> {
   const cdev = cdevOf(kernel, address!);
@@ -323,6 +357,8 @@ export const surpriseCases: readonly Case[] = [
     untold(u.VFIO_PCI_MSI_IRQ_INDEX),
     SLOTS,
   ),
+  withDevices('vfio/surprise/untold-resets of e1000e', 'Surprise removal', ['e1000e'], untoldResets, SLOTS),
+  withDevices('vfio/surprise/untold-resets of edu', 'Surprise removal', ['express edu'], untoldResets, SLOTS),
   withDevices('vfio/surprise/unopened', 'Surprise removal', ['express edu'], unopened, SLOTS),
   withDevices('vfio/surprise/others-wait', 'Surprise removal', ['express edu'], othersWait, SLOTS),
 ];
