@@ -2,7 +2,7 @@ import { KernelError, rangeError } from '../kernel/errors.ts';
 import { showAs } from '../kernel/inspect.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { EBUSY } from '../uapi/sys.ts';
-import { openBy } from './holders.ts';
+import { heldBy } from './holders.ts';
 import { setModuleParameter } from './module-parameter.ts';
 import { driverOf, driverOverride, type PciDevice, pciDevice, pciPath } from './pci.ts';
 import { findAttribute, linkName, writeAttribute } from './sysfs.ts';
@@ -150,9 +150,9 @@ function isGone(kernel: Kernel, bdf: string): boolean {
 }
 
 function refuseWhileOpen(kernel: Kernel, bdf: string): void {
-  const fds = openBy(kernel, bdf);
-  if (fds.length === 0) return;
-  const note = `this process has ${bdf} open (descriptor ${fds.join(', ')}): unbinding it waits until that is closed`;
+  const holders = heldBy(kernel, bdf);
+  if (holders.length === 0) return;
+  const note = `this process has ${bdf} open (${holders.join(', ')}): unbinding it waits until that is closed`;
   throw new KernelError(EBUSY, 'write', { path: `${pciPath(bdf)}/driver/unbind`, note });
 }
 

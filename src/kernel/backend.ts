@@ -47,8 +47,8 @@ export interface Backend {
   kicker(vcpu: number): Kicker | undefined;
   /** Called before a vCPU descriptor is closed: returns when no thread is inside KVM_RUN of it. */
   forget(vcpu: number): void;
-  /** An ioctl made this descriptor: the back end closes it should its environment end before the kernel is closed. */
-  own?(fd: number): void;
+  /** An ioctl made this descriptor: the back end closes it should its environment end before the kernel is closed. `on` false: of one that it opened, no longer. */
+  own?(fd: number, on: boolean): void;
 
   /** Calls `done(revents)` once when the descriptor (an eventfd, …) has one of `events`; the result cancels. −errno where it cannot wait. */
   wait(fd: number, events: number, ref: boolean, done: (revents: number) => void): { cancel(): void } | number;

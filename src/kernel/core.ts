@@ -50,6 +50,8 @@ export class KernelCore implements Kernel {
   /** For those who extend a kernel (the simulator's back door, benchmarks); programs use the methods. */
   protected readonly backend: Backend;
   readonly #files: Map<number, TrackedFile> = new Map();
+  /** Descriptors from outside: the kernel does not close them when it is closed. */
+  readonly #outside: Set<number> = new Set();
   readonly #memory: Mappings;
   readonly #rules: Map<string, Map<number, Rule>> = new Map();
   /** The last ioctl's, by descriptor and request: the next one is often the same, and two look-ups cost a sixth of a quick system call. */
@@ -83,17 +85,37 @@ export class KernelCore implements Kernel {
     const how = flags === undefined ? O_RDWR | O_CLOEXEC : check.int32(flags, 'flags');
     const fd = this.backend.open(path, how, mode === undefined ? 0 : check.integer(mode, 'mode', 0, 0o7777));
     if (fd < 0) throw new KernelError(fd, 'open', { path });
-    return this.#track(fd, kindOfPath(path), new Holder(), false);
+    return this.#track(fd, kindOfPath(path), new Holder());
   }
 
   adopt(fd: number): number {
     this.#alive('adopt');
     check.descriptor(fd);
-    if (this.#files.has(fd)) throw typeError(`adopt: descriptor ${fd} belongs to this kernel already`);
+    if (this.#files.has(fd)) {
+      throw typeError(
+        `adopt: descriptor ${fd} belongs to this kernel already; to make an object of it: new Eventfd(kernel, ${fd}), and so on, not fromFd`,
+      );
+    }
     const stat = this.backend.fstat(fd);
     if (typeof stat === 'number') throw new KernelError(stat, 'adopt', { fd });
     const link = this.backend.readlink(`/proc/self/fd/${fd}`);
-    return this.#track(fd, typeof link === 'string' ? kindOfPath(link) : 'file', new Holder(), true);
+    this.#track(fd, typeof link === 'string' ? kindOfPath(link) : 'file', new Holder().share());
+    this.#outside.add(fd);
+    return fd;
+  }
+
+  disown(fd: number): number {
+    const file = this.#file(fd, 'disown');
+    if (file.running) throw new VcpuBusy(fd, 'disown');
+    file.holder.share();
+    this.#release(fd, file);
+    this.backend.own?.(fd, false);
+    return fd;
+  }
+
+  owns(fd: number): boolean {
+    check.descriptor(fd);
+    return this.#files.has(fd) && !this.#outside.has(fd);
   }
 
   close(...args: [] | [fd: number]): void {
@@ -224,8 +246,8 @@ export class KernelCore implements Kernel {
   }
 
   #adoptMade(kind: string, fd: number, from: TrackedFile): number {
-    this.backend.own?.(fd);
-    return this.#track(fd, kind, sameFamily.has(kind) ? from.holder : new Holder(), false);
+    this.backend.own?.(fd, true);
+    return this.#track(fd, kind, sameFamily.has(kind) ? from.holder : new Holder());
   }
 
   #ioctlError(fd: number, request: number, errno: number): KernelError {
@@ -263,14 +285,14 @@ export class KernelCore implements Kernel {
     this.#alive('eventfd');
     check.integer(initval, 'initval', 0, 0xffff_ffff);
     const fd = this.#result(this.backend.eventfd(initval, check.int32(flags, 'flags')), 'eventfd2', {});
-    return this.#track(fd, 'eventfd', new Holder(), false);
+    return this.#track(fd, 'eventfd', new Holder());
   }
 
   memfd(name: string, flags = 1): number {
     this.#alive('memfd');
     check.text(name, 'name');
     const fd = this.#result(this.backend.memfdCreate(name, check.int32(flags, 'flags')), 'memfd_create', {});
-    return this.#track(fd, 'file', new Holder(), false);
+    return this.#track(fd, 'file', new Holder());
   }
 
   ftruncate(fd: number, length: number | bigint): void {
@@ -404,8 +426,9 @@ export class KernelCore implements Kernel {
     if (this.#closed) return;
     this.#closed = true;
     for (const [fd, file] of this.#files) {
+      const own = !this.#outside.has(fd);
       this.#release(fd, file);
-      if (!file.adopted) this.backend.close(fd);
+      if (own) this.backend.close(fd);
     }
     this.#memory.closeAll();
     this.backend.dispose();
@@ -413,11 +436,11 @@ export class KernelCore implements Kernel {
 
   // ---- helpers
 
-  #track(fd: number, kind: string, holder: Holder, adopted: boolean): number {
-    holder.enter(adopted);
+  #track(fd: number, kind: string, holder: Holder): number {
+    holder.enter();
     let rules = this.#rules.get(kind);
     if (rules === undefined) this.#rules.set(kind, (rules = new Map()));
-    this.#name(fd, { kind, adopted, holder, rules, running: false, tail: undefined, waits: new Set(), descriptors: 1 });
+    this.#name(fd, { kind, holder, rules, running: false, tail: undefined, waits: new Set(), descriptors: 1 });
     return fd;
   }
 
@@ -429,6 +452,7 @@ export class KernelCore implements Kernel {
 
   /** From now on the descriptor is this file, or none. */
   #name(fd: number, file: TrackedFile | undefined): void {
+    this.#outside.delete(fd);
     if (file === undefined) this.#files.delete(fd);
     else this.#files.set(fd, file);
     if (fd === this.#lastFd) this.#lastFile = undefined;

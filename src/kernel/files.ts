@@ -17,7 +17,6 @@ export interface Rule {
 export interface TrackedFile {
   /** As the ioctl table names it: 'kvm', 'vm', 'vcpu', 'vfio-device', 'iommufd' …; 'file' for what has no ioctls of ours. */
   readonly kind: string;
-  readonly adopted: boolean;
   readonly holder: Holder;
   /** The ioctl rules met so far on this kind of file (VFIO gives one number different meanings on different kinds). */
   readonly rules: Map<number, Rule>;
@@ -42,12 +41,16 @@ export class Holder {
   /** DMA mappings, by address space and IOVA. */
   readonly #areas: Map<number, Map<bigint, { readonly length: bigint; readonly memory: MappedMemory }>> = new Map();
   #files = 0;
-  /** An adopted descriptor may have twins outside this kernel: what they can reach is never unmapped. */
   #shared = false;
 
-  enter(adopted: boolean): void {
+  enter(): void {
     this.#files++;
-    this.#shared ||= adopted;
+  }
+
+  /** A descriptor of it is, or may be, outside this kernel: what that can reach is never unmapped. */
+  share(): this {
+    this.#shared = true;
+    return this;
   }
 
   /**

@@ -12,6 +12,8 @@ interface Held {
   readonly kernel: Kernel;
   readonly fd: number;
   readonly kind: string;
+  /** Another's: its loss is not ours to repair. */
+  readonly outside: boolean;
   memory: Memory | undefined;
 }
 
@@ -24,12 +26,16 @@ function release({ kernel, fd, memory }: Held): void {
 }
 
 const collected: FinalizationRegistry<Held> = new FinalizationRegistry((held) => {
-  if (held.kernel.closed) return;
+  const { kernel, fd, memory, outside } = held;
+  if (kernel.closed) return;
   try {
-    release(held);
+    if (outside) kernel.disown(fd);
+    else kernel.close(fd);
+    memory?.close();
   } catch {
     return; // closed behind the handle's back, through the raw kernel: nothing leaked
   }
+  if (outside) return;
   if (warned.has(held.kind)) return;
   warned.add(held.kind);
   process.emitWarning(
@@ -43,7 +49,7 @@ const collected: FinalizationRegistry<Held> = new FinalizationRegistry((held) =>
 
 /**
  * One file descriptor of a kernel, as an object. `close()` and `using` give it back, any number of times; every later call
- * throws KernelError EBADF. A handle that is collected unclosed is closed and warned about (`KVIO_UNCLOSED`).
+ * throws KernelError EBADF. A handle that is collected unclosed is closed and warned about (`KVIO_UNCLOSED`); the descriptor of one from outside (`fromFd`) stays open then.
  * Closing a handle closes a descriptor and nothing else: a VM lives until the last descriptor that refers to it is closed.
  */
 export abstract class Handle {
@@ -58,7 +64,7 @@ export abstract class Handle {
   constructor(kernel: Kernel, fd: number) {
     this.kernel = kernel;
     this.#fd = fd;
-    this.#held = { kernel, fd, kind: new.target.name, memory: undefined };
+    this.#held = { kernel, fd, kind: new.target.name, outside: !kernel.owns(fd), memory: undefined };
     collected.register(this, this.#held, this.#held);
   }
 
@@ -94,6 +100,17 @@ export abstract class Handle {
     this.#fd = -1;
     collected.unregister(this.#held);
     release(this.#held);
+  }
+
+  /** The descriptor, open and no longer of this handle or its kernel: to be closed by whoever takes it. EBADF after `close()`. */
+  detach(): number {
+    const fd = this.#fd;
+    if (fd === -1) throw new KernelError(EBADF, 'detach', { note: `this ${this.constructor.name} is closed` });
+    this.kernel.disown(fd);
+    this.#fd = -1;
+    collected.unregister(this.#held);
+    this.#held.memory?.close();
+    return fd;
   }
 
   [Symbol.dispose](): void {

@@ -29,8 +29,15 @@ export interface Kernel {
 
   /** open(2). `flags`: O_* (default O_RDWR); O_CLOEXEC is always added on a real kernel unless `flags` were given. */
   open(path: string, flags?: number, mode?: number): number;
-  /** Takes a descriptor from outside; it must be open. Later calls may use and close it; `kernel.close()` leaves it open. */
+  /** Takes a descriptor from outside; it must be open. Later calls may use and close it; `kernel.close()` leaves it open. TypeError: it is this kernel's already. */
   adopt(fd: number): number;
+  /**
+   * Lets go of a descriptor, adopted or opened here, and leaves it open: the number, for whoever takes it. It is EBADF here from now on; what it reaches stays mapped. VcpuBusy: inside
+   * `runAsync`.
+   */
+  disown(fd: number): number;
+  /** Whether `kernel.close()` would close this descriptor: it was opened here. False for one from outside, and for any other number. */
+  owns(fd: number): boolean;
   /** With a descriptor: close(2). With none: the kernel itself; closes all it opened, nothing adopted; idempotent. */
   close(fd: number): void;
   close(): void;

@@ -101,6 +101,11 @@ export class MappedMemory implements Memory {
     else this.#done(this.mapping.store(offset, 8, value), 'write64', offset);
   }
 
+  /** Not unmapped yet: open, or closed and still named by something in the kernel. */
+  get mapped(): boolean {
+    return !this.#unmapped;
+  }
+
   /** The pages stay mapped, whatever the handle does, until as many `unpin`s. */
   pin(): void {
     this.#pins++;
@@ -171,6 +176,11 @@ export class MappedMemory implements Memory {
     }
     return result;
   }
+}
+
+/** Whether the pages are still there: longer than the handle, where something in the kernel names them. */
+export function isMapped(memory: Memory): boolean {
+  return memory instanceof MappedMemory ? memory.mapped : !memory.closed;
 }
 
 showAs(MappedMemory, (memory) => {

@@ -56,8 +56,8 @@ export class RemoteBackend implements Backend {
     return this.#call('close', fd);
   }
 
-  own(fd: number): void {
-    this.#call('own', fd);
+  own(fd: number, on: boolean): void {
+    this.#call('own', fd, on);
   }
 
   dup(fd: number): number {

@@ -77,7 +77,7 @@ export interface Calls {
   kick(vcpu: number): number;
   kicker(vcpu: number): Kicker | undefined;
   forget(vcpu: number): number;
-  own(fd: number): number;
+  own(fd: number, on: boolean): number;
   /** The revents come as an event of this id. */
   wait(fd: number, events: number, id: number): number;
   cancel(id: number): number;

@@ -59,9 +59,9 @@ export class NativeBackend implements Backend {
     return this.#addon.close(fd);
   }
 
-  /** A descriptor that an ioctl made: closed with the environment (a terminated worker runs no JavaScript that could). */
-  own(fd: number): void {
-    this.#addon.own(fd, true);
+  /** Whether a descriptor is closed with the environment (a terminated worker runs no JavaScript that could): what an ioctl made is, like all that was opened. */
+  own(fd: number, on: boolean): void {
+    this.#addon.own(fd, on);
   }
 
   dup(fd: number): number {

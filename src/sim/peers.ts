@@ -153,7 +153,11 @@ export class Peers implements Threads {
       peer.files.delete(fd);
       answer(this.#backend.close(fd));
     },
-    own: (peer, answer, fd) => answer(opened(peer, fd)),
+    own: (peer, answer, fd, on) => {
+      if (on) opened(peer, fd);
+      else peer.files.delete(fd);
+      answer(0);
+    },
     dup: (peer, answer, fd) => answer(opened(peer, this.#backend.dup(fd))),
     fcntl: (peer, answer, fd, command, arg) => {
       const result = this.#backend.fcntl(fd, command, arg);

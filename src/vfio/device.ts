@@ -1,3 +1,4 @@
+import { deviceOf, noteDevice, noteMapping } from '../host/holders.ts';
 import { type Descriptor, fdOf, fdOrNone } from '../kernel/descriptor.ts';
 import { KernelError } from '../kernel/errors.ts';
 import type { Kernel } from '../kernel/kernel.ts';
@@ -109,6 +110,7 @@ export class VfioDevice extends VfioDeviceFeatures {
   constructor(kernel: Kernel, fd: number, name?: string) {
     super(kernel, fd);
     this.name = name;
+    if (name !== undefined) noteDevice(kernel, name, this);
   }
 
   /** Opens `/dev/vfio/devices/vfioN` of this kernel, by number or path. Everything but `bindIommufd` is EINVAL until that is done. */
@@ -301,7 +303,10 @@ export class VfioDevice extends VfioDeviceFeatures {
 
   /** mmap(2) of the device, shared and without `bytes`: a touch may fault. The mapping keeps the device open. */
   mmap({ length, offset, prot }: { length: number; offset: bigint; prot: number }): Memory {
-    return this.kernel.mmap({ fd: this.descriptorToMap(), length, offset, prot, view: false });
+    const memory = this.kernel.mmap({ fd: this.descriptorToMap(), length, offset, prot, view: false });
+    const name = this.name ?? deviceOf(this.kernel, this.fd);
+    if (name !== undefined) noteMapping(this.kernel, name, memory);
+    return memory;
   }
 
   /** The struct as it was before tokens: with more, the flag would say that there is one. */

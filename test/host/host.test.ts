@@ -1,6 +1,21 @@
 // Binding, and what is put back when it fails, against a /sys that can be made to fail at any step.
 import { inspect } from 'node:util';
-import { bindDriver, listIommuGroups, listPciDevices, moduleParameter, pciDevice, setModuleParameter } from 'kvio';
+import {
+  bindDriver,
+  Iommufd,
+  type Kernel,
+  Kvm,
+  listIommuGroups,
+  listPciDevices,
+  moduleParameter,
+  pciDevice,
+  setModuleParameter,
+  VfioContainer,
+  VfioDevice,
+  VfioGroup,
+} from 'kvio';
+import { openSim } from 'kvio/sim';
+import { VFIO_TYPE1v2_IOMMU } from 'kvio/uapi';
 import { describe, expect, it } from 'vitest';
 import { thrown } from '../vfio/fake.ts';
 import { type FakeDevice, FakeHost } from './fake-host.ts';
@@ -165,6 +180,58 @@ describe('bindDriver', () => {
     bound.restore();
     expect(fake.noIommu).toBe('N');
     expect(fake.writes.at(-1)).toMatch(/enable_unsafe_noiommu_mode N$/);
+  });
+});
+
+describe('restore() of a device that something still holds', () => {
+  const BDF = '0000:00:02.0';
+  const opened = (way: 'group' | 'cdev', kernel: Kernel) => {
+    const { vfio_group, vfio_device } = pciDevice(kernel, BDF);
+    if (way === 'cdev') {
+      const device = VfioDevice.open(kernel, vfio_device!);
+      device.bindIommufd({ iommufd: Iommufd.open(kernel) });
+      return device;
+    }
+    const group = VfioGroup.open(kernel, vfio_group!);
+    const container = VfioContainer.open(kernel);
+    group.setContainer(container);
+    container.setIommu(VFIO_TYPE1v2_IOMMU);
+    const device = group.getDeviceFd(BDF);
+    group.close();
+    return device;
+  };
+
+  it.each([
+    'group',
+    'cdev',
+  ] as const)('a mapping, and a memslot of one, by %s: EBUSY, where the kernel would wait for ever', (way) => {
+    using kernel = openSim({ machine: 'lab-vtd-7.2' });
+    const bound = bindDriver(kernel, BDF, 'vfio-pci');
+    const device = opened(way, kernel);
+    const memory = device.region(0).mmap();
+    const vm = Kvm.open(kernel).createVm();
+    vm.setUserMemoryRegion({ slot: 0, guest_phys_addr: 0x1000_0000n, memory });
+    const held = () => thrown(() => bound.restore());
+    expect(held()).toMatchObject({ code: 'EBUSY', note: expect.stringMatching(/\(descriptor \d+, a mapping at 0x[\da-f]+\)/) });
+    device.close();
+    expect(held()).toMatchObject({ code: 'EBUSY', note: expect.stringMatching(/\(a mapping at 0x[\da-f]+\)/) });
+    memory.close();
+    expect(held().message).toMatch(/a mapping at 0x[\da-f]+, closed but still named by a memslot/);
+    vm.close();
+    bound.restore();
+    expect(pciDevice(kernel, BDF).driver).toBeUndefined();
+  });
+
+  it('a mapping by a descriptor whose device nobody named', () => {
+    using kernel = openSim({ machine: 'lab-vtd-7.2' });
+    const bound = bindDriver(kernel, BDF, 'vfio-pci');
+    const device = opened('cdev', kernel);
+    const other = new VfioDevice(kernel, kernel.dup(device.fd));
+    const memory = other.region(0).mmap();
+    for (const one of [device, other]) one.close();
+    expect(thrown(() => bound.restore())).toMatchObject({ code: 'EBUSY', note: expect.stringMatching(/\(a mapping at/) });
+    memory.close();
+    bound.restore();
   });
 });
 

@@ -77,7 +77,7 @@ function closed(iommufd: Iommufd): Iommufd {
 }
 
 /** What does not fail for want of a descriptor. */
-const others = new Set(['constructor', 'describe', 'attach', 'descriptorToMap', 'ioctl', 'tryIoctl', 'close']);
+const others = new Set(['constructor', 'describe', 'attach', 'descriptorToMap', 'detach', 'ioctl', 'tryIoctl', 'close']);
 
 function methodsOf(object: object): string[] {
   const names = new Set<string>();

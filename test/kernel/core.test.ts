@@ -75,6 +75,27 @@ describe('descriptors', () => {
     expect(backend.log.filter((line) => line.startsWith('close'))).toEqual([]);
   });
 
+  it('a duplicate of an adopted one was opened here, and is closed with the kernel', () => {
+    const outside = kernel.adopt(99);
+    const own = kernel.dup(outside);
+    expect([kernel.owns(outside), kernel.owns(own), kernel.owns(98)]).toEqual([false, true, false]);
+    kernel.close();
+    expect(backend.log.filter((line) => line.startsWith('close'))).toEqual([`close ${own}`]);
+  });
+
+  it('disowned ones stay open, are EBADF here, and can come back', () => {
+    backend.next = 99;
+    const fd = kernel.eventfd();
+    expect(kernel.disown(fd)).toBe(fd);
+    expect(backend.log.at(-1)).toBe(`disown ${fd}`);
+    expect(() => kernel.read(fd, new Uint8Array(8))).toThrow(expect.objectContaining({ code: 'EBADF' }));
+    expect(() => kernel.disown(fd)).toThrow(expect.objectContaining({ code: 'EBADF', syscall: 'disown' }));
+    expect(kernel.adopt(fd)).toBe(fd);
+    expect(() => kernel.adopt(fd)).toThrow(/belongs to this kernel already; to make an object of it: new Eventfd/);
+    kernel.close();
+    expect(backend.log.filter((line) => line.startsWith('close'))).toEqual([]);
+  });
+
   it('fcntl refuses commands that take pointers', () => {
     const fd = kernel.eventfd();
     expect(() => kernel.fcntl(fd, 5)).toThrow(RangeError);

@@ -50,4 +50,15 @@ describe('a descriptor that is an object', () => {
     expect(error).toBeInstanceOf(RangeError);
     expect(error.message).toMatch(/^container: this VfioContainer belongs to another kernel/);
   });
+
+  it('is detached with its number, once', () => {
+    using kernel = openSim();
+    const eventfd = Eventfd.create(kernel);
+    const fd = eventfd.detach();
+    expect([eventfd.closed, kernel.owns(fd)]).toEqual([true, false]);
+    expect(thrown(() => eventfd.detach())).toMatchObject({ code: 'EBADF', note: 'this Eventfd is closed' });
+    using again = Eventfd.fromFd(kernel, fd);
+    again.signal(3);
+    expect(again.take()).toBe(3n);
+  });
 });

@@ -49,8 +49,8 @@ export class FakeBackend implements Backend {
   forget = (fd: number): void => {
     this.log.push(`forget ${fd}`);
   };
-  own = (fd: number): void => {
-    this.log.push(`own ${fd}`);
+  own = (fd: number, on: boolean): void => {
+    this.log.push(`${on ? 'own' : 'disown'} ${fd}`);
   };
   wait = (fd: number, _events: number, _ref: boolean, done: (revents: number) => void): { cancel(): void } => {
     const entry = { fd, done, cancelled: false };

@@ -174,6 +174,20 @@ describe('a handle that is forgotten', () => {
     expect(stdout.trim()).toBe('closed');
   });
 
+  it('leaves the descriptor of another alone, without a word', () => {
+    const lent = `
+      import { openKernel, Eventfd } from 'kvio';
+      import { openSync, fstatSync } from 'node:fs';
+      const kernel = openKernel();
+      const fd = kernel.kind === 'sim' ? kernel.disown(kernel.eventfd()) : openSync('/dev/null', 'r');
+      (() => { for (let i = 0; i < 3; i++) Eventfd.fromFd(kernel, i === 0 ? fd : kernel.disown(kernel.eventfd())); })();
+      for (let i = 0; i < 10; i++) { gc(); await new Promise((resolve) => setTimeout(resolve, 5)); }
+      console.log(kernel.owns(fd), Eventfd.fromFd(kernel, fd).detach() === fd, kernel.kind === 'sim' || fstatSync(fd).isCharacterDevice());
+    `;
+    for (const { kind } of findKernels().filter(({ available }) => available))
+      expect(run(lent, { KVIO_KERNEL: kind })).toMatchObject({ stderr: '', stdout: 'false true true\n' });
+  });
+
   it('is none where the kernel was closed, nor where it was closed by hand', () => {
     const tidy = `
       import { openKernel, Kvm } from 'kvio';

@@ -179,6 +179,7 @@ const others = new Set([
   'on',
   'ref',
   'unref',
+  'detach',
 ]);
 
 function methodsOf(type: { readonly prototype: object }): string[] {
