@@ -9,6 +9,7 @@ import {
   iommufd_vevent_header,
 } from '../uapi/iommufd.ts';
 import { EBADF, EINVAL, POLLIN } from '../uapi/sys.ts';
+import { decodeVevent, type VeventStructs } from './data.ts';
 import type { Iommufd } from './iommufd.ts';
 
 /** What one read takes at first; where a single record needs more, it is read again with twice the room. */
@@ -98,7 +99,7 @@ export class FaultQueue extends EventQueue<PageFaultGroup> {
 }
 
 /** One event of a vIOMMU. `data` is that of its type; undefined: events were lost before this place, `sequence` is that of the last of them. */
-export interface Vevent {
+export interface Vevent extends VeventStructs {
   readonly flags: number;
   readonly sequence: number;
   readonly data: Uint8Array | undefined;
@@ -109,9 +110,12 @@ export class VeventQueue extends EventQueue<Vevent> {
   protected readonly unit: number = 8;
   /** Bytes of an event behind its header. */
   readonly dataLength: number;
+  /** IOMMU_VEVENTQ_TYPE_*. */
+  readonly type: number;
 
-  constructor(iommufd: Iommufd, id: number, fd: number, dataLength: number) {
+  constructor(iommufd: Iommufd, id: number, fd: number, type: number, dataLength: number) {
     super(iommufd, id, fd);
+    this.type = type;
     this.dataLength = dataLength;
   }
 
@@ -125,7 +129,8 @@ export class VeventQueue extends EventQueue<Vevent> {
       const { flags, sequence } = iommufd_vevent_header.decode(bytes, at);
       at += iommufd_vevent_header.size;
       const lost = (flags & IOMMU_VEVENTQ_FLAG_LOST_EVENTS) !== 0;
-      events.push({ flags, sequence, data: lost ? undefined : bytes.slice(at, at + this.dataLength) });
+      const data = lost ? undefined : bytes.slice(at, at + this.dataLength);
+      events.push({ flags, sequence, data, ...(data === undefined ? {} : decodeVevent(this.type, data)) });
       if (!lost) at += this.dataLength;
     }
     return events;

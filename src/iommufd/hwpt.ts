@@ -12,6 +12,7 @@ import {
 } from '../uapi/iommufd.ts';
 import { EBADF, ENOTTY } from '../uapi/sys.ts';
 import { withMemory } from '../vfio/temporary.ts';
+import { encodeInvalidations, type InvalidateRequest } from './data.ts';
 import { IommufdObject } from './object.ts';
 
 export interface DirtyBitmapRequest {
@@ -22,15 +23,6 @@ export interface DirtyBitmapRequest {
   page_size: bigint;
   /** IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR. Default 0. */
   flags?: number;
-}
-
-/** Requests to forget what a guest has changed of its own page tables. */
-export interface InvalidateRequest {
-  /** IOMMU_HWPT_INVALIDATE_DATA_*, IOMMU_VIOMMU_INVALIDATE_DATA_*. */
-  data_type: number;
-  /** The entries, one behind the other. */
-  entries: Uint8Array;
-  entry_len: number;
 }
 
 /** An invalidation that stopped half-way: so many were done. */
@@ -45,7 +37,8 @@ export class InvalidationIncomplete extends KernelError {
 }
 
 /** IOMMU_HWPT_INVALIDATE of a page table or a vIOMMU: throws InvalidationIncomplete where it ended early. */
-export function invalidate(object: IommufdObject, { data_type, entries, entry_len }: InvalidateRequest): void {
+export function invalidate(object: IommufdObject, request: InvalidateRequest): void {
+  const { data_type, entries, entry_len } = encodeInvalidations(request);
   const { iommufd, id } = object;
   const entry_num = entry_len === 0 ? 0 : Math.floor(entries.length / entry_len);
   const struct = iommu_hwpt_invalidate;

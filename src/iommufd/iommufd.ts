@@ -23,6 +23,7 @@ import {
   IOMMU_VFIO_IOAS_GET,
   IOMMU_VFIO_IOAS_SET,
   IOMMU_VIOMMU_ALLOC,
+  IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV,
   iommu_destroy,
   iommu_fault_alloc,
   iommu_hw_info,
@@ -32,6 +33,7 @@ import {
   iommu_option,
   iommu_vfio_ioas,
   iommu_viommu_alloc,
+  iommu_viommu_tegra241_cmdqv,
 } from '../uapi/iommufd.ts';
 import {
   IOMMU_OPTION_EXCLUSIVE_RANGES,
@@ -39,6 +41,7 @@ import {
   iommu_viommu_alloc as rfc_viommu_alloc,
 } from '../uapi/tee-io/aneesh-v1.ts';
 import { withMemory } from '../vfio/temporary.ts';
+import { decodeHwInfo, encodeNested, type HwInfoStructs, type NestedData } from './data.ts';
 import { FaultQueue } from './events.ts';
 import { Hwpt } from './hwpt.ts';
 import { Ioas } from './ioas.ts';
@@ -58,8 +61,8 @@ export interface HwptRequest {
   dev_id: number;
   /** An IOAS; or a page table made as IOMMU_HWPT_ALLOC_NEST_PARENT, or a vIOMMU, for a nested one. */
   pt: ObjectId;
-  /** IOMMU_HWPT_DATA_*, with its struct. */
-  data?: { type: number; bytes: Uint8Array };
+  /** Of a nested one: its IOMMU's struct. */
+  data?: NestedData;
   fault?: FaultQueue;
 }
 
@@ -75,7 +78,7 @@ export interface ViommuRequest {
 }
 
 /** What the IOMMU of a device tells of itself. */
-export interface HwInfo {
+export interface HwInfo extends HwInfoStructs {
   /** IOMMU_HW_INFO_TYPE_*: whose struct `data` is. */
   readonly type: number;
   readonly data: Uint8Array;
@@ -121,8 +124,9 @@ export class Iommufd extends Handle {
   }
 
   /** IOMMU_HWPT_ALLOC: a page table. EINVAL: no such `pt`, or not one this device can have. EOPNOTSUPP: the IOMMU cannot do what `flags` or `data` ask. */
-  hwptAlloc({ flags = 0, dev_id, pt, data, fault }: HwptRequest): Hwpt {
+  hwptAlloc({ flags = 0, dev_id, pt, data: given, fault }: HwptRequest): Hwpt {
     const struct = iommu_hwpt_alloc;
+    const data = given === undefined ? undefined : encodeNested(given);
     return withMemory(this.kernel, data?.bytes ?? new Uint8Array(0), (address) => {
       const bytes = struct.encode({
         ...{ size: struct.size, flags: fault === undefined ? flags : flags | IOMMU_HWPT_FAULT_ID_VALID },
@@ -172,6 +176,16 @@ export class Iommufd extends Handle {
     } finally {
       memory?.close();
     }
+  }
+
+  /**
+   * IOMMU_VIOMMU_ALLOC, IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV: one with command queues of its own (`hwQueueAlloc`). Their registers are what `mmap` gives for this offset and length. ENOSPC: the
+   * hardware has no interface left.
+   */
+  viommuAllocTegra241Cmdqv(request: { dev_id: number; hwpt: ObjectId }): { viommu: Viommu } & iommu_viommu_tegra241_cmdqv {
+    const data = iommu_viommu_tegra241_cmdqv.alloc();
+    const viommu = this.viommuAlloc({ ...request, type: IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV, data });
+    return { viommu, ...iommu_viommu_tegra241_cmdqv.decode(data) };
   }
 
   /** IOMMU_IOAS_CHANGE_PROCESS: what is mapped by file is this process's from now on, with its limits. EINVAL: something is mapped by address. */
@@ -245,7 +259,7 @@ export class Iommufd extends Handle {
       const { data_len: whole, out_data_type, out_capabilities, out_max_pasid_log2 } = info;
       const data = memory.read(0, Math.min(room, whole)).slice();
       return {
-        info: { type: out_data_type, data, capabilities: out_capabilities, max_pasid_log2: out_max_pasid_log2 },
+        info: { ...decodeHwInfo(out_data_type, data), type: out_data_type, data, capabilities: out_capabilities, max_pasid_log2: out_max_pasid_log2 },
         whole,
       };
     } finally {

@@ -1,3 +1,4 @@
+import { typeError } from '../kernel/errors.ts';
 import {
   IOMMU_HW_QUEUE_ALLOC,
   IOMMU_VDEVICE_ALLOC,
@@ -6,8 +7,9 @@ import {
   iommu_vdevice_alloc,
   iommu_veventq_alloc,
 } from '../uapi/iommufd.ts';
+import { type InvalidateRequest, veventLength } from './data.ts';
 import { VeventQueue } from './events.ts';
-import { type InvalidateRequest, invalidate } from './hwpt.ts';
+import { invalidate } from './hwpt.ts';
 import { IommufdObject } from './object.ts';
 import { Vdevice } from './vdevice.ts';
 
@@ -25,10 +27,12 @@ export class Viommu extends IommufdObject {
   }
 
   /**
-   * IOMMU_VEVENTQ_ALLOC: events of this type (IOMMU_VEVENTQ_TYPE_*), of which `veventq_depth` are kept; each is `dataLength` bytes long behind its header, as its
-   * type has it. EEXIST: there is one of this type.
+   * IOMMU_VEVENTQ_ALLOC: events of this type (IOMMU_VEVENTQ_TYPE_*), of which `veventq_depth` are kept. Behind its header each is as long as its type has it: `dataLength` bytes, which
+   * must be said of a type that is not the header's (linux/iommufd.h). EEXIST: there is one of this type.
    */
-  veventqAlloc({ type, veventq_depth, dataLength }: { type: number; veventq_depth: number; dataLength: number }): VeventQueue {
+  veventqAlloc(request: { type: number; veventq_depth: number; dataLength?: number }): VeventQueue {
+    const { type, veventq_depth, dataLength = veventLength(type) } = request;
+    if (dataLength === undefined) throw typeError(`dataLength: how long is an event of type ${type}?`);
     const struct = iommu_veventq_alloc;
     const bytes = struct.encode({
       ...{ size: struct.size, flags: 0, viommu_id: this.id, type, veventq_depth },
@@ -36,7 +40,7 @@ export class Viommu extends IommufdObject {
     });
     this.iommufd.ioctl(IOMMU_VEVENTQ_ALLOC, bytes);
     const { out_veventq_id, out_veventq_fd } = struct.decode(bytes);
-    return new VeventQueue(this.iommufd, out_veventq_id, out_veventq_fd, dataLength);
+    return new VeventQueue(this.iommufd, out_veventq_id, out_veventq_fd, type, dataLength);
   }
 
   /** IOMMU_HW_QUEUE_ALLOC: memory at `nesting_parent_iova` in the IOAS below, which must lie in one piece (EFAULT). EOPNOTSUPP: no such queues. */

@@ -3,11 +3,9 @@ import { bindDriver, Iommufd, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY, pciDevice,
 import { type IommuMachine, openSim, PciFunction, profiles, type SimKernel } from 'kvio/sim';
 import {
   IOMMU_HWPT_ALLOC_NEST_PARENT,
-  IOMMU_HWPT_DATA_ARM_SMMUV3,
   IOMMU_VEVENTQ_TYPE_ARM_SMMUV3,
   IOMMU_VIOMMU_TYPE_ARM_SMMUV3,
   iommu_hw_info_arm_smmuv3,
-  iommu_hwpt_arm_smmuv3,
 } from 'kvio/uapi';
 import { afterEach } from 'vitest';
 
@@ -80,14 +78,10 @@ export function guest(more: Partial<IommuMachine> = {}) {
   const parent = iommufd.hwptAlloc({ dev_id, pt: ioas, flags: IOMMU_HWPT_ALLOC_NEST_PARENT });
   const viommu = iommufd.viommuAlloc({ type: IOMMU_VIOMMU_TYPE_ARM_SMMUV3, dev_id, hwpt: parent });
   const vdevice = viommu.vdeviceAlloc({ dev_id, virt_id: VSID });
-  const queue = viommu.veventqAlloc({ type: IOMMU_VEVENTQ_TYPE_ARM_SMMUV3, veventq_depth: 16, dataLength: 32 });
+  const queue = viommu.veventqAlloc({ type: IOMMU_VEVENTQ_TYPE_ARM_SMMUV3, veventq_depth: 16 });
   const gpa = (page: number): bigint => GPA + BigInt(page * PAGE);
   const nested = (first: bigint, second = 0n) =>
-    iommufd.hwptAlloc({
-      dev_id,
-      pt: viommu,
-      data: { type: IOMMU_HWPT_DATA_ARM_SMMUV3, bytes: iommu_hwpt_arm_smmuv3.encode({ ste: [first, second] }) },
-    });
+    iommufd.hwptAlloc({ dev_id, pt: viommu, data: { arm_smmuv3: { ste: [first, second] } } });
   const attach = (first: bigint, second = 0n) => device.attachIommufdPt({ pt_id: nested(first, second).id });
   const entry = (level: number, iova: bigint): number =>
     (at.tables + level) * PAGE + Number((iova >> BigInt(12 + 9 * (3 - level))) & 0x1ffn) * 8;
@@ -99,8 +93,7 @@ export function guest(more: Partial<IommuMachine> = {}) {
   for (let level = 0; level < 3; level++) ram.write64(entry(level, IOVA), gpa(at.tables + level + 1) | TABLE);
   ram.write64(entry(3, IOVA), gpa(at.data) | LEAF);
   /** Records that came since the last time, as words. */
-  const events = (): bigint[][] =>
-    queue.read().map(({ data }) => [...new BigUint64Array(Uint8Array.from(data!).buffer)].map((word) => word));
+  const events = (): bigint[][] => queue.read().map(({ arm_smmuv3 }) => [...arm_smmuv3!.evt]);
   /** The numbers of those events. */
   const ids = (): number[] => events().map(([word]) => Number(word! & 0xffn));
   const recorded = () => hardware.faults.at(-1)?.event;

@@ -8,7 +8,6 @@ import {
   IOMMU_VEVENTQ_TYPE_TEGRA241_CMDQV,
   IOMMU_VIOMMU_TYPE_ARM_SMMUV3,
   IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV,
-  iommu_hw_info_tegra241_cmdqv,
   iommu_viommu_tegra241_cmdqv,
   PROT_READ,
 } from 'kvio/uapi';
@@ -47,23 +46,22 @@ function cmdq(more: Parameters<typeof scene>[0] = {}) {
 /** The same with a vIOMMU, its page and one queue of 256 commands. */
 function vm() {
   const made = cmdq();
-  const { iommufd, alloc, place, queueOf } = made;
-  const data = new Uint8Array(16);
-  const viommu = alloc(data);
-  const { out_vintf_mmap_offset: offset, out_vintf_mmap_length: length } = place(data);
+  const { iommufd, dev_id, parent, queueOf } = made;
+  const interface0 = iommufd.viommuAllocTegra241Cmdqv({ dev_id, hwpt: parent });
+  const { viommu, out_vintf_mmap_offset: offset, out_vintf_mmap_length: length } = interface0;
   const page: Memory = iommufd.mmap({ offset: Number(offset), length: Number(length), view: false });
   const queue = queueOf(viommu, 0);
-  const events = viommu.veventqAlloc({ type: IOMMU_VEVENTQ_TYPE_TEGRA241_CMDQV, veventq_depth: 8, dataLength: 16 });
-  const maps = () => events.read().map(({ data: bytes }) => [...new BigUint64Array(Uint8Array.from(bytes!).buffer)]);
+  const events = viommu.veventqAlloc({ type: IOMMU_VEVENTQ_TYPE_TEGRA241_CMDQV, veventq_depth: 8 });
+  const maps = () => events.read().map(({ tegra241_cmdqv }) => [...tegra241_cmdqv!.lvcmdq_err_map]);
   return { ...made, viommu, page, queue, events, maps };
 }
 
 it('the hardware says how many there are, by a type of its own', () => {
   const { iommufd, dev_id } = cmdq();
   expect(iommufd.getHwInfo(dev_id).type).toBe(IOMMU_HW_INFO_TYPE_ARM_SMMUV3);
-  const { type, data } = iommufd.getHwInfo(dev_id, IOMMU_HW_INFO_TYPE_TEGRA241_CMDQV);
+  const { type, data, tegra241_cmdqv } = iommufd.getHwInfo(dev_id, IOMMU_HW_INFO_TYPE_TEGRA241_CMDQV);
   expect([type, data.length]).toEqual([IOMMU_HW_INFO_TYPE_TEGRA241_CMDQV, 8]);
-  expect(iommu_hw_info_tegra241_cmdqv.decode(data)).toMatchObject({ flags: 0, version: 1, log2vcmdqs: 1, log2vsids: 1 });
+  expect(tegra241_cmdqv).toMatchObject({ flags: 0, version: 1, log2vcmdqs: 1, log2vsids: 1 });
   const without = scene();
   expect(() => without.iommufd.getHwInfo(without.dev_id, IOMMU_HW_INFO_TYPE_TEGRA241_CMDQV)).toThrow(/EOPNOTSUPP/);
 });
@@ -214,12 +212,10 @@ it('the page holds the vIOMMU; a queue that goes takes its state along', () => {
 
 it('its tables and invalidations are the SMMU’s own', () => {
   const { viommu, device, dev_id, iommufd, fn, ram } = vm();
-  const bytes = new Uint8Array(16);
-  bytes[0] = 1 | (4 << 1);
-  const table = iommufd.hwptAlloc({ dev_id, pt: viommu, data: { type: 2, bytes } });
+  const table = iommufd.hwptAlloc({ dev_id, pt: viommu, data: { arm_smmuv3: { ste: [1n | (4n << 1n), 0n] } } });
   device.attachIommufdPt({ pt_id: table.id });
   device.config.setCommand(PCI_COMMAND_MASTER);
   expect(fn.dma.write(GPA + 0x9000n, Uint8Array.of(3))).toBe(true);
   expect(ram.read8(0x9000)).toBe(3);
-  viommu.invalidate({ data_type: 1, entries: Uint8Array.of(0x30, ...new Array(15).fill(0)), entry_len: 16 });
+  viommu.invalidate({ arm_smmuv3: [{ cmd: [0x30n, 0n] }] });
 });
