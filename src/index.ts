@@ -7,7 +7,15 @@ export { type ChangedParameter, moduleParameter, setModuleParameter } from './ho
 export { listPciDevices, type PciDevice, type PciResource, pciDevice } from './host/pci.ts';
 export { listTsmDevices, TsmDevice } from './host/tsm.ts';
 // iommufd: one class per kind of object
-export type { HwInfoStructs, InvalidateEntries, InvalidateRequest, InvalidateStructs, NestedData, NestedStructs, VeventStructs } from './iommufd/data.ts';
+export type {
+  HwInfoStructs,
+  InvalidateEntries,
+  InvalidateRequest,
+  InvalidateStructs,
+  NestedData,
+  NestedStructs,
+  VeventStructs,
+} from './iommufd/data.ts';
 export { FaultQueue, type PageFaultGroup, type Vevent, VeventQueue } from './iommufd/events.ts';
 export { type DirtyBitmapRequest, Hwpt, InvalidationIncomplete } from './iommufd/hwpt.ts';
 export { type CopyOptions, type FileRange, Ioas, type MapOptions } from './iommufd/ioas.ts';

@@ -1,5 +1,4 @@
 import { typeError } from '../kernel/errors.ts';
-import type { Struct } from '../uapi/struct.ts';
 import {
   IOMMU_HW_INFO_TYPE_AMD,
   IOMMU_HW_INFO_TYPE_ARM_SMMUV3,
@@ -24,6 +23,7 @@ import {
   iommu_vevent_tegra241_cmdqv,
   iommu_viommu_arm_smmuv3_invalidate,
 } from '../uapi/iommufd.ts';
+import type { Struct } from '../uapi/struct.ts';
 
 /** A struct of an IOMMU's driver under the number that names its type. Fields are called as the struct, without what all of a kind have in front. */
 interface Kind<T> {
@@ -67,7 +67,9 @@ export interface InvalidateEntries {
 }
 
 /** Requests to forget what a guest has changed of its own page tables: structs of its IOMMU by name, or bytes. */
-export type InvalidateRequest = InvalidateEntries | OneOf<{ [Name in keyof InvalidateStructs]: readonly InvalidateStructs[Name][] }>;
+export type InvalidateRequest =
+  | InvalidateEntries
+  | OneOf<{ [Name in keyof InvalidateStructs]: readonly InvalidateStructs[Name][] }>;
 
 const invalidations: Kinds<InvalidateStructs> = {
   vtd_s1: { type: IOMMU_HWPT_INVALIDATE_DATA_VTD_S1, struct: iommu_hwpt_vtd_s1_invalidate },

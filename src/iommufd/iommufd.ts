@@ -259,7 +259,13 @@ export class Iommufd extends Handle {
       const { data_len: whole, out_data_type, out_capabilities, out_max_pasid_log2 } = info;
       const data = memory.read(0, Math.min(room, whole)).slice();
       return {
-        info: { ...decodeHwInfo(out_data_type, data), type: out_data_type, data, capabilities: out_capabilities, max_pasid_log2: out_max_pasid_log2 },
+        info: {
+          ...decodeHwInfo(out_data_type, data),
+          type: out_data_type,
+          data,
+          capabilities: out_capabilities,
+          max_pasid_log2: out_max_pasid_log2,
+        },
         whole,
       };
     } finally {

@@ -101,6 +101,16 @@ const simulated: Readonly<Record<string, readonly string[]>> = {
     'page 9: the device gave up',
     'the device asked 3 times',
   ],
+  'nested-smmuv3': [
+    'an SMMUv3 whose IDR0 is 0x94c149b: the VMM shows the guest as much of it as it wants',
+    'the device writes 17 to 0x12345004: done',
+    "  in the guest's page 8: 17",
+    'the device writes 18 to 0x12346000: stopped',
+    '  the guest has an event 0x10 of stream 0x2a at 0x12346000',
+    'the device writes 19 to 0x12346000: done',
+    'the SMMU is given 0x100000012 0x12346000',
+    'the SMMU is given 0x8000000005 0x1',
+  ],
 };
 
 const withoutAsync: Readonly<Record<string, readonly string[]>> = {
@@ -153,6 +163,7 @@ describe('examples of an assigned device on a simulated machine', () => {
     ['device-model'],
     ['dirty-tracking'],
     ['page-faults'],
+    ['nested-smmuv3'],
     ...Object.keys(teeIo).map((name) => [name]),
   ])('%s %s', (name = '', ...args: string[]) => {
     const { stdout, stderr, status } = spawnSync(process.execPath, [`${root}scripts/example.mjs`, name, ...args], {

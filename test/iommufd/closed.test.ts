@@ -19,6 +19,7 @@ const calls = {
     getHwInfo: (iommufd: Iommufd) => iommufd.getHwInfo(1),
     faultQueueAlloc: (iommufd: Iommufd) => iommufd.faultQueueAlloc(),
     viommuAlloc: (iommufd: Iommufd) => iommufd.viommuAlloc({ type: 1, dev_id: 1, hwpt: 2 }),
+    viommuAllocTegra241Cmdqv: (iommufd: Iommufd) => iommufd.viommuAllocTegra241Cmdqv({ dev_id: 1, hwpt: 2 }),
     ioasChangeProcess: (iommufd: Iommufd) => iommufd.ioasChangeProcess(),
     getOption: (iommufd: Iommufd) => iommufd.getOption(0),
     setOption: (iommufd: Iommufd) => iommufd.setOption(0, 1n),

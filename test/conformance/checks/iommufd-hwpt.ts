@@ -44,6 +44,15 @@ export const iommufdHwptChecks: Checks = {
     ['EINVAL', 'too little data', nested, 'too little'],
     ['EFAULT', 'data that cannot be read', nested, 'nowhere'],
     ['ENOENT', 'no fault queue, when all else is done', alloc, 'no such fault queue'],
+    ['EOPNOTSUPP', 'SMMUv3: a parent with DIRTY_TRACKING or PASID, or where there is one stage'],
+    ['ENOSPC', 'SMMUv3: a parent, and no VMID is left'],
+    ['EOPNOTSUPP', 'SMMUv3: on a vIOMMU, with PASID'],
+    ['EINVAL', 'SMMUv3: on a vIOMMU, data of another type, or not of 16 bytes'],
+    [
+      'EIO',
+      'SMMUv3: a stream table entry with bits a guest may not set, a Config other than abort, bypass and stage 1, or EATS other than off and full',
+    ],
+    ['EOPNOTSUPP', 'SMMUv3: on a table, AMD: on a table or a vIOMMU; VT-d: on a vIOMMU, which it has not'],
   ],
   'IOMMU_GET_HW_INFO (iommufd)': [
     ...structOf('IOMMU_GET_HW_INFO'),
@@ -53,6 +62,7 @@ export const iommufdHwptChecks: Checks = {
     ['EOPNOTSUPP', 'a type the IOMMU has not', info, 'another type'],
     ['EFAULT', 'data cannot be written', info, 'nowhere'],
     ['0', 'no room: data_len says how much there is', info, 'none'],
+    ['0', 'SMMUv3: the registers by default, Tegra241’s queues by their own type'],
   ],
   'IOMMU_HWPT_SET_DIRTY_TRACKING (iommufd)': [
     ...structOf('IOMMU_HWPT_SET_DIRTY_TRACKING'),
@@ -87,6 +97,12 @@ export const iommufdHwptChecks: Checks = {
     ['EINVAL', 'an entry that is none: entry_num says how many were done', invalidate, 'two of four'],
     ['E2BIG', 'vIOMMU: longer entries that are not zero at the end', caches, 'longer, not zeros'],
     ['EFAULT', 'entries cannot be read', caches, 'nowhere'],
+    ['EINVAL', 'VT-d: entries not of 24 bytes'],
+    ['EINVAL', 'SMMUv3: no entries'],
+    [
+      'EIO',
+      'SMMUv3: a command that is not a guest’s, or for a StreamID it has no device of; entry_num says how many came before',
+    ],
   ],
   'IOMMU_FAULT_QUEUE_ALLOC (iommufd)': [
     ...structOf('IOMMU_FAULT_QUEUE_ALLOC'),
@@ -103,6 +119,10 @@ export const iommufdHwptChecks: Checks = {
     ['EINVAL', 'it is no parent', viommu, 'the automatic table'],
     ['EINVAL', 'too little data, or too much', viommu, 'too little data'],
     ['EFAULT', 'data cannot be read', viommu, 'data nowhere'],
+    ['EOPNOTSUPP', 'SMMUv3: devices may not be coherent, and stage 2 cannot force write-back'],
+    ['0', 'AMD, with CONFIG_AMD_IOMMU_IOMMUFD: any type'],
+    ['EINVAL', 'Tegra241 CMDQV: no data, or not of 16 bytes'],
+    ['ENOSPC', 'Tegra241 CMDQV: no interface is left'],
   ],
   'IOMMU_VDEVICE_ALLOC (iommufd)': [
     ...structOf('IOMMU_VDEVICE_ALLOC'),
@@ -111,6 +131,9 @@ export const iommufdHwptChecks: Checks = {
     ['EINVAL', 'the device is behind another IOMMU'],
     ['EEXIST', 'it has one, on whatever vIOMMU', vdevices, 'on another vIOMMU'],
     ['EEXIST', 'the id is taken', vdevices, 'the same id for another device'],
+    ['EOPNOTSUPP', 'SMMUv3: the device has several StreamIDs'],
+    ['EINVAL', 'Tegra241 CMDQV: a StreamID of more than 20 bits'],
+    ['ENOSPC', 'Tegra241 CMDQV: no pair of StreamIDs is left'],
   ],
   'IOMMU_VEVENTQ_ALLOC (iommufd)': [
     ...structOf('IOMMU_VEVENTQ_ALLOC'),
@@ -135,6 +158,9 @@ export const iommufdHwptChecks: Checks = {
     ['EPERM', 'not readable', queues, 'not readable'],
     ['EFAULT', 'not in one piece of physical memory'],
     ['EEXIST', 'the index is taken', queues, 'index 0 again'],
+    ['EINVAL', 'Tegra241 CMDQV: an index past the interface’s queues'],
+    ['EIO', 'Tegra241 CMDQV: the one before it is not there'],
+    ['EINVAL', 'Tegra241 CMDQV: a length that is no power of two from 32 on, or more than IDR1.CMDQS; not aligned to it'],
   ],
   'read(2) of a fault queue': [
     ['ESPIPE', 'not of whole records', faults, 'read of nothing'],

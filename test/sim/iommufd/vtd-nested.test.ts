@@ -146,4 +146,5 @@ it('invalidations are checked one by one', () => {
   expect(ask([one({ __reserved: 1 })])).toEqual(['EOPNOTSUPP', 0]);
   expect(ask([one()], 1)).toEqual(['EINVAL', 0]);
   expect(ask([one().slice(0, 16)], undefined, 16)).toEqual(['EINVAL', 0]);
+  expect(ask([Uint8Array.of(...one(), ...new Uint8Array(8))], undefined, 32)).toEqual(['EINVAL', 0]);
 });
