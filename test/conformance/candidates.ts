@@ -43,7 +43,10 @@ function simulated(profile?: string): Candidate {
   const name = profile === undefined ? 'sim' : `sim ${profile}`;
   const identity = recordings[machine.name];
   const open = (): Kernel => openSim({ machine: small });
-  const lab = /^lab-(.*)-\d/.exec(machine.name)?.[1];
+  const lab = /^(?:lab-(.*)|(smmuv3))-\d/
+    .exec(machine.name)
+    ?.slice(1)
+    .find((part) => part !== undefined);
   const whose = lab === undefined ? (identity === undefined ? {} : { identity }) : ofMachine(machine.release, lab);
   const only = machine.name === 'iommufd-selftest' ? { only: 'iommufd/' } : {};
   return withBudget({ name, arch: 'x64', nofile, open, ...whose, ...only }, 100);

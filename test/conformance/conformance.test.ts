@@ -33,7 +33,7 @@ function summarise(name: string, against: string, found: Comparison): void {
 }
 
 const found = candidates();
-const simulated = [...found.keys()].filter((name) => name.startsWith('sim ') && !name.startsWith('sim lab-'));
+const simulated = [...found.keys()].filter((name) => name.startsWith('sim ') && !/^sim (lab|smmuv3)-/.test(name));
 const reports = new Map<string, Report>();
 
 /** What a kernel answered to all cases; each is asked once. */

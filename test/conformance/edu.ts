@@ -140,3 +140,12 @@ export async function isLockedOut(
     ram.bytes.subarray(0x1000, 0x2000).every((byte: number) => byte === 0xee),
   );
 }
+
+/** A transfer of some bytes from the device's buffer to an IOVA or, `back`, from there into it, without an interrupt. False: it does not end. */
+export async function moves(bar: Memory, iova: bigint, length: number, back = false): Promise<boolean> {
+  bar.write64(DMA_SOURCE, back ? iova : DEVICE_BUFFER);
+  bar.write64(DMA_DESTINATION, back ? DEVICE_BUFFER : iova);
+  bar.write64(DMA_COUNT, BigInt(length));
+  bar.write64(DMA_COMMAND, BigInt(DMA_START | (back ? 0 : DMA_TO_MEMORY)));
+  return until(() => (bar.read64(DMA_COMMAND) & BigInt(DMA_START)) === 0n);
+}

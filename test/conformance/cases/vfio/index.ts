@@ -27,6 +27,7 @@ import { regionCases } from './regions.ts';
 import { removalCases } from './removal.ts';
 import { busyRemovalCases } from './removal-busy.ts';
 import { resetCases } from './reset.ts';
+import { smmuv3Cases } from './smmuv3.ts';
 import { surpriseCases } from './surprise.ts';
 import { busySurpriseCases } from './surprise-busy.ts';
 import { nodeSurpriseCases } from './surprise-node.ts';
@@ -64,6 +65,7 @@ export const vfioCases: readonly Case[] = [
   ...nodeSurpriseCases,
   ...cdevCases,
   ...iommufdDeviceCases,
+  ...smmuv3Cases,
   ...mttyCases,
   ...assignedCases,
   ...kvmVfioCases,
