@@ -59,6 +59,11 @@ const rules: readonly (readonly [file: RegExp, code: string, rule: string])[] = 
     'EINVAL',
     'vfio-pci refuses a bridge, and a device without an IOMMU group unless vfio.enable_unsafe_noiommu_mode is on',
   ],
+  [
+    /\/tsm\/(connect|disconnect)$/,
+    'ENOENT',
+    'there is no such device, no TSM trusts it, or this kernel has none (Linux has since 6.19, where there is a driver of one)',
+  ],
   [/\/unbind$/, 'ENODEV', 'the device is not bound to this driver'],
   [/\/driver_override$/, 'ENOENT', 'there is no such device'],
   [/\/driver_override$/, 'EINVAL', 'the name is too long'],

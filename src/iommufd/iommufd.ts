@@ -48,6 +48,9 @@ import { Ioas } from './ioas.ts';
 import type { IommufdObject } from './object.ts';
 import { Viommu } from './viommu.ts';
 
+const KVM_FD = { series: 'aneeshV2', what: 'IOMMU_VIOMMU_KVM_FD', unknown: ['EOPNOTSUPP', 'E2BIG', 'ENOTTY'] } as const;
+const EXCLUSIVE_RANGES = { series: 'aneeshV1', what: 'IOMMU_OPTION_EXCLUSIVE_RANGES', unknown: ['EOPNOTSUPP'] } as const;
+
 /** An object by its id, or the object that has it. */
 export type ObjectId = number | IommufdObject;
 
@@ -170,7 +173,7 @@ export class Iommufd extends Handle {
       });
       const bytes = whole.subarray(0, size);
       if (vm === undefined) this.ioctl(IOMMU_VIOMMU_ALLOC, bytes);
-      else rfcCall('aneeshV2', ['EOPNOTSUPP', 'E2BIG'], () => this.ioctl(IOMMU_VIOMMU_ALLOC, bytes, { unsafe: true }));
+      else rfcCall(KVM_FD, () => this.ioctl(IOMMU_VIOMMU_ALLOC, bytes, { unsafe: true }));
       data?.set(memory!.read(0, data.length));
       return new Viommu(this, iommu_viommu_alloc.decode(bytes).out_viommu_id);
     } finally {
@@ -215,12 +218,12 @@ export class Iommufd extends Handle {
 
   /** IOMMU_OPTION, of IOMMU_OPTION_EXCLUSIVE_RANGES (RFC, aneeshV1): whether a BAR of this device that is mapped is nobody else's. EOPNOTSUPP: a kernel without the series. */
   getExclusiveRanges(dev_id: number): boolean {
-    return rfcCall('aneeshV1', ['EOPNOTSUPP'], () => this.getOption(IOMMU_OPTION_EXCLUSIVE_RANGES, dev_id)) === 1n;
+    return rfcCall(EXCLUSIVE_RANGES, () => this.getOption(IOMMU_OPTION_EXCLUSIVE_RANGES, dev_id)) === 1n;
   }
 
   /** IOMMU_OPTION, SET of IOMMU_OPTION_EXCLUSIVE_RANGES (RFC, aneeshV1). */
   setExclusiveRanges(dev_id: number, on: boolean): void {
-    rfcCall('aneeshV1', ['EOPNOTSUPP'], () => this.setOption(IOMMU_OPTION_EXCLUSIVE_RANGES, on ? 1n : 0n, dev_id));
+    rfcCall(EXCLUSIVE_RANGES, () => this.setOption(IOMMU_OPTION_EXCLUSIVE_RANGES, on ? 1n : 0n, dev_id));
   }
 
   /** IOMMU_VFIO_IOAS, GET: what VFIO's own requests on this descriptor act on. ENODEV: nothing. */

@@ -11,6 +11,15 @@ export interface RfcRequest {
   readonly displaces?: boolean;
 }
 
+/** A flag, a type, an attribute or a payload that exists as a posted series only, in a request of mainline's. */
+export interface RfcUse {
+  readonly series: SeriesName;
+  /** Its name. */
+  readonly what: string;
+  /** What kernels without it answer, those included that are older than the request. */
+  readonly unknown: readonly string[];
+}
+
 /** The sentence for an errno that a kernel without the series gives. */
 export function rfcNote(series: SeriesName): string {
   const { title, author, date } = SERIES[series];
@@ -26,7 +35,7 @@ const ANOTHERS: readonly string[] = [...UNKNOWN, 'EINVAL', 'EOPNOTSUPP', 'E2BIG'
  * request's name, and where this kernel has no such request with the series that would.
  */
 export function rfcIoctl(handle: Handle, { series, name, request, displaces }: RfcRequest, bytes: Uint8Array): number {
-  return rfcCall(series, displaces === true ? ANOTHERS : UNKNOWN, () => {
+  return explained({ series, unknown: displaces === true ? ANOTHERS : UNKNOWN }, () => {
     try {
       return handle.ioctl(request, bytes, { unsafe: true });
     } catch (error) {
@@ -37,17 +46,20 @@ export function rfcIoctl(handle: Handle, { series, name, request, displaces }: R
   });
 }
 
-/** A call of mainline's with a flag, a type or a payload of a series: with these errnos the error says which series would take it. */
-export function rfcCall<T>(series: SeriesName, unknown: readonly string[], call: () => T): T {
+/** ioctl(2) of mainline's with something of a series in it: where the kernel has not, the error says what, and which series would take it. */
+export function rfcCall<T>(use: RfcUse, call: () => T): T {
+  return explained(use, call);
+}
+
+function explained<T>(use: Omit<RfcUse, 'what'> & { readonly what?: string }, call: () => T): T {
   try {
     return call();
   } catch (error) {
-    throw KernelError.isKernelError(error) ? rfcError(error, series, unknown) : error;
+    throw KernelError.isKernelError(error) && use.unknown.includes(error.code) ? rfcError(error, use.series, use.what) : error;
   }
 }
 
-function rfcError(error: KernelError, series: SeriesName, unknown: readonly string[]): KernelError {
-  if (!unknown.includes(error.code)) return error;
-  const { errno, syscall, request, fd } = error;
-  return new KernelError(errno, syscall, { request, fd, series, note: rfcNote(series) });
+function rfcError({ errno, syscall, request, fd }: KernelError, series: SeriesName, what: string | undefined): KernelError {
+  const note = `${what === undefined ? '' : `${what}: `}${rfcNote(series)}`;
+  return new KernelError(errno, syscall, { request, fd, series, note });
 }

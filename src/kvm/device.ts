@@ -70,36 +70,37 @@ export class KvmVfio extends KvmDevice {
 
   /** KVM_SET_DEVICE_ATTR of KVM_DEV_VFIO_ADD_GROUP (RFC, kvmVfio2013): a VFIO group, by the number itself. EBADF, EEXIST. ENXIO: a kernel without the series. */
   addGroup(fd: Descriptor): void {
-    this.#group(KVM_DEV_VFIO_ADD_GROUP, fd);
+    this.#group('KVM_DEV_VFIO_ADD_GROUP', KVM_DEV_VFIO_ADD_GROUP, fd);
   }
 
   /** KVM_SET_DEVICE_ATTR of KVM_DEV_VFIO_DEL_GROUP (RFC, kvmVfio2013). ENOENT: not added. */
   delGroup(fd: Descriptor): void {
-    this.#group(KVM_DEV_VFIO_DEL_GROUP, fd);
+    this.#group('KVM_DEV_VFIO_DEL_GROUP', KVM_DEV_VFIO_DEL_GROUP, fd);
   }
 
   /** KVM_SET_DEVICE_ATTR of KVM_DEV_VFIO_DEVICE_TDI_BIND (RFC, aikV1): binds the TDI of a VFIO device. ENOENT: no such device. ENODEV: it has no TDI. ENXIO: a kernel without the series. */
   tdiBind(bind: { guest_rid: number; devfd: Descriptor }): void {
-    this.#tdi(KVM_DEV_VFIO_DEVICE_TDI_BIND, bind);
+    this.#tdi('KVM_DEV_VFIO_DEVICE_TDI_BIND', KVM_DEV_VFIO_DEVICE_TDI_BIND, bind);
   }
 
   /** KVM_SET_DEVICE_ATTR of KVM_DEV_VFIO_DEVICE_TDI_UNBIND (RFC, aikV1). ENOENT: not bound here. */
   tdiUnbind(bind: { guest_rid: number; devfd: Descriptor }): void {
-    this.#tdi(KVM_DEV_VFIO_DEVICE_TDI_UNBIND, bind);
+    this.#tdi('KVM_DEV_VFIO_DEVICE_TDI_UNBIND', KVM_DEV_VFIO_DEVICE_TDI_UNBIND, bind);
   }
 
-  #group(group: number, fd: Descriptor): void {
+  #group(what: string, group: number, fd: Descriptor): void {
     const addr = BigInt.asUintN(64, BigInt(fdOf(fd, 'fd', this.kernel)));
     const bytes = kvm_device_attr.encode({ flags: 0, group, attr: 0n, addr });
-    rfcCall('kvmVfio2013', ['ENXIO'], () => this.ioctl(KVM_SET_DEVICE_ATTR, bytes, { unsafe: true }));
+    rfcCall({ series: 'kvmVfio2013', what, unknown: ['ENXIO'] }, () => this.ioctl(KVM_SET_DEVICE_ATTR, bytes, { unsafe: true }));
   }
 
-  #tdi(attr: number, { guest_rid, devfd }: { guest_rid: number; devfd: Descriptor }): void {
+  #tdi(what: string, attr: number, { guest_rid, devfd }: { guest_rid: number; devfd: Descriptor }): void {
     const bind = kvm_vfio_tsm_bind.encode({ guest_rid, devfd: fdOf(devfd, 'devfd', this.kernel) });
     const memory = this.kernel.guestRam(4096);
     try {
       memory.write(0, bind);
-      rfcCall('aikV1', ['ENXIO'], () => this.setDeviceAttr({ group: KVM_DEV_VFIO_DEVICE, attr: BigInt(attr), memory }));
+      const rfc = { series: 'aikV1', what, unknown: ['ENXIO'] } as const;
+      rfcCall(rfc, () => this.setDeviceAttr({ group: KVM_DEV_VFIO_DEVICE, attr: BigInt(attr), memory }));
     } finally {
       memory.close();
     }

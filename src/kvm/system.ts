@@ -4,6 +4,7 @@ import { Handle, withWord } from '../kernel/handle.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { FdKind } from '../uapi/ioctls.ts';
 import {
+  KVM_CAP_VM_TYPES,
   KVM_CHECK_EXTENSION,
   KVM_CREATE_VM,
   KVM_GET_API_VERSION,
@@ -48,10 +49,26 @@ export class Kvm extends Handle {
 
   /**
    * KVM_CREATE_VM. `type`: 0 (default) or a KVM_X86_* type that KVM_CAP_VM_TYPES announces; on arm64 the IPA size.
-   * EINVAL for an unknown type, EMFILE first.
+   * EINVAL for an unknown type (the error says which there are), EMFILE first.
    */
   createVm(type: number | bigint = 0): Vm {
-    return new Vm(this.kernel, withWord(this, KVM_CREATE_VM, type, 'type'), this, word(type, 'type'));
+    return new Vm(this.kernel, this.#createVm(type), this, word(type, 'type'));
+  }
+
+  #createVm(type: number | bigint): number {
+    try {
+      return withWord(this, KVM_CREATE_VM, type, 'type');
+    } catch (error) {
+      const types = KernelError.isKernelError(error) && error.code === 'EINVAL' ? this.checkExtension(KVM_CAP_VM_TYPES) : 0;
+      if (types === 0) throw error;
+      const { errno, syscall, request, fd } = error as KernelError;
+      const known = Array.from({ length: 32 }, (_, bit) => bit).filter((bit) => ((types >>> bit) & 1) !== 0);
+      throw new KernelError(errno, syscall, {
+        request,
+        fd,
+        note: `this kernel has VMs of type ${known.join(', ')} (KVM_CAP_VM_TYPES)`,
+      });
+    }
   }
 
   /** KVM_CHECK_EXTENSION: 0 for what is absent or unknown; never fails. Some answers differ per VM: `vm.checkExtension`. */

@@ -132,7 +132,8 @@ export class Vm extends VmInterrupts {
   setUserMemoryRegion2(region: MemorySlot2 | DmaBufSlot | Input<kvm_userspace_memory_region2>): void {
     if (isDmaBuf(region)) {
       const bytes = kvm_userspace_memory_region2.encode(dmaBufRegion(this.kernel, region));
-      rfcCall('xuJan25', ['EINVAL'], () => this.ioctl(KVM_SET_USER_MEMORY_REGION2, bytes));
+      const rfc = { series: 'xuJan25', what: 'KVM_MEM_VFIO_DMABUF', unknown: ['EINVAL', 'ENOTTY'] } as const;
+      rfcCall(rfc, () => this.ioctl(KVM_SET_USER_MEMORY_REGION2, bytes));
       return;
     }
     const plain = hasMemory(region) ? plainRegion2(this.kernel, region) : region;

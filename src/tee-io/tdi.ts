@@ -123,8 +123,8 @@ export class Tdi {
     else this.vdevice.tsmUnbind(this.#ofSeries);
   }
 
-  get #named(): { guest_rid: number; devfd: number } {
-    return { guest_rid: this.#guestRid, devfd: this.device.fd };
+  get #named(): { guest_rid: number; devfd: Descriptor } {
+    return { guest_rid: this.#guestRid, devfd: this.device };
   }
 
   get #ofSeries(): { series?: 'aikV2' | 'aneeshMay25' } {

@@ -171,7 +171,7 @@ export abstract class VfioDeviceFeatures extends Handle {
     const data = rfc_feature_dma_buf.encode({ open_flags, nr_ranges, dma_ranges: ranges });
     return new DmaBuf(
       this.kernel,
-      rfcCall('xuJan25', ['EINVAL'], () => this.feature(GET_DMA_BUF, data)),
+      rfcCall(RFC_DMA_BUF, () => this.feature(GET_DMA_BUF, data)),
       size,
     );
   }
@@ -188,6 +188,11 @@ export abstract class VfioDeviceFeatures extends Handle {
 }
 
 const GET_DMA_BUF: number = v.VFIO_DEVICE_FEATURE_GET | v.VFIO_DEVICE_FEATURE_DMA_BUF;
+const RFC_DMA_BUF = {
+  series: 'xuJan25',
+  what: 'VFIO_DEVICE_FEATURE_DMA_BUF with a BAR for each range',
+  unknown: ['EINVAL', 'ENOTTY'],
+} as const;
 
 const concat = (parts: readonly Uint8Array[]): Uint8Array => Uint8Array.from(parts.flatMap((part) => [...part]));
 

@@ -315,7 +315,9 @@ export class VfioDevice extends VfioDeviceFeatures {
     const flags = VFIO_DEVICE_BIND_IOMMUFD_PRIVATE;
     const bytes = new Uint8Array(v.vfio_device_bind_iommufd.size);
     bytes.set(struct.encode({ argsz: struct.size, flags, iommufd, out_devid: 0 }));
-    rfcCall('xuJan25', ['EFAULT'], () => this.ioctl(v.VFIO_DEVICE_BIND_IOMMUFD, bytes));
+    // EINVAL before there were tokens.
+    const rfc = { series: 'xuJan25', what: 'VFIO_DEVICE_BIND_IOMMUFD_PRIVATE', unknown: ['EFAULT', 'EINVAL'] } as const;
+    rfcCall(rfc, () => this.ioctl(v.VFIO_DEVICE_BIND_IOMMUFD, bytes));
     return struct.decode(bytes).out_devid;
   }
 

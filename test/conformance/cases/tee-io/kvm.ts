@@ -1,5 +1,5 @@
 /** What KVM of a released kernel answers to the numbers of confidential device assignment that exist as posted series only: flags, attributes, capabilities, words. */
-import type { Kernel } from 'kvio';
+import { Iommufd, type Kernel, Kvm, listTsmDevices, Tdi, Vdevice, VfioDevice } from 'kvio';
 import {
   KVM_CHECK_EXTENSION,
   KVM_CREATE_DEVICE,
@@ -21,6 +21,7 @@ import {
 import { type Case, define, type Observer } from '../../case.ts';
 import { newVm, openKvm, PAGE, setRegion, setRegion2, UNSAFE } from '../../machine.ts';
 import { guestMemfd, protectedVm } from '../../private.ts';
+import { byOlderSeries, explained } from '../../rfc.ts';
 
 const section = 'TEE-IO';
 const { KVM_MEM_VFIO_DMABUF } = teeIo.xuJan25;
@@ -123,6 +124,31 @@ function words(kernel: Kernel, see: Observer): void {
     );
 }
 
+/** By the objects, where all that is not KVM’s is missing: what they say, and that they name the series. */
+function objects(kernel: Kernel, see: Observer): void {
+  const ask = explained(see);
+  const vm = Kvm.open(kernel).createVm();
+  const kvmVfio = vm.createDevice(KVM_DEV_TYPE_VFIO);
+  const fd = kernel.eventfd();
+  ask('a memslot of a dma-buf', () =>
+    vm.setUserMemoryRegion2({ slot: 1, guest_phys_addr: 0x10000n, dma_buf: fd, memory_size: PAGE }),
+  );
+  ask('addGroup', () => kvmVfio.addGroup(fd));
+  ask('delGroup', () => kvmVfio.delGroup(fd));
+  ask('tdiBind', () => kvmVfio.tdiBind({ guest_rid: 0x10, devfd: fd }));
+  ask('tdiUnbind', () => kvmVfio.tdiUnbind({ guest_rid: 0x10, devfd: fd }));
+  const device = new VfioDevice(kernel, kernel.eventfd());
+  const vdevice = new Vdevice(new Iommufd(kernel, kernel.eventfd()), 1, { viommu_id: 1, dev_id: 1 });
+  const newest = new Tdi({ device, vdevice });
+  ask('bind', () => newest.bind());
+  ask('a request', () => newest.setTdiState(2));
+  ask('unbind', () => newest.unbind());
+  ask('bind by iommufd', () => vdevice.tsmBind());
+  ask('tsmMap', () => vdevice.tsmMap({ start_gpa: 0n, end_gpa: PAGE }));
+  byOlderSeries(ask, { device, vdevice, vm, kvmVfio });
+  see.note('TSMs', listTsmDevices(kernel).length);
+}
+
 const PROTECTED = { needs: { vmType: KVM_X86_SW_PROTECTED_VM } };
 
 export const teeIoKvmCases: readonly Case[] = [
@@ -132,4 +158,5 @@ export const teeIoKvmCases: readonly Case[] = [
   define('kvm/tee-io/capabilities', section, capabilities),
   define('kvm/tee-io/protected-capabilities', section, protectedCapabilities, PROTECTED),
   define('kvm/tee-io/words', section, words),
+  define('kvm/tee-io/objects', section, objects),
 ];

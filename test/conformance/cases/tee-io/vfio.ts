@@ -1,9 +1,10 @@
 /** What VFIO of a released kernel answers to the requests and flags of confidential device assignment that exist as posted series only, and KVM to VFIO's descriptors under them. */
-import { Iommufd as Iommu, type Kernel, KernelError, Kvm, listTsmDevices, Tdi, Vdevice, VfioDevice } from 'kvio';
+import { Iommufd as Iommu, type Kernel, Kvm, listTsmDevices, Tdi, Vdevice, VfioDevice } from 'kvio';
 import * as u from 'kvio/uapi';
 import type { Case, Observer } from '../../case.ts';
 import { Iommufd } from '../../iommufd.ts';
 import { newVm, PAGE, setRegion2, UNSAFE } from '../../machine.ts';
+import { byOlderSeries, explained } from '../../rfc.ts';
 import { attempt, cdevOf, feature, groupPath, join, openDevice, regionInfo, s32, u32s, view, withDevices } from '../../vfio.ts';
 
 const { teeIo } = u;
@@ -150,16 +151,7 @@ function kvmVfio(kernel: Kernel, see: Observer, [edu, second]: string[]): void {
 
 /** The same by the objects: what a released kernel answers, and the series that would take it. */
 function objects(kernel: Kernel, see: Observer, [edu]: string[]): void {
-  const ask = (label: string, call: () => unknown): void => {
-    try {
-      call();
-      see.note(label, 'done');
-    } catch (error) {
-      if (!(error instanceof KernelError)) throw error;
-      const { code, request, series } = error;
-      see.note(label, { code, request: request ?? null, series: series ?? null });
-    }
-  };
+  const ask = explained(see);
   const iommufd = Iommu.open(kernel);
   const device = VfioDevice.open(kernel, cdevOf(kernel, edu!));
   ask('bindIommufd, private', () => device.bindIommufd({ iommufd, private: true }));
@@ -184,6 +176,7 @@ function objects(kernel: Kernel, see: Observer, [edu]: string[]): void {
     const tdi = new Tdi({ device, vdevice, layout });
     ask(`a request, ${layout}`, () => tdi.setTdiState(2));
   }
+  byOlderSeries(ask, { device, vdevice: new Vdevice(iommufd, dev_id, { viommu_id: dev_id, dev_id }), vm, kvmVfio });
   see.note('TSMs', listTsmDevices(kernel).length);
 }
 
