@@ -79,7 +79,8 @@ export interface QueueMemory {
   readonly length: bigint;
   /** Its physical address, as far as it is known here: bytes from the beginning of the piece of memory it lies in, which is aligned to its own size. */
   readonly address: bigint;
-  readonly pages: readonly PageRef[];
+  /** Of its memory, from the page it begins in: to be asked for at each access. */
+  page(index: number): PageRef;
 }
 
 /** A hardware queue: the one that has to outlive it, and what is to be done when it goes. */

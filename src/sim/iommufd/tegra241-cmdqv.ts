@@ -112,14 +112,14 @@ export class Tegra241Cmdqv {
   }
 
   /** tegra241_vintf_alloc_lvcmdq_user: in ascending order, and gone in descending order. */
-  #initQueue(vintf: Vintf, { index, length, address, pages }: QueueMemory): ReadyQueue | number {
+  #initQueue(vintf: Vintf, { index, length, address, page }: QueueMemory): ReadyQueue | number {
     if (index >= this.#queues) return -EINVAL;
     if (vintf.queues.has(index)) return -EEXIST;
     if (index > 0 && !vintf.queues.has(index - 1)) return -EIO;
     const most = 1n << BigInt(this.#smmu.registers.commandQueueLog2 + COMMAND_LOG2);
     if ((length & (length - 1n)) !== 0n || length < LEAST_QUEUE || length > most) return -EINVAL;
     if (address % BASE_ALIGNMENT !== 0n || address % length !== 0n) return -EINVAL;
-    vintf.map(index, { pages, offset: Number(address % PAGE), log2: Math.log2(Number(length)) - COMMAND_LOG2 });
+    vintf.map(index, { page, offset: Number(address % PAGE), log2: Math.log2(Number(length)) - COMMAND_LOG2 });
     return { dependsOn: index === 0 ? undefined : index - 1, destroy: () => vintf.queues.delete(index) };
   }
 }

@@ -3,6 +3,7 @@ import { EBADF, EEXIST, EFAULT, EINVAL, ENOENT, ENOMEM, EOPNOTSUPP, EOVERFLOW, E
 import { IOMMU_VIOMMU_KVM_FD } from '../../uapi/tee-io/aneesh-v1.ts';
 import type { Backing } from '../file.ts';
 import { isTvmFile, type TvmFile } from '../hardware/tsm/tvm.ts';
+import type { PageRef } from '../pages.ts';
 import type { Process } from '../process.ts';
 import { Access, type AccessPins } from './access.ts';
 import type { Call } from './call.ts';
@@ -305,10 +306,11 @@ function makeQueue(
   if (attached < 0) return undo(attached);
   const pins = access.pin(first, span, false);
   if (typeof pins === 'number') return undo(pins);
-  const page = contiguous(pins);
-  if (page === undefined) return undo(-EFAULT, pins);
-  const address = page + (iova - first);
-  const made = viommu.ops.initQueue?.(viommu, { index, length, address, pages: pins.pages }) ?? -EOPNOTSUPP;
+  const piece = contiguous(pins);
+  if (piece === undefined) return undo(-EFAULT, pins);
+  const [{ area, first: head }] = pins.pins as [AccessPins['pins'][number]];
+  const page = (at: number): PageRef => area.pages.pinned(head + at)!;
+  const made = viommu.ops.initQueue?.(viommu, { index, length, address: piece + (iova - first), page }) ?? -EOPNOTSUPP;
   return typeof made === 'number' ? undo(made, pins) : new HwQueue(viommu, index, access, pins, made);
 }
 

@@ -51,13 +51,16 @@ export function registers(index: number, mask: number, value: number): NonNullab
   return { type, bytes: iommu_hw_info_arm_smmuv3.encode({ ...info, idr }) };
 }
 
-export function scene(more: Partial<IommuMachine> = {}) {
+export function scene(more: Partial<IommuMachine> = {}, hugePages: Readonly<Record<number, number>> = {}) {
   const fn = new Master({
     ...{ vendor: 0x1234, device: 0x5678, class: 0xff0000, express: true, bars: { 0: { size: 0x1000, space: 'mem32' } } },
     extended: [PASID_CAP],
   });
   const base = profiles['smmuv3-7.2']!;
-  const kernel = openSim({ machine: { ...base, iommu: { ...base.iommu!, ...more } }, pci: [{ at: BDF, device: fn }] });
+  const kernel = openSim({
+    machine: { ...base, hugePages: { ...base.hugePages, ...hugePages }, iommu: { ...base.iommu!, ...more } },
+    pci: [{ at: BDF, device: fn }],
+  });
   kernels.push(kernel);
   bindDriver(kernel, BDF, 'vfio-pci');
   const iommufd = Iommufd.open(kernel);

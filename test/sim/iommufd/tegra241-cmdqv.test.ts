@@ -9,6 +9,9 @@ import {
   IOMMU_VIOMMU_TYPE_ARM_SMMUV3,
   IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV,
   iommu_viommu_tegra241_cmdqv,
+  MAP_ANONYMOUS,
+  MAP_HUGETLB,
+  MAP_PRIVATE,
   PROT_READ,
 } from 'kvio/uapi';
 import { expect, it } from 'vitest';
@@ -21,7 +24,7 @@ const ILL = 1 << 24;
 const SYNC = 0x46n;
 
 function cmdq(more: Parameters<typeof scene>[0] = {}) {
-  const host = scene({ cmdqv, ...more });
+  const host = scene({ cmdqv, ...more }, { [2 ** 21]: 2 });
   const { iommufd, dev_id, ioas, ram } = host;
   const parent = iommufd.hwptAlloc({ dev_id, pt: ioas, flags: IOMMU_HWPT_ALLOC_NEST_PARENT });
   const alloc = (data: Uint8Array | undefined = new Uint8Array(16)) =>
@@ -218,4 +221,27 @@ it('its tables and invalidations are the SMMU’s own', () => {
   expect(fn.dma.write(GPA + 0x9000n, Uint8Array.of(3))).toBe(true);
   expect(ram.read8(0x9000)).toBe(3);
   viommu.invalidate({ arm_smmuv3: [{ cmd: [0x30n, 0n] }] });
+});
+
+it('a queue of several pages wants a huge one', () => {
+  const { kernel, iommufd, dev_id, ioas, page, hardware } = vm();
+  const huge = kernel.mmap({ length: 2 ** 21, flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB });
+  const at = 0x8000_0000n;
+  ioas.map(huge, { iova: at });
+  const parent = iommufd.hwptAlloc({ dev_id, pt: ioas, flags: IOMMU_HWPT_ALLOC_NEST_PARENT });
+  page.close();
+  const { viommu, out_vintf_mmap_offset, out_vintf_mmap_length } = iommufd.viommuAllocTegra241Cmdqv({ dev_id, hwpt: parent });
+  const alloc = (offset: bigint) =>
+    viommu.hwQueueAlloc({
+      ...{ type: IOMMU_HW_QUEUE_TYPE_TEGRA241_CMDQV, index: 0 },
+      ...{ nesting_parent_iova: at + offset, length: 0x4000n },
+    });
+  expect(() => alloc(0x1000n)).toThrow(/EINVAL/);
+  alloc(0x4000n);
+  const registers = iommufd.mmap({ offset: Number(out_vintf_mmap_offset), length: Number(out_vintf_mmap_length), view: false });
+  for (let i = 0; i < 600; i++) huge.write64(0x4000 + i * 16, 0x11n | (BigInt(i) << 48n));
+  registers.write32(CONFIG, 1);
+  registers.write32(PROD, 600);
+  expect(registers.read32(CONS)).toBe(600);
+  expect(hardware.smmu!.commands.at(-1)).toEqual([0x11n | (2n << 32n) | (599n << 48n), 0n]);
 });

@@ -42,7 +42,7 @@ const LOW = 0xffff_ffffn;
 
 /** Where a queue of a VM lies: pages of its memory, the first command's offset in the first of them. */
 export interface QueuePlace {
-  readonly pages: readonly PageRef[];
+  page(index: number): PageRef;
   readonly offset: number;
   /** Base-2 logarithm of its commands. */
   readonly log2: number;
@@ -112,7 +112,7 @@ class Lvcmdq {
 
   #command(index: number): SmmuCommand {
     const at = this.#place.offset + index * COMMAND;
-    const page = this.#place.pages[Math.floor(at / 4096)]!;
+    const page = this.#place.page(Math.floor(at / 4096));
     const view = new DataView(page.u8.buffer, page.u8.byteOffset + page.offset + (at % 4096), COMMAND);
     return [view.getBigUint64(0, true), view.getBigUint64(8, true)];
   }
