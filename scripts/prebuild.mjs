@@ -47,8 +47,7 @@ rmSync(folder, { recursive: true, force: true });
 // In a folder of its own: prebuildify moves the binary away, and the checkout keeps what `npm start` built.
 const scratch = at('.cache', 'prebuild');
 rmSync(scratch, { recursive: true, force: true });
-cpSync(at('native'), scratch, { recursive: true, filter: (source) => source !== at('native', 'build') });
-cpSync(at('package.json'), join(scratch, 'package.json'));
+for (const source of ['package.json', 'binding.gyp', 'native']) cpSync(at(source), join(scratch, source), { recursive: true });
 const { status } = spawnSync(
   process.execPath,
   [

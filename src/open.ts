@@ -84,7 +84,7 @@ function real(kind: KernelKind, trouble: string | undefined, devices: string, ro
 
 function remedy(reason: string): string {
   if (!/not built|could not be loaded/.test(reason)) return '';
-  return '; to build it: npm run build in a checkout, npx node-gyp rebuild --directory node_modules/kvio/native in a project';
+  return '; to build it: npm run build in a checkout, npx node-gyp rebuild --directory node_modules/kvio in a project';
 }
 
 /** What decides the kernel, if anything does: the option, then `KVIO_KERNEL`. Throws RangeError for a name that is none of the three. */

@@ -1,4 +1,4 @@
-// native/build/Release/*.node by node-gyp. What is missing is named, remembered, and tried again only when something changed: without
+// build/Release/*.node by node-gyp. What is missing is named, remembered, and tried again only when something changed: without
 // the addon kvio goes on with ffi-rs or the simulator.
 import { realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -15,7 +15,7 @@ function nodedir() {
   return candidates.find((folder) => folder && exists(join(folder, 'include', 'node', 'node_api.h')));
 }
 
-const sources = () => [...filesUnder('native', ['.cc', '.h', '.map']), join('native', 'binding.gyp')];
+const sources = () => [...filesUnder('native', ['.cc', '.h', '.map']), 'binding.gyp'];
 const inputs = () => fingerprint(sources(), process.platform, process.arch);
 const tools = () => ({ python: python(), make: make(), compiler: compiler(), nodedir: nodedir() });
 
@@ -23,7 +23,7 @@ const tools = () => ({ python: python(), make: make(), compiler: compiler(), nod
 const prebuilt = join('prebuilds', `${process.platform}-${process.arch}`, 'kvio.node');
 
 function built() {
-  return exists(at(prebuilt)) || exists(at('native', 'build', 'Release', 'kvio.node'));
+  return exists(at(prebuilt)) || exists(at('build', 'Release', 'kvio.node'));
 }
 
 function newerThanSources(file) {
@@ -55,7 +55,7 @@ export const addon = {
   /** Why there is no addon, or undefined. Fresh also where an attempt failed and nothing has changed since. */
   reason: () => (built() ? undefined : (readStamp('addon')?.reason ?? 'it was not built')),
   fresh() {
-    if (process.platform !== 'linux' || !exists(at('native', 'binding.gyp'))) return true;
+    if (process.platform !== 'linux' || !exists(at('binding.gyp'))) return true;
     const stamp = readStamp('addon');
     if (stamp === undefined && exists(at(prebuilt))) return true;
     if (stamp?.inputs !== inputs()) return false;
@@ -74,14 +74,7 @@ export const addon = {
     if (reason === undefined) {
       say(`building the addon: node-gyp rebuild${found.nodedir === undefined ? '' : ` --nodedir=${found.nodedir}`}`);
       const log = at('.cache', 'ensure', 'addon.log');
-      const args = [
-        'rebuild',
-        '--directory',
-        at('native'),
-        '-j',
-        '2',
-        ...(found.nodedir === undefined ? [] : [`--nodedir=${found.nodedir}`]),
-      ];
+      const args = ['rebuild', '-j', '2', ...(found.nodedir === undefined ? [] : [`--nodedir=${found.nodedir}`])];
       const { ok, output } = run(process.execPath, [at('node_modules', 'node-gyp', 'bin', 'node-gyp.js'), ...args], {
         quiet: true,
       });

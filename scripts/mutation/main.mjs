@@ -19,7 +19,7 @@ const { values } = parseArgs({ options: { fuzz: { type: 'string' }, only: { type
 function plant(mutation) {
   rmSync(work, { recursive: true, force: true });
   mkdirSync(work, { recursive: true });
-  for (const name of ['dist', 'native/build']) cpSync(join(root, name), join(work, name), { recursive: true });
+  for (const name of ['dist', 'build']) cpSync(join(root, name), join(work, name), { recursive: true });
   cpSync(join(root, 'package.json'), join(work, 'package.json'));
   symlinkSync(join(root, 'node_modules'), join(work, 'node_modules'));
   if (mutation === undefined) return;

@@ -41,7 +41,7 @@ function load(wanted: string | undefined): Loaded {
 /** src/native and dist/native lie equally deep. */
 function builtFiles(): string[] {
   const root = (relative: string): string => fileURLToPath(new URL(`../../${relative}`, import.meta.url));
-  return [root(`prebuilds/${process.platform}-${process.arch}/kvio.node`), root('native/build/Release/kvio.node')];
+  return [root(`prebuilds/${process.platform}-${process.arch}/kvio.node`), root('build/Release/kvio.node')];
 }
 
 function why(path: string, error: unknown): string {

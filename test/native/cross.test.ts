@@ -11,7 +11,7 @@ const headers = [process.env['npm_config_nodedir'], dirname(dirname(realpathSync
   .map((folder) => join(folder, 'include/node'))
   .find((folder) => existsSync(join(folder, 'node_api.h')));
 
-/** As in native/binding.gyp. */
+/** As in binding.gyp. */
 const flags = [
   '-DNAPI_VERSION=9',
   ...['-std=gnu++17', '-fno-exceptions', '-fno-rtti', '-fno-threadsafe-statics', '-fcheck-new', '-Wall', '-Wextra', '-Werror'],

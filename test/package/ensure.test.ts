@@ -40,7 +40,7 @@ describe('scripts/ensure.mjs', () => {
     symlinkSync(join(root, 'node_modules'), join(tree, 'node_modules'));
     plant('src/index.ts', 'export const one: number = 1;\n');
     plant('src/old.ts', 'export const old: number = 1;\n');
-    plant('native/binding.gyp', "{ 'targets': [ { 'target_name': 'kvio', 'sources': [ 'kvio.cc' ] } ] }\n");
+    plant('binding.gyp', "{ 'targets': [ { 'target_name': 'kvio', 'sources': [ 'native/kvio.cc' ] } ] }\n");
     plant('native/kvio.cc', '#include <node_api.h>\nNAPI_MODULE_INIT() { return exports; }\n');
   });
   afterAll(() => rmSync(tree, { recursive: true, force: true }));
