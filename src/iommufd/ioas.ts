@@ -23,7 +23,7 @@ import {
 } from '../uapi/iommufd.ts';
 import { EMSGSIZE } from '../uapi/sys.ts';
 import { withMemory } from '../vfio/temporary.ts';
-import { IommufdObject } from './object.ts';
+import { IommufdObject, idOf } from './object.ts';
 
 /** What every mapping may say. */
 export interface MapOptions {
@@ -96,7 +96,7 @@ export class Ioas extends IommufdObject {
   copy(source: Ioas, { src_iova, length, ...how }: CopyOptions): bigint {
     const struct = iommu_ioas_copy;
     const { flags, iova } = placed(how);
-    const ids = { dst_ioas_id: this.id, src_ioas_id: source.id };
+    const ids = { dst_ioas_id: this.id, src_ioas_id: idOf(source, 'source', this.iommufd) };
     const bytes = struct.encode({ size: struct.size, flags, ...ids, length, dst_iova: iova, src_iova });
     this.iommufd.ioctl(IOMMU_IOAS_COPY, bytes);
     return struct.decode(bytes).dst_iova;

@@ -45,16 +45,11 @@ import { decodeHwInfo, encodeNested, type HwInfoStructs, type NestedData } from 
 import { FaultQueue } from './events.ts';
 import { Hwpt } from './hwpt.ts';
 import { Ioas } from './ioas.ts';
-import type { IommufdObject } from './object.ts';
+import { idOf, type ObjectId } from './object.ts';
 import { Viommu } from './viommu.ts';
 
 const KVM_FD = { series: 'aneeshV2', what: 'IOMMU_VIOMMU_KVM_FD', unknown: ['EOPNOTSUPP', 'E2BIG', 'ENOTTY'] } as const;
 const EXCLUSIVE_RANGES = { series: 'aneeshV1', what: 'IOMMU_OPTION_EXCLUSIVE_RANGES', unknown: ['EOPNOTSUPP'] } as const;
-
-/** An object by its id, or the object that has it. */
-export type ObjectId = number | IommufdObject;
-
-const idOf = (object: ObjectId): number => (typeof object === 'number' ? object : object.id);
 
 /** What IOMMU_HWPT_ALLOC makes a page table of. */
 export interface HwptRequest {
@@ -115,7 +110,7 @@ export class Iommufd extends Handle {
   /** IOMMU_DESTROY: ENOENT, there is no such object; EBUSY, something refers to it, or it is a bound device. */
   destroy(object: ObjectId): void {
     const struct = iommu_destroy;
-    this.ioctl(IOMMU_DESTROY, struct.encode({ size: struct.size, id: idOf(object) }));
+    this.ioctl(IOMMU_DESTROY, struct.encode({ size: struct.size, id: idOf(object, 'object', this) }));
   }
 
   /** IOMMU_IOAS_ALLOC: a new, empty IO address space. */
@@ -133,8 +128,12 @@ export class Iommufd extends Handle {
     return withMemory(this.kernel, data?.bytes ?? new Uint8Array(0), (address) => {
       const bytes = struct.encode({
         ...{ size: struct.size, flags: fault === undefined ? flags : flags | IOMMU_HWPT_FAULT_ID_VALID },
-        ...{ dev_id, pt_id: idOf(pt), out_hwpt_id: 0, data_type: data?.type ?? IOMMU_HWPT_DATA_NONE },
-        ...{ data_len: data?.bytes.length ?? 0, data_uptr: data === undefined ? 0n : address, fault_id: fault?.id ?? 0 },
+        ...{ dev_id, pt_id: idOf(pt, 'pt', this), out_hwpt_id: 0, data_type: data?.type ?? IOMMU_HWPT_DATA_NONE },
+        ...{
+          data_len: data?.bytes.length ?? 0,
+          data_uptr: data === undefined ? 0n : address,
+          fault_id: fault === undefined ? 0 : idOf(fault, 'fault', this),
+        },
       });
       this.ioctl(IOMMU_HWPT_ALLOC, bytes);
       return new Hwpt(this, struct.decode(bytes).out_hwpt_id);
@@ -168,7 +167,7 @@ export class Iommufd extends Handle {
       if (data !== undefined) memory!.write(0, data);
       const whole = rfc_viommu_alloc.encode({
         ...{ size, flags: vm === undefined ? 0 : IOMMU_VIOMMU_KVM_FD, type, dev_id },
-        ...{ hwpt_id: idOf(hwpt), out_viommu_id: 0, data_len: data?.length ?? 0, data_uptr: memory?.address ?? 0n },
+        ...{ hwpt_id: idOf(hwpt, 'hwpt', this), out_viommu_id: 0, data_len: data?.length ?? 0, data_uptr: memory?.address ?? 0n },
         kvm_vm_fd: vm === undefined ? 0 : fdOf(vm, 'vm', this.kernel),
       });
       const bytes = whole.subarray(0, size);
@@ -233,7 +232,7 @@ export class Iommufd extends Handle {
 
   /** IOMMU_VFIO_IOAS, SET. */
   setVfioIoas(ioas: ObjectId): void {
-    this.#vfioIoas(IOMMU_VFIO_IOAS_SET, idOf(ioas));
+    this.#vfioIoas(IOMMU_VFIO_IOAS_SET, idOf(ioas, 'ioas', this));
   }
 
   /** IOMMU_VFIO_IOAS, CLEAR. */

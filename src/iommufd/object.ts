@@ -1,3 +1,4 @@
+import { rangeError } from '../kernel/errors.ts';
 import { showAs } from '../kernel/inspect.ts';
 import type { Iommufd } from './iommufd.ts';
 
@@ -32,3 +33,20 @@ export abstract class IommufdObject {
 }
 
 showAs(IommufdObject, (object) => `${object.constructor.name} { id ${object.id}${object.destroyed ? ', destroyed' : ''} }`);
+
+/** An object by its id, or the object that has it. */
+export type ObjectId = number | IommufdObject;
+
+/** The id, for a struct that goes to `iommufd`. Another one's object is refused: its id may be that of something else here. */
+export function idOf(
+  object: number | { readonly iommufd: Iommufd; readonly id: number },
+  name: string,
+  iommufd: Iommufd,
+): number {
+  if (typeof object === 'number') return object;
+  if (object.iommufd !== iommufd)
+    throw rangeError(
+      `${name}: this ${object.constructor.name} belongs to another Iommufd, whose ids mean something else here; where both hold one file, pass the id`,
+    );
+  return object.id;
+}

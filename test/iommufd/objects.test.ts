@@ -45,6 +45,28 @@ describe('an address space', () => {
     expect(thrown(() => ioas.map(ram, { iova: 0n })).message).toMatch(/^EINVAL: invalid argument, ioctl IOMMU_IOAS_MAP/);
   });
 
+  it('is not taken for one of another Iommufd, whose ids are the same', () => {
+    using test = testKernel();
+    const { kernel, iommufd, raw } = test;
+    using other = Iommufd.open(kernel);
+    const [mine, foreign] = [iommufd.ioasAlloc(), other.ioasAlloc()];
+    expect(foreign.id).toBe(mine.id);
+    const { idev: device } = raw.mock(mine.id);
+    const told = /^\w+: this Ioas belongs to another Iommufd/;
+    for (const call of [
+      () => iommufd.destroy(foreign),
+      () => mine.copy(foreign, { src_iova: 0n, length: PAGE }),
+      () => iommufd.hwptAlloc({ dev_id: device, pt: foreign }),
+      () => iommufd.viommuAlloc({ type: VIOMMU, dev_id: device, hwpt: foreign }),
+      () => iommufd.setVfioIoas(foreign),
+    ]) {
+      expect(thrown(call)).toBeInstanceOf(RangeError);
+      expect(thrown(call).message).toMatch(told);
+    }
+    iommufd.setVfioIoas(foreign.id);
+    expect(iommufd.getVfioIoas().id).toBe(mine.id);
+  });
+
   it('copies from another, with less than its permissions or the same', () => {
     using test = testKernel();
     const { kernel, iommufd, raw } = test;
