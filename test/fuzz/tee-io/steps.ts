@@ -144,10 +144,13 @@ function pull(w: World, c: Choices): string {
 }
 
 function plug(w: World, c: Choices): string {
-  const device = w.devices.find(({ pulled }) => pulled);
+  /** Its removal waits for its users, and whatever is plugged in meanwhile is found after it: pci_rescan_remove_lock. */
+  const held = (): TrustedDevice | undefined => w.devices.find(({ pulled, isGone }) => pulled && !isGone);
+  const device = held() ?? w.devices.find(({ pulled }) => pulled);
   if (device === undefined) return 'all are there';
   if (c.chance(0.7)) letGo(w, c, device);
-  if (!device.isGone) return `${device.name} is still held`;
+  const waited = held();
+  if (waited !== undefined) return `${waited.name} is still held`;
   device.plug();
   w.count('plugged in again');
   return `${device.name}, opened again: ${reopen(w, c, device)}`;
