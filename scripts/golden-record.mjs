@@ -12,11 +12,12 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { ensureOrExit } from './ensure.mjs';
+import { optionsOf, usageOf } from './options.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const { values } = parseArgs({
+const { values } = optionsOf(usageOf(import.meta.filename), {
+  numbers: ['hugepages'],
   options: {
     kernel: { type: 'string', default: 'native' },
     only: { type: 'string' },

@@ -16,11 +16,16 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { whyNoLab } from '../lab/boot.mjs';
+import { usageOf } from '../options.mjs';
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const compiledTo = join(root, '.cache', 'fuzz', 'fuzz');
 const main = join(compiledTo, 'main.js');
 
+if (process.argv.includes('--help')) {
+  console.log(usageOf(import.meta.filename));
+  process.exit(0);
+}
 execFileSync(process.execPath, [join(root, 'scripts', 'ensure.mjs')], { cwd: root, stdio: 'inherit' });
 const compiled = spawnSync(
   process.execPath,

@@ -8,8 +8,8 @@ import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { parseArgs } from 'node:util';
 import { compileExamples } from '../ensure/examples.mjs';
+import { optionsOf } from '../options.mjs';
 import { boot, missingTools } from './boot.mjs';
 import { getKernel, whyNoKernel } from './kernel.mjs';
 import { variants } from './machines.mjs';
@@ -190,7 +190,8 @@ async function testRunner({ kernel }, tally) {
 }
 
 async function main() {
-  const { values } = parseArgs({
+  const { values } = optionsOf(usage, {
+    numbers: ['timeout'],
     options: {
       machine: { type: 'string' },
       kernel: { type: 'string' },
@@ -200,10 +201,8 @@ async function main() {
       'no-runner': { type: 'boolean' },
       'if-possible': { type: 'boolean' },
       timeout: { type: 'string' },
-      help: { type: 'boolean' },
     },
   });
-  if (values.help) return console.log(usage);
   const tally = new Tally();
   const missing = missingTools();
   const tools = missing.length > 0 ? `to boot the lab install: apt-get install ${missing.join(' ')}` : undefined;

@@ -1,19 +1,26 @@
 #!/usr/bin/env node
 /**
- * npm run mutation: is the simulator judged sharply enough? Puts each fault of mutations.mjs into a copy of the package and runs the
- * conformance cases on it against the goldens; with --fuzz SECONDS, what the cases miss is fuzzed against this host's kernel.
+ * Is the simulator judged sharply enough? Puts each fault of mutations.mjs into a copy of the package and runs the conformance cases on it against
+ * the goldens.
+ *
+ *   npm run mutation                      all of them
+ *   npm run mutation -- --fuzz SECONDS    what the cases miss is fuzzed against this host's kernel
+ *   npm run mutation -- --only TEXT       those with this in their description
  */
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { bundle, modules } from '../ensure/compile.mjs';
+import { optionsOf, usageOf } from '../options.mjs';
 import { mutations } from './mutations.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const work = join(root, '.cache/mutation');
-const { values } = parseArgs({ options: { fuzz: { type: 'string' }, only: { type: 'string' } } });
+const { values } = optionsOf(usageOf(import.meta.filename), {
+  numbers: ['fuzz'],
+  options: { fuzz: { type: 'string' }, only: { type: 'string' } },
+});
 
 /** A package of its own, so that `kvio` resolves to the mutant. */
 function plant(mutation) {

@@ -11,18 +11,19 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { ensureOrExit } from '../ensure.mjs';
+import { optionsOf, refuse, usageOf } from '../options.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const {
   values: { lab, base },
   positionals: [name, backend, file],
-} = parseArgs({ allowPositionals: true, options: { lab: { type: 'boolean', default: false }, base: { type: 'string' } } });
-if (!name || !['pvm', 'svm', 'vmx'].includes(backend ?? '')) {
-  console.error('usage: capture-profile.mjs [--lab] [--base OTHER] NAME pvm|svm|vmx [FILE]');
-  process.exit(2);
-}
+} = optionsOf(usageOf(import.meta.filename), {
+  allowPositionals: true,
+  options: { lab: { type: 'boolean', default: false }, base: { type: 'string' } },
+});
+if (!name || !['pvm', 'svm', 'vmx'].includes(backend ?? ''))
+  refuse(usageOf(import.meta.filename), 'a NAME and a BACKEND, please');
 await ensureOrExit();
 const tables = await import('../../.cache/ensure/modules/sim/machines/tables.js');
 const { profiles } = await import('../../.cache/ensure/modules/sim/profiles.js');

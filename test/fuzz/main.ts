@@ -14,22 +14,21 @@ import type { Area } from './step.ts';
 import { teardown } from './teardown.ts';
 import { fuzzProperties, showViolation } from './tee-io/property.ts';
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    area: { type: 'string', default: 'kvm' },
-    seconds: { type: 'string', default: '60' },
-    seed: { type: 'string', default: '1' },
-    sequences: { type: 'string' },
-    calls: { type: 'string' },
-    machine: { type: 'string' },
-    serve: { type: 'boolean', default: false },
-    differences: { type: 'string', default: '1' },
-    batch: { type: 'string', default: '0' },
-    kernel: { type: 'string', default: 'native' },
-    scene: { type: 'string', default: '' },
-  },
-});
+const options = {
+  area: { type: 'string', default: 'kvm' },
+  seconds: { type: 'string', default: '60' },
+  seed: { type: 'string', default: '1' },
+  sequences: { type: 'string' },
+  calls: { type: 'string' },
+  machine: { type: 'string' },
+  serve: { type: 'boolean', default: false },
+  differences: { type: 'string', default: '1' },
+  batch: { type: 'string', default: '0' },
+  kernel: { type: 'string', default: 'native' },
+  scene: { type: 'string', default: '' },
+} as const;
+const { values, positionals } = given();
+
 /** The machine of the lab this runs in. */
 const LAB = process.env['KVIO_LAB'];
 
@@ -54,6 +53,20 @@ else if (values.serve) {
   const pair = area.prepare === undefined ? pairOf(values.kernel) : pairOn(area, values.kernel, LAB ?? 'vtd');
   if (typeof pair === 'string') notRun(pair);
   else run(area, pair.pair, pair.what);
+}
+
+function given() {
+  try {
+    const parsed = parseArgs({ allowPositionals: true, options });
+    for (const name of ['seconds', 'seed', 'sequences', 'calls', 'differences', 'batch'] as const) {
+      const value = parsed.values[name];
+      if (value !== undefined && !/^\d+$/.test(value)) throw new RangeError(`--${name} needs a whole number, not '${value}'`);
+    }
+    return parsed;
+  } catch (error) {
+    console.error(`${(error as Error).message} (npm run fuzz -- --help tells of them)`);
+    process.exit(2);
+  }
 }
 
 /** Of the simulator alone: no real kernel has it, so properties are asked for instead of another's answer. */
