@@ -43,10 +43,10 @@ function plant(mutation) {
 const judge = join(dirname(fileURLToPath(import.meta.url)), 'judge.mjs');
 
 /** True: a case saw it. */
-function judged() {
+function judged(area) {
   const { status, signal, stdout, stderr } = spawnSync(
     'sh',
-    ['-c', 'ulimit -n 1024; exec "$@"', 'sh', process.execPath, judge, work, join(root, 'test/golden')],
+    ['-c', 'ulimit -n 1024; exec "$@"', 'sh', process.execPath, judge, work, join(root, 'test/golden'), area],
     {
       cwd: work,
       encoding: 'utf8',
@@ -71,7 +71,7 @@ function fuzzed(seconds) {
 }
 
 plant(undefined);
-const sound = judged();
+const sound = judged('kvm');
 if (sound.found) {
   console.error(`without any fault the cases already differ: ${sound.how}`);
   process.exit(2);
@@ -80,7 +80,7 @@ const chosen = mutations.filter(({ what }) => values.only === undefined || what.
 let found = 0;
 for (const mutation of chosen) {
   plant(mutation);
-  let { found: seen, how } = judged();
+  let { found: seen, how } = judged(mutation.file.split('/')[0]);
   if (!seen && values.fuzz !== undefined && fuzzed(values.fuzz)) [seen, how] = [true, 'the fuzzer'];
   if (seen) found++;
   console.log(`${seen ? 'found ' : 'MISSED'}  ${mutation.kind.padEnd(10)}  ${mutation.what}${seen ? `  (${how})` : ''}`);

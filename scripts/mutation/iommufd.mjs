@@ -1,0 +1,73 @@
+/** Faults of iommufd: the contract, address spaces, page tables, devices. */
+export const iommufd = [
+  {
+    kind: 'lifetime',
+    what: 'an id that is free again is not given out',
+    file: 'iommufd/objects.js',
+    from: '        this.#next = Math.min(this.#next, id);\n',
+    to: '',
+  },
+  {
+    kind: 'lifetime',
+    what: 'the id of a vDEVICE whose device went is given out',
+    file: 'iommufd/objects.js',
+    from: 'this.#slots[id] = TOMBSTONE;',
+    to: 'this.free(id);',
+  },
+  {
+    kind: 'order',
+    what: 'an unknown request is ENOTTY before its size is read',
+    file: 'iommufd/main.js',
+    from: 'if (size === null)\n            return -EFAULT;\n        const op = this.#rows.get(nr);\n        if (op === undefined || op.request !== request)\n            return -ENOTTY;',
+    to: 'const op = this.#rows.get(nr);\n        if (op === undefined || op.request !== request)\n            return -ENOTTY;\n        if (size === null)\n            return -EFAULT;',
+  },
+  {
+    kind: 'errno',
+    what: 'what a later kernel would know is EINVAL',
+    file: 'iommufd/main.js',
+    from: 'return -E2BIG;',
+    to: 'return -EINVAL;',
+  },
+  {
+    kind: 'off-by-one',
+    what: 'an allowed range of one byte is accepted',
+    file: 'iommufd/ioas.js',
+    from: 'first >= last ||',
+    to: 'first > last ||',
+  },
+  {
+    kind: 'off-by-one',
+    what: 'ranges that just fit are EMSGSIZE',
+    file: 'iommufd/ioas.js',
+    from: 'ranges.length > room',
+    to: 'ranges.length >= room',
+  },
+  {
+    kind: 'order',
+    what: 'COPY looks for its target before the pieces',
+    file: 'iommufd/ioas.js',
+    from: "const pieces = source.iopt.pieces(src_iova, length);\n    if (typeof pieces === 'number')\n        return pieces;\n    const target = ioasOf(call, cmd.dst_ioas_id);\n    if (target === undefined)\n        return -ENOENT;",
+    to: "const target = ioasOf(call, cmd.dst_ioas_id);\n    if (target === undefined)\n        return -ENOENT;\n    const pieces = source.iopt.pieces(src_iova, length);\n    if (typeof pieces === 'number')\n        return pieces;",
+  },
+  {
+    kind: 'state',
+    what: 'UNMAP that would cut an area undoes nothing but tells no bytes',
+    file: 'iommufd/io-pagetable.js',
+    from: 'return { bytes, error: -ENOENT };',
+    to: 'return { bytes: 0n, error: -ENOENT };',
+  },
+  {
+    kind: 'state',
+    what: 'NO_CLEAR clears the dirty bits',
+    file: 'iommufd/hw-pagetable.js',
+    from: 'const clear = (flags & IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR) === 0;',
+    to: 'const clear = true;',
+  },
+  {
+    kind: 'state',
+    what: 'a replacement leaves the old reserved regions',
+    file: 'iommufd/device.js',
+    from: '                old.ioas.iopt.unreserve(member);\n',
+    to: '                void member;\n',
+  },
+];

@@ -1,0 +1,73 @@
+/** Faults of VFIO: containers, groups, devices, interrupts. */
+export const vfio = [
+  {
+    kind: 'off-by-one',
+    what: 'one mapping more than dma_entry_limit',
+    file: 'vfio/type1-map.js',
+    from: 'type1.dmaAvail === 0',
+    to: 'type1.dmaAvail < 0',
+  },
+  {
+    kind: 'errno',
+    what: 'a mapping over another is EBUSY',
+    file: 'vfio/type1-map.js',
+    from: 'return -EEXIST;',
+    to: 'return -EBUSY;',
+  },
+  {
+    kind: 'off-by-one',
+    what: 'version 2 refuses to unmap up to the end of a mapping',
+    file: 'vfio/type1-map.js',
+    from: 'high.last > last;',
+    to: 'high.last >= last;',
+  },
+  {
+    kind: 'state',
+    what: 'UNMAP_DMA does not tell how much went',
+    file: 'vfio/type1-map.js',
+    from: '    unmap.size = BigInt.asUintN(64, unmapped);\n',
+    to: '',
+  },
+  {
+    kind: 'state',
+    what: 'SET_IRQS that fails half-way keeps the triggers it set',
+    file: 'vfio/pci/intrs.js',
+    from: 'for (let j = 0; j <= i; j++)\n                this.#clearVector(start + j);\n',
+    to: '',
+  },
+  {
+    kind: 'off-by-one',
+    what: 'the last interrupt of an index is refused',
+    file: 'vfio/pci/intrs.js',
+    from: 'start + count > available',
+    to: 'start + count >= available',
+  },
+  {
+    kind: 'errno',
+    what: 'an action that an index does not have is EINVAL',
+    file: 'vfio/pci/intrs.js',
+    from: '?.(p, setting) ?? -ENOTTY',
+    to: '?.(p, setting) ?? -EINVAL',
+  },
+  {
+    kind: 'lifetime',
+    what: 'an open device does not hold its group',
+    file: 'vfio/group.js',
+    from: 'this.openedFile.ref();\n        this.containerUsers++;',
+    to: 'this.containerUsers++;',
+  },
+  {
+    kind: 'lifetime',
+    what: 'a container keeps its backend when the last group is gone',
+    file: 'vfio/container.js',
+    from: '        if (this.groups.length === 0)\n            this.backend = undefined;\n',
+    to: '',
+  },
+  {
+    kind: 'order',
+    what: 'SET_CONTAINER asks whether there is one before it looks at the descriptor',
+    file: 'vfio/group.js',
+    from: 'if (file === undefined)\n        return -EBADF;\n    if (group.hasIommu)\n        return -EINVAL;',
+    to: 'if (group.hasIommu)\n        return -EINVAL;\n    if (file === undefined)\n        return -EBADF;',
+  },
+];
