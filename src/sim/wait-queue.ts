@@ -4,7 +4,8 @@ export interface Waiter {
 }
 
 /**
- * `wait_queue_head_t`: waiters are told in the order they came, those added with `priority` (irqfd) before all others.
+ * `wait_queue_head_t`. `priority` (add_wait_queue_priority): before all others, in the order they came. `head` (add_wait_queue): behind those alone, the last that came first.
+ * `tail`: behind all who are there.
  */
 export class WaitQueue {
   readonly #waiters: Waiter[] = [];
@@ -15,9 +16,9 @@ export class WaitQueue {
   }
 
   /** Returns what removes it again. */
-  add(waiter: Waiter, priority = false): () => void {
-    if (priority) this.#waiters.splice(this.#priorities++, 0, waiter);
-    else this.#waiters.push(waiter);
+  add(waiter: Waiter, place: 'priority' | 'head' | 'tail' = 'tail'): () => void {
+    this.#waiters.splice(place === 'tail' ? this.#waiters.length : this.#priorities, 0, waiter);
+    if (place === 'priority') this.#priorities++;
     return () => {
       const at = this.#waiters.indexOf(waiter);
       if (at < 0) return;

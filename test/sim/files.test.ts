@@ -47,7 +47,7 @@ describe('descriptors', () => {
 });
 
 describe('wait queues', () => {
-  it('first come, first told; those with priority before all; who takes it ends it', () => {
+  it('first come, first told; those with priority before all, those at the head behind them, the last first; who takes it ends it', () => {
     const queue = new WaitQueue();
     const told: string[] = [];
     const tell = (name: string, takes = false) => ({
@@ -58,13 +58,14 @@ describe('wait queues', () => {
     });
     queue.add(tell('a'));
     const removeB = queue.add(tell('b'));
-    queue.add(tell('p'), true);
-    queue.add(tell('q'), true);
+    queue.add(tell('p'), 'priority');
+    const removeH = queue.add(tell('h'), 'head');
+    queue.add(tell('q'), 'priority');
+    const removeI = queue.add(tell('i'), 'head');
     queue.wake(1);
-    expect(told.splice(0)).toEqual(['p', 'q', 'a', 'b']);
-    removeB();
-    removeB();
-    queue.add(tell('r', true), true);
+    expect(told.splice(0)).toEqual(['p', 'q', 'i', 'h', 'a', 'b']);
+    for (const remove of [removeB, removeB, removeH, removeI]) remove();
+    queue.add(tell('r', true), 'priority');
     queue.wake(1);
     expect(told).toEqual(['p', 'q', 'r']);
     expect(queue.size).toBe(4);

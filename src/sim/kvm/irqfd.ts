@@ -22,7 +22,7 @@ class Irqfd {
     this.eventfd = eventfd;
     this.gsi = gsi;
     served.add(eventfd);
-    this.#leave = eventfd.wait.add({ wake: (events) => this.#wake(events) }, true);
+    this.#leave = eventfd.wait.add({ wake: (events) => this.#wake(events) }, 'priority');
   }
 
   /** irqfd_wakeup: takes the count, whatever it is, and makes one pulse of it. */

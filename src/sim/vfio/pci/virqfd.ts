@@ -1,7 +1,10 @@
 import { EBUSY, POLLHUP, POLLIN } from '../../../uapi/sys.ts';
 import type { EventfdFile } from '../../eventfd.ts';
 
-/** What an eventfd that user space writes does in the kernel (drivers/vfio/virqfd.c): each write is consumed and acts once. */
+/**
+ * What an eventfd that user space writes does in the kernel (drivers/vfio/virqfd.c): each write is consumed and acts once. Of several on one eventfd the last one made
+ * acts first; where it is an irqfd too, that one takes the write, and none of these sees it.
+ */
 export class Virqfd {
   readonly #eventfd: EventfdFile;
   readonly #leave: () => void;
@@ -20,7 +23,7 @@ export class Virqfd {
           if (events & POLLHUP) closed();
         },
       },
-      true,
+      'head',
     );
   }
 
