@@ -33,8 +33,8 @@ class Peer {
   readonly port: MessagePort;
   readonly words: Int32Array = new Int32Array(new SharedArrayBuffer(8));
   readonly lifeline: Lifeline;
-  /** What it opened; goes with it. */
-  readonly files: Set<number> = new Set();
+  /** What it opened, by descriptor: goes with it. Whoever closes one leaves its number to others. */
+  readonly files: Map<number, File> = new Map();
   readonly mappings: Map<number, Mapping> = new Map();
   /** vCPUs it runs. */
   readonly runs: Map<VcpuLike, number> = new Map();
@@ -148,20 +148,20 @@ export class Peers implements Threads {
   }
 
   readonly #handlers: Handlers = {
-    open: (peer, answer, ...args) => answer(opened(peer, this.#backend.open(...args))),
+    open: (peer, answer, ...args) => answer(this.#opened(peer, this.#backend.open(...args))),
     close: (peer, answer, fd) => {
       peer.files.delete(fd);
       answer(this.#backend.close(fd));
     },
     own: (peer, answer, fd, on) => {
-      if (on) opened(peer, fd);
+      if (on) this.#opened(peer, fd);
       else peer.files.delete(fd);
       answer(0);
     },
-    dup: (peer, answer, fd) => answer(opened(peer, this.#backend.dup(fd))),
+    dup: (peer, answer, fd) => answer(this.#opened(peer, this.#backend.dup(fd))),
     fcntl: (peer, answer, fd, command, arg) => {
       const result = this.#backend.fcntl(fd, command, arg);
-      answer(command === F_DUPFD || command === F_DUPFD_CLOEXEC ? opened(peer, result) : result);
+      answer(command === F_DUPFD || command === F_DUPFD_CLOEXEC ? this.#opened(peer, result) : result);
     },
     ioctl: (peer, answer, fd, request, arg) => {
       const bytes = typeof arg === 'object' ? arg : undefined;
@@ -189,8 +189,8 @@ export class Peers implements Threads {
       if (file === undefined || !file.writableAt || offset < 0n) answer(this.#backend.pwrite(fd, from, offset));
       else this.#transfer(peer, file, answer, () => file.pwrite(this.#process, from, offset), answer);
     },
-    eventfd: (peer, answer, ...args) => answer(opened(peer, this.#backend.eventfd(...args))),
-    memfdCreate: (peer, answer, ...args) => answer(opened(peer, this.#backend.memfdCreate(...args))),
+    eventfd: (peer, answer, ...args) => answer(this.#opened(peer, this.#backend.eventfd(...args))),
+    memfdCreate: (peer, answer, ...args) => answer(this.#opened(peer, this.#backend.memfdCreate(...args))),
     ftruncate: (_, answer, ...args) => answer(this.#backend.ftruncate(...args)),
     fallocate: (_, answer, ...args) => answer(this.#backend.fallocate(...args)),
     fstat: (_, answer, fd) => answer(this.#backend.fstat(fd)),
@@ -323,6 +323,13 @@ export class Peers implements Threads {
     });
   }
 
+  /** A new descriptor is the peer's; −errno is passed on. */
+  #opened(peer: Peer, fd: number): number {
+    const file = this.#process.fds.get(fd);
+    if (file !== undefined) peer.files.set(fd, file);
+    return fd;
+  }
+
   /** The thread is gone, or will not call again: all that is its own goes too. */
   #end(peer: Peer): void {
     if (peer.ended) return;
@@ -330,16 +337,10 @@ export class Peers implements Threads {
     this.#peers.delete(peer);
     for (const cancel of [...peer.waits.values()]) cancel();
     for (const vcpu of peer.runs.keys()) this.#process.system.runner.kick(vcpu);
-    for (const fd of peer.files) this.#backend.close(fd);
+    for (const [fd, file] of peer.files) if (this.#process.fds.get(fd) === file) this.#backend.close(fd);
     for (const mapping of peer.mappings.values()) mapping.unmap();
     this.#process.system.runner.wake();
     peer.lifeline.close();
     peer.port.close();
   }
-}
-
-/** A new descriptor is the peer's; −errno is passed on. */
-function opened(peer: Peer, fd: number): number {
-  if (fd >= 0) peer.files.add(fd);
-  return fd;
 }

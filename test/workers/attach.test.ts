@@ -334,6 +334,24 @@ describe('attachKernel', () => {
     expect(result).toEqual({ status: 0, stderr: '', said });
   });
 
+  it('what a worker opened and another thread closed is no longer the worker’s: its number may be another file’s when it is terminated', () => {
+    const result = program(
+      'sim',
+      `const worker = attached(\`
+         parentPort.postMessage(kernel.eventfd());
+         parentPort.on('message', () => {});\`);
+       const fd = await next(worker);
+       kernel.adopt(fd);
+       kernel.close(fd);
+       const mine = kernel.eventfd(7);
+       await worker.terminate();
+       await sleep(20);
+       out(mine === fd, kernel.read(mine, new Uint8Array(8)));
+       kernel.close();`,
+    );
+    expect(result).toEqual({ status: 0, stderr: '', said: [[true, 8]] });
+  });
+
   it('a worker that owns a simulated kernel may be terminated: its peers learn it', () => {
     const result = program(
       'sim',
