@@ -209,8 +209,10 @@ export function bindGuestMemfd(vm: Vm, p: Process, fd: number, offset: bigint, n
   if (file === undefined) return -EBADF;
   if (!(file instanceof GuestMemfdFile) || file.vm !== vm) return -EINVAL;
   if (offset + BigInt(npages) * PAGE > file.inode.size) return -EINVAL;
-  vm.gmemOnlySlots ||= file.inode.mappable;
-  return file.bind(Number(offset / PAGE), npages) ?? (has(vm.machine, 'gmemOverlapExists') ? -EEXIST : -EINVAL);
+  const binding = file.bind(Number(offset / PAGE), npages);
+  if (binding === undefined) return has(vm.machine, 'gmemOverlapExists') ? -EEXIST : -EINVAL;
+  vm.gmemOnlySlots ||= binding.only;
+  return binding;
 }
 
 /** kvm_gmem_unbind: the slot goes, or never came to be. What the file holds stays in it. */
