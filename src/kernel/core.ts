@@ -1,6 +1,8 @@
 import { MessagePort } from 'node:worker_threads';
 import { outDescriptors, returnedKind } from '../uapi/extents.ts';
 import { type IoctlRow, ioctlByRequest } from '../uapi/ioctls.ts';
+import { KVM_RUN } from '../uapi/kvm.ts';
+import * as sys from '../uapi/sys.ts';
 import * as check from './arguments.ts';
 import type { Backend, KernelArch, KernelFeatures, KernelKind, Kicker, Stat } from './backend.ts';
 import { inTurn, runFor, waitFor } from './blocking.ts';
@@ -8,7 +10,7 @@ import { KernelError, type KernelErrorDetails, NotAvailable, rangeError, typeErr
 import { Holder, kindOfPath, type Rule, type TrackedFile } from './files.ts';
 import { argumentAt, foreignDescriptor, type GuardContext, guardBytes, guardWord } from './guard.ts';
 import { showAs } from './inspect.ts';
-import { keepAlive, keepsAlive } from './keepalive.ts';
+import { askedOf, keepAlive, keepsAlive } from './keepalive.ts';
 import type {
   IoctlArgument,
   IoctlOptions,
@@ -25,17 +27,12 @@ import { Mappings } from './mappings.ts';
 import type { Memory, Ram } from './memory.ts';
 import type { Hello } from './remote.ts';
 
-const EBADF = 9;
-const EINTR = 4;
-const KVM_RUN = 0xae80;
-const O_RDWR = 2;
-const O_CLOEXEC = 0x80000;
-const POLLIN = 1;
-
-/** fcntl commands whose argument is an integer; the others take pointers. F_DUPFD*, F_GET/SETFD, F_GET/SETFL, F_GET/SETOWN, leases, pipes, seals. */
-const integerFcntl: ReadonlySet<number> = new Set([0, 1, 2, 3, 4, 8, 9, 10, 11, 1024, 1025, 1030, 1031, 1032, 1033, 1034]);
-const F_DUPFD = 0;
-const F_DUPFD_CLOEXEC = 1030;
+/** fcntl commands whose argument is an integer, or that have none; the others take pointers. */
+const integerFcntl: ReadonlySet<number> = new Set([
+  ...[sys.F_DUPFD, sys.F_DUPFD_CLOEXEC, sys.F_GETFD, sys.F_SETFD, sys.F_GETFL, sys.F_SETFL],
+  ...[sys.F_GETOWN, sys.F_SETOWN, sys.F_GETSIG, sys.F_SETSIG, sys.F_GETLEASE, sys.F_SETLEASE],
+  ...[sys.F_GETPIPE_SZ, sys.F_SETPIPE_SZ, sys.F_GET_SEALS, sys.F_ADD_SEALS],
+]);
 
 /** Descriptors a VM ioctl makes belong to the VM's family: they can run it or reach its memory. */
 const sameFamily: ReadonlySet<string> = new Set(['vcpu', 'kvm-device', 'kvm-stats', 'guest-memfd']);
@@ -82,7 +79,7 @@ export class KernelCore implements Kernel {
   open(path: string, flags?: number, mode?: number): number {
     this.#alive('open');
     check.text(path, 'path');
-    const how = flags === undefined ? O_RDWR | O_CLOEXEC : check.int32(flags, 'flags');
+    const how = flags === undefined ? sys.O_RDWR | sys.O_CLOEXEC : check.int32(flags, 'flags');
     const fd = this.backend.open(path, how, mode === undefined ? 0 : check.integer(mode, 'mode', 0, 0o7777));
     if (fd < 0) throw new KernelError(fd, 'open', { path });
     return this.#track(fd, kindOfPath(path), new Holder());
@@ -124,7 +121,7 @@ export class KernelCore implements Kernel {
       const file = this.#file(args[0], 'close');
       this.#release(args[0], file);
       const result = this.backend.close(args[0]);
-      if (result < 0 && result !== -EINTR) throw new KernelError(result, 'close', { fd: args[0] });
+      if (result < 0 && result !== -sys.EINTR) throw new KernelError(result, 'close', { fd: args[0] });
     }
   }
 
@@ -138,7 +135,7 @@ export class KernelCore implements Kernel {
     check.int32(command, 'command');
     if (!integerFcntl.has(command)) throw rangeError(`fcntl: command ${command} does not take an integer`);
     const result = this.#result(this.backend.fcntl(fd, command, check.int32(arg, 'arg')), 'fcntl', { fd });
-    return command === F_DUPFD || command === F_DUPFD_CLOEXEC ? this.#share(result, file) : result;
+    return command === sys.F_DUPFD || command === sys.F_DUPFD_CLOEXEC ? this.#share(result, file) : result;
   }
 
   fstat(fd: number): Stat {
@@ -178,7 +175,7 @@ export class KernelCore implements Kernel {
       if (file === undefined) {
         check.descriptor(fd);
         check.integer(request, 'request', 0, 0xffff_ffff);
-        return -EBADF;
+        return -sys.EBADF;
       }
       rule = file.rules.get(request) ?? this.#rule(file, request);
       this.#lastFd = fd;
@@ -213,15 +210,10 @@ export class KernelCore implements Kernel {
       given = arg instanceof MappedMemory ? this.#memory.addressOf(arg) : check.word(arg, 'arg');
       if (guarded && this.#guard.pointers) guardWord(this.#guard, row, request, given, file.holder);
     }
-    if (guarded && row?.inFds !== undefined && this.#namesForeign(row, given, file.holder)) return -EBADF;
+    if (guarded && row?.inFds !== undefined && this.#namesForeign(row, given, file.holder)) return -sys.EBADF;
+    if (row !== undefined && rule.remembered) return this.#remembered(fd, file, request, row, given);
     const result = this.backend.ioctl(fd, request, given);
-    if (result < 0 || row === undefined) return result;
-    const bytes = rule.remembered ? this.#argumentBytes(given, row, file.holder) : undefined;
-    if (rule.remembered) {
-      // An unsafe call may have passed fewer bytes than the kernel read; what lay behind them is not ours to look at.
-      if (bytes !== undefined && bytes.byteLength >= row.size) this.#remember(row, bytes, file);
-    }
-    return row.returns === undefined ? result : this.#made(row, result, bytes, file);
+    return result < 0 || row?.returns === undefined ? result : this.#made(row, result, undefined, file);
   }
 
   #rule(file: TrackedFile, request: number): Rule {
@@ -233,10 +225,18 @@ export class KernelCore implements Kernel {
     return rule;
   }
 
-  /** What an accepted call leaves behind: memory the kernel names now, descriptors it wrote into the struct. */
-  #remember(row: IoctlRow, bytes: Uint8Array, file: TrackedFile): void {
-    keepAlive(this.#guard, row.name, bytes, file.holder);
-    for (const made of outDescriptors(row, bytes)) this.#adoptMade(made.kind, made.fd, file);
+  /** One that leaves something behind where the kernel accepts it: memory it names from then on, descriptors it wrote into the struct. */
+  #remembered(fd: number, file: TrackedFile, request: number, row: IoctlRow, given: Uint8Array | bigint): number {
+    const asked = askedOf(row.name, () => this.#argumentBytes(given, row, file.holder));
+    const result = this.backend.ioctl(fd, request, given);
+    if (result < 0) return result;
+    const bytes = this.#argumentBytes(given, row, file.holder);
+    // An unsafe call may have passed fewer bytes than the kernel read; what lay behind them is not ours to look at.
+    if (bytes !== undefined && bytes.byteLength >= row.size) {
+      keepAlive(this.#guard, row.name, bytes, file.holder, asked);
+      for (const made of outDescriptors(row, bytes)) this.#adoptMade(made.kind, made.fd, file);
+    }
+    return row.returns === undefined ? result : this.#made(row, result, bytes, file);
   }
 
   /** If the call made a descriptor, it is ours from now on. */
@@ -281,7 +281,7 @@ export class KernelCore implements Kernel {
     return this.#result(this.backend.pwrite(fd, check.bytes(from, 'from'), check.offset(offset, 'offset')), 'pwrite', { fd });
   }
 
-  eventfd(initval: number = 0, flags: number = O_CLOEXEC): number {
+  eventfd(initval: number = 0, flags: number = sys.O_CLOEXEC): number {
     this.#alive('eventfd');
     check.integer(initval, 'initval', 0, 0xffff_ffff);
     const fd = this.#result(this.backend.eventfd(initval, check.int32(flags, 'flags')), 'eventfd2', {});
@@ -312,13 +312,13 @@ export class KernelCore implements Kernel {
     const words = new Int32Array(fds.length * 3);
     fds.forEach((entry: PollFd, index) => {
       this.#file(entry?.fd, 'poll');
-      words.set([entry.fd, check.integer(entry.events ?? POLLIN, `fds[${index}].events`, 0, 0xffff)], index * 3);
+      words.set([entry.fd, check.integer(entry.events ?? sys.POLLIN, `fds[${index}].events`, 0, 0xffff)], index * 3);
     });
     this.#result(this.backend.poll(words, check.integer(timeout, 'timeout', -1, 0x7fff_ffff)), 'poll', {});
     return fds.map((_, index) => words[index * 3 + 2]!);
   }
 
-  waitAsync(fd: number, events: number = POLLIN, options: WaitOptions = {}): Promise<number> {
+  waitAsync(fd: number, events: number = sys.POLLIN, options: WaitOptions = {}): Promise<number> {
     return new Promise((resolve, reject) => {
       const file = this.#file(fd, 'waitAsync');
       check.integer(events, 'events', 0, 0xffff);
@@ -471,7 +471,7 @@ export class KernelCore implements Kernel {
     const file = this.#files.get(fd);
     if (file === undefined) {
       check.descriptor(fd);
-      throw new KernelError(EBADF, call, { fd, note: this.#notOurs(fd) });
+      throw new KernelError(sys.EBADF, call, { fd, note: this.#notOurs(fd) });
     }
     return file;
   }
@@ -485,12 +485,12 @@ export class KernelCore implements Kernel {
   #notVcpu(fd: number, call: string): KernelError {
     check.descriptor(fd, 'vcpu');
     const file = this.#files.get(fd);
-    if (file === undefined) return new KernelError(EBADF, call, { fd, note: this.#notOurs(fd) });
-    return new KernelError(22, call, { fd, note: `descriptor ${fd} is not a vCPU` });
+    if (file === undefined) return new KernelError(sys.EBADF, call, { fd, note: this.#notOurs(fd) });
+    return new KernelError(sys.EINVAL, call, { fd, note: `descriptor ${fd} is not a vCPU` });
   }
 
   #alive(call: string): void {
-    if (this.#closed) throw new KernelError(EBADF, call, { note: 'the kernel is closed' });
+    if (this.#closed) throw new KernelError(sys.EBADF, call, { note: 'the kernel is closed' });
   }
 
   #result(result: number, syscall: string, details: KernelErrorDetails): number {

@@ -29,6 +29,14 @@ export interface TrackedFile {
   descriptors: number;
 }
 
+/** An IOVA of an address space: the container's, or an IOAS by its id. */
+interface Place {
+  readonly space: number;
+  readonly iova: bigint;
+}
+
+type Areas = Map<bigint, { readonly length: bigint; readonly memory: MappedMemory }>;
+
 /**
  * Everything that must keep its memory as long as one of a family of files is open: a VM with its vCPUs and devices, a VFIO
  * container, an iommufd. A memslot (IOAS area, DMA mapping) pins what it names; the pins go with the slot, or with the last
@@ -39,7 +47,7 @@ export class Holder {
   readonly slots: Map<number, bigint> = new Map();
   readonly #pins: Map<string, MappedMemory> = new Map();
   /** DMA mappings, by address space and IOVA. */
-  readonly #areas: Map<number, Map<bigint, { readonly length: bigint; readonly memory: MappedMemory }>> = new Map();
+  readonly #areas: Map<number, Areas> = new Map();
   #files = 0;
   #shared = false;
 
@@ -89,13 +97,37 @@ export class Holder {
     areas.set(iova, { length, memory });
   }
 
-  /** The mapping of this length at this IOVA is gone. Of any other length: it was not (only) this one. */
-  unpinArea(space: number, iova: bigint, length: bigint): void {
+  /** What is mapped of `length` bytes at one place is mapped at another one too. */
+  copyAreas(from: Place, to: Place, length: bigint): void {
+    const areas = this.#areas.get(from.space);
+    const only = areas?.get(from.iova);
+    if (only !== undefined && only.length >= length) {
+      this.pinArea(to.space, to.iova, length, only.memory);
+      return;
+    }
+    const last = from.iova + length;
+    for (const [at, area] of [...(areas ?? [])]) {
+      const first = at > from.iova ? at : from.iova;
+      const end = at + area.length < last ? at + area.length : last;
+      if (first < end) this.pinArea(to.space, to.iova + first - from.iova, end - first, area.memory);
+    }
+  }
+
+  /**
+   * The kernel has unmapped `done` bytes of [iova, iova + length): all mappings that lie in there. One that reaches beyond may be there still, in part, and keeps
+   * its memory.
+   */
+  unpinAreas(space: number, iova: bigint, length: bigint, done: bigint): void {
     const areas = this.#areas.get(space);
-    const area = areas?.get(iova);
-    if (area?.length !== length) return;
-    areas!.delete(iova);
-    area.memory.unpin();
+    if (areas === undefined || done === 0n) return;
+    if (areas.get(iova)?.length === done) this.#unpinArea(areas, iova);
+    else for (const [at, area] of areas) if (at >= iova && at + area.length <= iova + length) this.#unpinArea(areas, at);
+  }
+
+  #unpinArea(areas: Areas, iova: bigint): void {
+    const { memory } = areas.get(iova)!;
+    areas.delete(iova);
+    memory.unpin();
   }
 
   /** All mappings of an address space are gone. */
