@@ -1,11 +1,10 @@
+import { EBADF } from '../uapi/sys.ts';
 import type { Backend } from './backend.ts';
 import { KernelError } from './errors.ts';
 import type { TrackedFile } from './files.ts';
 import type { WaitOptions } from './kernel.ts';
 
 /** The asynchronous forms of what may wait, over a back end's callbacks. */
-
-const EBADF = 9;
 
 /** One after the other on one vCPU, as its mutex would have it; a failure does not hold up the next. */
 export function inTurn<T>(file: TrackedFile, start: () => Promise<T>): Promise<T> {
@@ -35,16 +34,20 @@ export function runFor(
       file.running = false;
       signal?.removeEventListener('abort', kick);
     };
-    signal?.addEventListener('abort', kick, { once: true });
-    file.running = true;
-    const started = backend.runAsync(vcpu, budget, (result, error) => {
+    const done = (result: number, error?: unknown): void => {
       settle();
       if (error === undefined) resolve(result);
       else reject(error);
-    });
-    if (started >= 0) return;
-    settle();
-    throw new KernelError(started, 'ioctl', { request: 'KVM_RUN', fd: vcpu });
+    };
+    signal?.addEventListener('abort', kick, { once: true });
+    file.running = true;
+    try {
+      const started = backend.runAsync(vcpu, budget, done);
+      if (started < 0) throw new KernelError(started, 'ioctl', { request: 'KVM_RUN', fd: vcpu });
+    } catch (error) {
+      settle();
+      throw error;
+    }
   });
 }
 

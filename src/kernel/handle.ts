@@ -21,8 +21,11 @@ const warned: Set<string> = new Set();
 
 function release({ kernel, fd, memory }: Held): void {
   if (kernel.closed) return;
-  kernel.close(fd);
-  memory?.close();
+  try {
+    kernel.close(fd);
+  } finally {
+    memory?.close();
+  }
 }
 
 const collected: FinalizationRegistry<Held> = new FinalizationRegistry((held) => {

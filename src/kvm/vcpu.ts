@@ -212,8 +212,13 @@ export class Vcpu extends VcpuArm64 {
   }
 
   override ioctl(request: number, arg?: IoctlArgument, options?: IoctlOptions): number {
-    if (this.#busy) throw this.#isBusy(ioctlByRequest(request, 'vcpu')?.name ?? `ioctl 0x${request.toString(16)}`);
+    this.#refuseWhileBusy(request);
     return super.ioctl(request, arg, options);
+  }
+
+  override tryIoctl(request: number, arg?: IoctlArgument, options?: IoctlOptions): number {
+    this.#refuseWhileBusy(request);
+    return super.tryIoctl(request, arg, options);
   }
 
   /** KVM_GET_REGS. x86 only, as all register structs below. */
@@ -309,6 +314,10 @@ export class Vcpu extends VcpuArm64 {
 
   protected override describe(): string {
     return `${this.id === undefined ? '' : `id ${this.id}, `}${super.describe()}${this.#busy ? ', running' : ''}`;
+  }
+
+  #refuseWhileBusy(request: number): void {
+    if (this.#busy) throw this.#isBusy(ioctlByRequest(request, 'vcpu')?.name ?? `ioctl 0x${request.toString(16)}`);
   }
 
   #isBusy(what: string): VcpuBusy {

@@ -350,6 +350,15 @@ describe('vCPUs', () => {
     await expect(run).rejects.toThrow('not modelled');
     expect(kernel.run(vcpu)).toBe(0);
   });
+
+  it('one that cannot be started is rejected, and the vCPU is free again', async () => {
+    const { vcpu } = machine();
+    backend.runAsync = () => {
+      throw new Error('no such run');
+    };
+    await expect(kernel.runAsync(vcpu)).rejects.toThrow('no such run');
+    expect(kernel.run(vcpu)).toBe(0);
+  });
 });
 
 describe('waiting', () => {

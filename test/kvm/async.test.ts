@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import type { KvmExit } from 'kvio';
 import { kick, VcpuBusy } from 'kvio';
+import { KVM_GET_TSC_KHZ } from 'kvio/uapi';
 import { expect, it } from 'vitest';
 import { boot, onEachKernel, thrown } from './each-kernel.ts';
 
@@ -34,7 +35,13 @@ onEachKernel(
     it('is busy meanwhile, and free afterwards', async () => {
       const { vcpu } = boot(open(), SPIN);
       const running = vcpu.runAsync();
-      for (const call of [() => vcpu.getRegs(), () => vcpu.run(), () => vcpu.setMpState({ mp_state: 0 })]) {
+      const calls = [
+        () => vcpu.getRegs(),
+        () => vcpu.run(),
+        () => vcpu.setMpState({ mp_state: 0 }),
+        () => vcpu.tryIoctl(KVM_GET_TSC_KHZ),
+      ];
+      for (const call of calls) {
         const error = thrown(call);
         expect(error).toBeInstanceOf(VcpuBusy);
         expect(error).toMatchObject({ code: 'ERR_KVIO_VCPU_BUSY', fd: vcpu.fd });
