@@ -1,6 +1,7 @@
 import { KernelError } from '../kernel/errors.ts';
 import type { Memory } from '../kernel/memory.ts';
 import { addressOf } from '../kernel/memory-argument.ts';
+import { withMemory, withRoom } from '../kernel/temporary.ts';
 import {
   IOMMU_HWPT_DIRTY_TRACKING_ENABLE,
   IOMMU_HWPT_GET_DIRTY_BITMAP,
@@ -11,7 +12,6 @@ import {
   iommu_hwpt_set_dirty_tracking,
 } from '../uapi/iommufd.ts';
 import { EBADF, ENOTTY } from '../uapi/sys.ts';
-import { withMemory } from '../vfio/temporary.ts';
 import { encodeInvalidations, type InvalidateRequest } from './data.ts';
 import { IommufdObject } from './object.ts';
 
@@ -74,13 +74,10 @@ export class Hwpt extends IommufdObject {
     }
     const bits = (request.length + request.page_size - 1n) / request.page_size;
     const bytes = Number((bits + 63n) / 64n) * 8;
-    const memory = this.iommufd.kernel.guestRam(Math.max(4096, Math.ceil(bytes / 4096) * 4096));
-    try {
-      this.#getDirtyBitmap(request, memory.address);
-      return memory.read(0, bytes).slice();
-    } finally {
-      memory.close();
-    }
+    return withRoom(this.iommufd.kernel, bytes, (room) => {
+      this.#getDirtyBitmap(request, room.address);
+      return room.read(0, bytes);
+    });
   }
 
   /** IOMMU_HWPT_INVALIDATE: a nested page table's cached entries are forgotten. Throws InvalidationIncomplete where it stopped half-way. */

@@ -2,6 +2,7 @@ import { type Descriptor, fdOf } from '../kernel/descriptor.ts';
 import { KernelError } from '../kernel/errors.ts';
 import type { Memory } from '../kernel/memory.ts';
 import { rangeOf } from '../kernel/memory-argument.ts';
+import { withMemory, withRoom } from '../kernel/temporary.ts';
 import {
   IOMMU_IOAS_ALLOW_IOVAS,
   IOMMU_IOAS_COPY,
@@ -22,7 +23,6 @@ import {
   iommu_iova_range,
 } from '../uapi/iommufd.ts';
 import { EMSGSIZE } from '../uapi/sys.ts';
-import { withMemory } from '../vfio/temporary.ts';
 import { IommufdObject, idOf } from './object.ts';
 
 /** What every mapping may say. */
@@ -146,8 +146,7 @@ export class Ioas extends IommufdObject {
   #iovaRanges(room: number): { total: number; ranges: iommu_iova_range[]; alignment: bigint } {
     const struct = iommu_ioas_iova_ranges;
     const { kernel } = this.iommufd;
-    const memory = kernel.guestRam(Math.ceil((room * iommu_iova_range.size) / 4096) * 4096);
-    try {
+    return withRoom(kernel, room * iommu_iova_range.size, (memory) => {
       const base = {
         size: struct.size,
         ioas_id: this.id,
@@ -163,9 +162,7 @@ export class Ioas extends IommufdObject {
       const count = Math.min(total, room);
       const at = (i: number): iommu_iova_range => iommu_iova_range.decode(memory.bytes, i * iommu_iova_range.size);
       return { total, alignment, ranges: Array.from({ length: count }, (_, i) => at(i)) };
-    } finally {
-      memory.close();
-    }
+    });
   }
 }
 

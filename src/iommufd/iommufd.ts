@@ -3,6 +3,7 @@ import { Handle } from '../kernel/handle.ts';
 import type { Kernel, MmapOptions } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
 import { rfcCall } from '../kernel/rfc.ts';
+import { withMemory, withRoom } from '../kernel/temporary.ts';
 import type { FdKind } from '../uapi/ioctls.ts';
 import {
   IOMMU_DESTROY,
@@ -40,7 +41,6 @@ import {
   IOMMU_VIOMMU_KVM_FD,
   iommu_viommu_alloc as rfc_viommu_alloc,
 } from '../uapi/tee-io/aneesh-v1.ts';
-import { withMemory } from '../vfio/temporary.ts';
 import { decodeHwInfo, encodeNested, type HwInfoStructs, type NestedData } from './data.ts';
 import { FaultQueue } from './events.ts';
 import { Hwpt } from './hwpt.ts';
@@ -162,22 +162,18 @@ export class Iommufd extends Handle {
    */
   viommuAlloc({ type, dev_id, hwpt, data, vm }: ViommuRequest): Viommu {
     const size = vm === undefined ? iommu_viommu_alloc.size : rfc_viommu_alloc.size;
-    const memory = data === undefined ? undefined : this.kernel.guestRam(4096);
-    try {
-      if (data !== undefined) memory!.write(0, data);
+    return withMemory(this.kernel, data ?? new Uint8Array(0), (address, room) => {
       const whole = rfc_viommu_alloc.encode({
-        ...{ size, flags: vm === undefined ? 0 : IOMMU_VIOMMU_KVM_FD, type, dev_id },
-        ...{ hwpt_id: idOf(hwpt, 'hwpt', this), out_viommu_id: 0, data_len: data?.length ?? 0, data_uptr: memory?.address ?? 0n },
+        ...{ size, flags: vm === undefined ? 0 : IOMMU_VIOMMU_KVM_FD, type, dev_id, hwpt_id: idOf(hwpt, 'hwpt', this) },
+        ...{ out_viommu_id: 0, data_len: data?.length ?? 0, data_uptr: data === undefined ? 0n : address },
         kvm_vm_fd: vm === undefined ? 0 : fdOf(vm, 'vm', this.kernel),
       });
       const bytes = whole.subarray(0, size);
       if (vm === undefined) this.ioctl(IOMMU_VIOMMU_ALLOC, bytes);
       else rfcCall(KVM_FD, () => this.ioctl(IOMMU_VIOMMU_ALLOC, bytes, { unsafe: true }));
-      data?.set(memory!.read(0, data.length));
+      data?.set(room.read(0, data.length));
       return new Viommu(this, iommu_viommu_alloc.decode(bytes).out_viommu_id);
-    } finally {
-      memory?.close();
-    }
+    });
   }
 
   /**
@@ -247,8 +243,7 @@ export class Iommufd extends Handle {
 
   #hwInfo(dev_id: number, type: number | undefined, room: number): { info: HwInfo; whole: number } {
     const struct = iommu_hw_info;
-    const memory = this.kernel.guestRam(Math.max(4096, Math.ceil(room / 4096) * 4096));
-    try {
+    return withRoom(this.kernel, room, (memory) => {
       const bytes = struct.alloc();
       const info = struct.view(bytes);
       info.size = struct.size;
@@ -270,9 +265,7 @@ export class Iommufd extends Handle {
         },
         whole,
       };
-    } finally {
-      memory.close();
-    }
+    });
   }
 
   #option(option_id: number, op: number, object_id: number, val64: bigint): bigint {

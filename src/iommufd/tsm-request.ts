@@ -1,6 +1,7 @@
 import { bytes as bytesOf, integer, oneOf } from '../kernel/arguments.ts';
 import type { Ram } from '../kernel/memory.ts';
 import { type RfcRequest, rfcIoctl } from '../kernel/rfc.ts';
+import { withRoom } from '../kernel/temporary.ts';
 import * as sev from '../uapi/tee-io/aik-v2.ts';
 import * as june from '../uapi/tee-io/aneesh-jun26.ts';
 import * as v1 from '../uapi/tee-io/aneesh-v1.ts';
@@ -71,12 +72,7 @@ function withBuffers<T>({ iommufd }: IommufdObject, lengths: readonly number[], 
     at.push(end);
     end += Math.ceil(length / PAGE) * PAGE;
   }
-  const ram = iommufd.kernel.guestRam(Math.max(PAGE, end));
-  try {
-    return use(ram, at);
-  } finally {
-    ram.close();
-  }
+  return withRoom(iommufd.kernel, end, (ram) => use(ram, at));
 }
 
 const pointer = (ram: Ram, at: number, length: number): bigint => (length === 0 ? 0n : ram.address + BigInt(at));

@@ -2,6 +2,7 @@ import { type Descriptor, fdOf } from '../kernel/descriptor.ts';
 import { Handle } from '../kernel/handle.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { rfcCall } from '../kernel/rfc.ts';
+import { withMemory } from '../kernel/temporary.ts';
 import {
   KVM_DEV_VFIO_FILE,
   KVM_DEV_VFIO_FILE_ADD,
@@ -96,24 +97,16 @@ export class KvmVfio extends KvmDevice {
 
   #tdi(what: string, attr: number, { guest_rid, devfd }: { guest_rid: number; devfd: Descriptor }): void {
     const bind = kvm_vfio_tsm_bind.encode({ guest_rid, devfd: fdOf(devfd, 'devfd', this.kernel) });
-    const memory = this.kernel.guestRam(4096);
-    try {
-      memory.write(0, bind);
-      const rfc = { series: 'aikV1', what, unknown: ['ENXIO'] } as const;
-      rfcCall(rfc, () => this.setDeviceAttr({ group: KVM_DEV_VFIO_DEVICE, attr: BigInt(attr), memory }));
-    } finally {
-      memory.close();
-    }
+    const rfc = { series: 'aikV1', what, unknown: ['ENXIO'] } as const;
+    rfcCall(rfc, () => this.#set(KVM_DEV_VFIO_DEVICE, attr, bind));
   }
 
   #file(attr: number, fd: Descriptor): void {
-    const number = fdOf(fd, 'fd', this.kernel);
-    const memory = this.kernel.guestRam(4096);
-    try {
-      memory.write32(0, number >>> 0);
-      this.setDeviceAttr({ group: KVM_DEV_VFIO_FILE, attr: BigInt(attr), memory });
-    } finally {
-      memory.close();
-    }
+    const number = Int32Array.of(fdOf(fd, 'fd', this.kernel));
+    this.#set(KVM_DEV_VFIO_FILE, attr, new Uint8Array(number.buffer));
+  }
+
+  #set(group: number, attr: number, bytes: Uint8Array): void {
+    withMemory(this.kernel, bytes, (addr) => this.setDeviceAttr({ flags: 0, group, attr: BigInt(attr), addr }));
   }
 }

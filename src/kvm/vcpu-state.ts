@@ -1,7 +1,7 @@
 import { word } from '../kernel/arguments.ts';
 import { KernelError } from '../kernel/errors.ts';
 import { getStruct, setStruct, withWord } from '../kernel/handle.ts';
-import type { Ram } from '../kernel/memory.ts';
+import { withRoom } from '../kernel/temporary.ts';
 import {
   KVM_ENABLE_CAP,
   KVM_GET_DEBUGREGS,
@@ -161,7 +161,7 @@ export abstract class VcpuState extends VcpuInterrupts {
    * KVM_CAP_ONE_REG. Any architecture.
    */
   getOneReg(id: bigint): bigint {
-    return this.#withPage((memory) => {
+    return withRoom(this.kernel, PAGE, (memory) => {
       this.ioctl(KVM_GET_ONE_REG, kvm_one_reg.encode({ id, addr: memory.address }));
       let value = 0n;
       for (let at = registerSize(id) - 8; at >= 0; at -= 8) value = (value << 64n) | memory.read64(at);
@@ -171,7 +171,7 @@ export abstract class VcpuState extends VcpuInterrupts {
 
   /** KVM_SET_ONE_REG: a number of the id's size. EINVAL for an id there is none of, and a value it does not take. Any architecture. */
   setOneReg(id: bigint, value: bigint): void {
-    this.#withPage((memory) => {
+    withRoom(this.kernel, PAGE, (memory) => {
       const size = registerSize(id);
       const rest = size > 8 ? value >> 64n : 0n;
       memory.write64(0, size > 8 ? BigInt.asUintN(64, value) : word(value, 'value'));
@@ -224,7 +224,7 @@ export abstract class VcpuState extends VcpuInterrupts {
 
   /** KVM_GET_DEVICE_ATTR of a 64-bit attribute. ENXIO for one there is none of. */
   getDeviceAttr(group: number, attr: bigint): bigint {
-    return this.#withPage((memory) => {
+    return withRoom(this.kernel, PAGE, (memory) => {
       this.ioctl(KVM_GET_DEVICE_ATTR, kvm_device_attr.encode({ flags: 0, group, attr, addr: memory.address }));
       return memory.read64(0);
     });
@@ -232,7 +232,7 @@ export abstract class VcpuState extends VcpuInterrupts {
 
   /** KVM_SET_DEVICE_ATTR of a 64-bit attribute. ENXIO for one there is none of. */
   setDeviceAttr(group: number, attr: bigint, value: bigint): void {
-    this.#withPage((memory) => {
+    withRoom(this.kernel, PAGE, (memory) => {
       memory.write64(0, word(value, 'value'));
       this.ioctl(KVM_SET_DEVICE_ATTR, kvm_device_attr.encode({ flags: 0, group, attr, addr: memory.address }));
     });
@@ -241,16 +241,6 @@ export abstract class VcpuState extends VcpuInterrupts {
   /** KVM_GET_STATS_FD: the vCPU's statistics. KVM_CAP_BINARY_STATS_FD. Any architecture. */
   getStatsFd(): KvmStats {
     return new KvmStats(this.kernel, this.ioctl(KVM_GET_STATS_FD));
-  }
-
-  /** Memory for what a struct points at; given back at once. */
-  #withPage<T>(use: (memory: Ram) => T): T {
-    const memory = this.kernel.guestRam(PAGE);
-    try {
-      return use(memory);
-    } finally {
-      memory.close();
-    }
   }
 }
 

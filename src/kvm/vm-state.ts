@@ -1,5 +1,5 @@
 import { getStruct, setStruct, withWord } from '../kernel/handle.ts';
-import type { Ram } from '../kernel/memory.ts';
+import { withRoom } from '../kernel/temporary.ts';
 import {
   KVM_GET_CLOCK,
   KVM_GET_NR_MMU_PAGES,
@@ -82,12 +82,11 @@ export abstract class VmState extends VmArm64 {
    */
   setMsrFilter({ flags = 0, ranges = [] }: MsrFilter): void {
     const size = ranges.reduce((sum, { bitmap }) => sum + padded(bitmap), 0);
-    const memory: Ram | undefined = size === 0 ? undefined : this.kernel.guestRam(Math.ceil(size / 4096) * 4096);
-    try {
+    withRoom(this.kernel, size, (room) => {
       let at = 0;
       const rows = ranges.map(({ flags: access, base, nmsrs, bitmap }) => {
-        memory!.write(at, bitmap);
-        const row = { flags: access, nmsrs: nmsrs ?? bitmap.length * 8, base, bitmap: memory!.address + BigInt(at) };
+        room.write(at, bitmap);
+        const row = { flags: access, nmsrs: nmsrs ?? bitmap.length * 8, base, bitmap: room.address + BigInt(at) };
         at += padded(bitmap);
         return row;
       });
@@ -98,9 +97,7 @@ export abstract class VmState extends VmArm64 {
         bitmap: 0n,
       }));
       setStruct(this, KVM_X86_SET_MSR_FILTER, kvm_msr_filter, { flags, ranges: [...rows, ...none] });
-    } finally {
-      memory?.close();
-    }
+    });
   }
 
   /** KVM_SET_PMU_EVENT_FILTER (`nevents` may be left out). EINVAL: an unknown action, flag or bit of a masked event; E2BIG above 300 events. */

@@ -1,10 +1,10 @@
 import type { Vdevice } from '../iommufd/vdevice.ts';
+import { withMemory } from '../kernel/temporary.ts';
 import * as june from '../uapi/tee-io/aneesh-jun26.ts';
 import { PCI_TSM_REQ_INFO, PCI_TSM_REQ_STATE_CHANGE } from '../uapi/tee-io/aneesh-v5.ts';
 import * as v7 from '../uapi/tee-io/aneesh-v7.ts';
 import * as cca from '../uapi/tee-io/cca-v4.ts';
 import { PCI_TSM_GUEST_REQ_TDXC } from '../uapi/tee-io/xu-may25.ts';
-import { withMemory } from '../vfio/temporary.ts';
 
 /**
  * RFC: how a guest's requests reach the TSM: 48 bytes by type (ARM CCA device assignment v1), 40 by scope (iommufd: TSM v5), 48 by operation (v7, or with its first numbers, June 2026). A kernel

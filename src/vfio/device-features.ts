@@ -5,13 +5,13 @@ import { Handle } from '../kernel/handle.ts';
 import type { Memory } from '../kernel/memory.ts';
 import { addressOf } from '../kernel/memory-argument.ts';
 import { rfcCall } from '../kernel/rfc.ts';
+import { withMemory } from '../kernel/temporary.ts';
 import type { Struct } from '../uapi/struct.ts';
 import { O_CLOEXEC, O_RDWR } from '../uapi/sys.ts';
 import { vfio_device_feature_dma_buf as rfc_feature_dma_buf } from '../uapi/tee-io/xu-jan25.ts';
 import * as v from '../uapi/vfio.ts';
 import { DmaBuf } from './dma-buf.ts';
 import { MigrationData } from './migration-data.ts';
-import { withMemory } from './temporary.ts';
 
 /** A piece of a BAR to be exported: whole pages. */
 export interface DmaBufRequest {

@@ -4,6 +4,7 @@ import { KernelError } from '../kernel/errors.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
 import { type RfcRequest, rfcCall, rfcIoctl } from '../kernel/rfc.ts';
+import { withMemory } from '../kernel/temporary.ts';
 import type { FdKind } from '../uapi/ioctls.ts';
 import { VFIO_DEVICE_BIND_IOMMUFD_PRIVATE, vfio_device_bind_iommufd } from '../uapi/tee-io/xu-jan25.ts';
 import { VFIO_DEVICE_TSM_BIND, VFIO_DEVICE_TSM_UNBIND, vfio_pci_tsm_bind, vfio_pci_tsm_unbind } from '../uapi/tee-io/xu-may25.ts';
@@ -15,7 +16,6 @@ import { DmaBuf } from './dma-buf.ts';
 import { Irqs } from './irqs.ts';
 import { Region } from './region.ts';
 import { printable } from './show.ts';
-import { withMemory } from './temporary.ts';
 
 export interface DeviceInfo {
   /** VFIO_DEVICE_FLAGS_*. */

@@ -45,6 +45,7 @@ onEachKernel('state of VM and vCPU', (open) => {
     expect(vcpu.run().reason).toBe('hlt');
     expect(vcpu.getRegs().rax).toBe(0x1234_5678n);
     expect(thrown(() => vm.setMsrFilter({ flags: 1 }))).toMatchObject({ code: 'EINVAL' });
+    vm.setMsrFilter({ ranges: [{ flags: KVM_MSR_FILTER_READ, base: SYSENTER_CS, bitmap: new Uint8Array(0) }] }); // no MSRs: no range
   });
 
   it('keeps the FPU in the XSAVE area', () => {
