@@ -1,6 +1,5 @@
 import { readdirSync } from 'node:fs';
-
-const EIO = 5;
+import { EIO } from '../uapi/sys.ts';
 
 /** The names in a directory of the host, or −errno: what Node's own file system calls read, whatever back end makes the others. */
 export function hostReaddir(path: string): string[] | number {

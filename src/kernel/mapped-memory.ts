@@ -1,10 +1,9 @@
+import { EBADF } from '../uapi/sys.ts';
 import * as check from './arguments.ts';
 import { loadWidth, storeWidth } from './by-width.ts';
 import { KernelError, rangeError, typeError } from './errors.ts';
 import { showAs } from './inspect.ts';
 import type { Mapping, Memory, Width } from './memory.ts';
-
-const EBADF = 9;
 
 /**
  * A `Memory` over a back end's `Mapping`. Two lifetimes meet here: the handle's (`close()`), and the pages', which last while

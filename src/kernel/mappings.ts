@@ -1,3 +1,17 @@
+import {
+  EBADF,
+  MADV_GUARD_INSTALL,
+  MADV_GUARD_REMOVE,
+  MADV_HWPOISON,
+  MADV_SOFT_OFFLINE,
+  MAP_ANONYMOUS,
+  MAP_FIXED,
+  MAP_FIXED_NOREPLACE,
+  MAP_NORESERVE,
+  MAP_SHARED,
+  PROT_READ,
+  PROT_WRITE,
+} from '../uapi/sys.ts';
 import * as check from './arguments.ts';
 import type { Backend, KernelFeatures } from './backend.ts';
 import { KernelError, rangeError, typeError } from './errors.ts';
@@ -6,16 +20,10 @@ import { LiveMemory } from './live-memory.ts';
 import { MappedMemory } from './mapped-memory.ts';
 import type { Memory, Ram } from './memory.ts';
 
-const EBADF = 9;
-const PROT_RW = 3;
-const MAP_SHARED = 1;
-const MAP_ANONYMOUS = 0x20;
-const MAP_NORESERVE = 0x4000;
-const MAP_FIXED = 0x10;
-const MAP_FIXED_NOREPLACE = 0x100000;
+const PROT_RW = PROT_READ | PROT_WRITE;
 
-/** MADV_HWPOISON, MADV_SOFT_OFFLINE, MADV_GUARD_INSTALL/REMOVE: a later touch would end the process. */
-const deadlyAdvice: ReadonlySet<number> = new Set([100, 101, 102, 103]);
+/** A later touch would end the process. */
+const deadlyAdvice: ReadonlySet<number> = new Set([MADV_HWPOISON, MADV_SOFT_OFFLINE, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE]);
 
 /** mmap(2) and its kin: what a program has mapped through one kernel, and the rules by which nothing else of the process is touched. */
 export class Mappings {

@@ -1,11 +1,9 @@
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import { EBADF, EINTR } from '../uapi/sys.ts';
 import type { Backend, KernelArch, KernelFeatures, KernelKind, Kicker, MapRequest, Stat } from './backend.ts';
 import { KernelError } from './errors.ts';
 import type { Mapping, Width } from './memory.ts';
 import { type Calls, type Filled, GONE, type Hello, Lifeline, type RemoteMapping, type Reply, received, SENT } from './remote.ts';
-
-const EBADF = 9;
-const EINTR = 4;
 
 /** How often a sleeping caller looks whether the thread of the kernel is still there. */
 const LOOK = 200;

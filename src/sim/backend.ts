@@ -1,6 +1,8 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { Backend, KernelArch, KernelFeatures, Kicker, MapRequest, Stat } from '../kernel/backend.ts';
 import type { Mapping } from '../kernel/memory.ts';
+import { _IOC_TYPE } from '../uapi/ioc.ts';
+import { KVM_RUN, KVMIO } from '../uapi/kvm.ts';
 import {
   EACCES,
   EAGAIN,
@@ -42,8 +44,6 @@ import type { Process } from './process.ts';
 import { isVcpu } from './vcpu-like.ts';
 import { vfsIoctl } from './vfs-ioctl.ts';
 
-const KVM_RUN = 0xae80;
-const KVMIO = 0xae;
 const MFD_ALL = MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB | MFD_NOEXEC_SEAL | MFD_EXEC;
 const MFD_NAME_MAX = 249;
 const MAX_RW_COUNT = 0x7fff_f000;
@@ -271,7 +271,7 @@ export class SimBackend implements Backend {
   /** The vCPU's mutex, which another thread may have; requests of another type fail before. */
   #lockVcpu(file: File, request: number): void {
     const { runner } = this.#process.system;
-    if (!isVcpu(file) || ((request >>> 8) & 0xff) !== KVMIO || !runner.running(file)) return;
+    if (!isVcpu(file) || _IOC_TYPE(request) !== KVMIO || !runner.running(file)) return;
     runner.block(`an ioctl on ${file.link}, which is inside KVM_RUN`, () => !runner.running(file) || undefined);
   }
 

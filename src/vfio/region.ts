@@ -2,7 +2,8 @@ import { bytes as checkBytes, integer } from '../kernel/arguments.ts';
 import { KernelError, rangeError, typeError } from '../kernel/errors.ts';
 import { hex, showAs } from '../kernel/inspect.ts';
 import type { Memory, Width } from '../kernel/memory.ts';
-import { EIO } from '../uapi/sys.ts';
+import { EIO, PROT_READ, PROT_WRITE } from '../uapi/sys.ts';
+import { VFIO_REGION_INFO_FLAG_READ, VFIO_REGION_INFO_FLAG_WRITE } from '../uapi/vfio.ts';
 import type { RegionInfo, VfioDevice } from './device.ts';
 import { flags } from './show.ts';
 
@@ -13,11 +14,6 @@ export interface RegionMap {
   /** PROT_*; default read and write as far as the region allows. */
   prot?: number;
 }
-
-const PROT_READ = 1;
-const PROT_WRITE = 2;
-const READ = 1;
-const WRITE = 2;
 
 /**
  * A region of a device: a BAR, the ROM, configuration space. `read32(at)` is one access of the device of exactly this width, by pread(2); `mmap()`
@@ -118,7 +114,8 @@ export class Region {
    */
   mmap({ offset = 0, length, prot }: RegionMap = {}): Memory {
     integer(offset, 'offset', 0, this.size);
-    const allowed = (this.flags & READ ? PROT_READ : 0) | (this.flags & WRITE ? PROT_WRITE : 0);
+    const allowed =
+      (this.flags & VFIO_REGION_INFO_FLAG_READ ? PROT_READ : 0) | (this.flags & VFIO_REGION_INFO_FLAG_WRITE ? PROT_WRITE : 0);
     return this.device.mmap({
       length: length ?? this.size - offset,
       offset: this.offset + BigInt(offset),

@@ -26,8 +26,6 @@ import { translate } from './translate.ts';
 import { setSignalMask, setVcpuTscKhz, type Vcpu } from './vcpu.ts';
 import { getXsave, setXsave } from './xsave.ts';
 
-const KVMIO = 0xae;
-
 /** A descriptor made by KVM_CREATE_VCPU. Closing it ends neither the vCPU nor the use of its id. */
 export class VcpuFile extends AnonFile implements VcpuLike {
   readonly isVcpu = true;
@@ -45,7 +43,7 @@ export class VcpuFile extends AnonFile implements VcpuLike {
 
   override ioctl(p: Process, request: number, arg: bigint): number {
     if (p.mm !== this.vcpu.vm.mm || this.vcpu.vm.dead) return -EIO;
-    if (_IOC_TYPE(request) !== KVMIO) return -EINVAL;
+    if (_IOC_TYPE(request) !== kvm.KVMIO) return -EINVAL;
     return vcpuIoctls.dispatch(this, p, request, arg);
   }
 
