@@ -121,7 +121,7 @@ export const iommufdIoctls = (): readonly IoctlRow[] => [
     pointers: [{ field: 'data_uptr', dir: 'inout', length: 'data_len', when: ['and', 'data_len', ['<=', 40, 'size']] }],
   }),
   sized('IOMMU_VDEVICE_ALLOC', i.IOMMU_VDEVICE_ALLOC, i.iommu_vdevice_alloc, 24, 'inout', '6.13', ['ENOENT', 'EINVAL', 'EEXIST']),
-  sized('IOMMU_IOAS_CHANGE_PROCESS', i.IOMMU_IOAS_CHANGE_PROCESS, i.iommu_ioas_change_process, 8, 'in', '6.14', [
+  sized('IOMMU_IOAS_CHANGE_PROCESS', i.IOMMU_IOAS_CHANGE_PROCESS, i.iommu_ioas_change_process, 8, 'in', '6.13', [
     'EOPNOTSUPP',
     'EBUSY',
     'EINVAL',

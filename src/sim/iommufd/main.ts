@@ -1,3 +1,4 @@
+import { ioctlByName } from '../../uapi/ioctls.ts';
 import * as uapi from '../../uapi/iommufd.ts';
 import { E2BIG, EFAULT, EINVAL, ENOTTY } from '../../uapi/sys.ts';
 import { CharFile } from '../char-device.ts';
@@ -21,7 +22,7 @@ import {
   ioasUnmap,
   option,
 } from './ioas.ts';
-import { type Row, row } from './row.ts';
+import { type NumberedRow, type Row, row } from './row.ts';
 import { testCommand } from './selftest.ts';
 import { coverTsm, tsmRows } from './tsm-rows.ts';
 import { VfioContext } from './vfio.ts';
@@ -35,60 +36,32 @@ const destroy: Handler<uapi.iommu_destroy> = ({ ctx, p }, { id }) => ctx.objects
 
 /** iommufd_ioctl_ops. */
 const rows: readonly Row[] = [
-  row('IOMMU_DESTROY', uapi.IOMMU_DESTROY, uapi.iommu_destroy, 'id', '6.2', destroy),
-  row('IOMMU_IOAS_ALLOC', uapi.IOMMU_IOAS_ALLOC, uapi.iommu_ioas_alloc, 'out_ioas_id', '6.2', ioasAlloc),
-  row('IOMMU_IOAS_ALLOW_IOVAS', uapi.IOMMU_IOAS_ALLOW_IOVAS, uapi.iommu_ioas_allow_iovas, 'allowed_iovas', '6.2', ioasAllowIovas),
-  row('IOMMU_IOAS_COPY', uapi.IOMMU_IOAS_COPY, uapi.iommu_ioas_copy, 'src_iova', '6.2', ioasCopy),
-  row(
-    'IOMMU_IOAS_IOVA_RANGES',
-    uapi.IOMMU_IOAS_IOVA_RANGES,
-    uapi.iommu_ioas_iova_ranges,
-    'out_iova_alignment',
-    '6.2',
-    ioasIovaRanges,
-  ),
-  row('IOMMU_IOAS_MAP', uapi.IOMMU_IOAS_MAP, uapi.iommu_ioas_map, 'iova', '6.2', ioasMap),
-  row('IOMMU_IOAS_UNMAP', uapi.IOMMU_IOAS_UNMAP, uapi.iommu_ioas_unmap, 'length', '6.2', ioasUnmap),
-  row('IOMMU_OPTION', uapi.IOMMU_OPTION, uapi.iommu_option, 'val64', '6.2', option),
-  row('IOMMU_VFIO_IOAS', uapi.IOMMU_VFIO_IOAS, uapi.iommu_vfio_ioas, '__reserved', '6.2', vfioIoas),
-  row('IOMMU_HWPT_ALLOC', uapi.IOMMU_HWPT_ALLOC, uapi.iommu_hwpt_alloc, '__reserved', '6.6', hwptAlloc),
-  row('IOMMU_GET_HW_INFO', uapi.IOMMU_GET_HW_INFO, uapi.iommu_hw_info, '__reserved', '6.6', getHwInfo),
-  row(
-    'IOMMU_HWPT_SET_DIRTY_TRACKING',
-    uapi.IOMMU_HWPT_SET_DIRTY_TRACKING,
-    uapi.iommu_hwpt_set_dirty_tracking,
-    '__reserved',
-    '6.7',
-    hwptSetDirtyTracking,
-  ),
-  row(
-    'IOMMU_HWPT_GET_DIRTY_BITMAP',
-    uapi.IOMMU_HWPT_GET_DIRTY_BITMAP,
-    uapi.iommu_hwpt_get_dirty_bitmap,
-    'data',
-    '6.7',
-    hwptGetDirtyBitmap,
-  ),
-  row('IOMMU_HWPT_INVALIDATE', uapi.IOMMU_HWPT_INVALIDATE, uapi.iommu_hwpt_invalidate, '__reserved', '6.8', hwptInvalidate),
-  row('IOMMU_FAULT_QUEUE_ALLOC', uapi.IOMMU_FAULT_QUEUE_ALLOC, uapi.iommu_fault_alloc, 'out_fault_fd', '6.11', faultQueueAlloc),
-  row('IOMMU_IOAS_MAP_FILE', uapi.IOMMU_IOAS_MAP_FILE, uapi.iommu_ioas_map_file, 'iova', '6.13', ioasMapFile),
-  row('IOMMU_VIOMMU_ALLOC', uapi.IOMMU_VIOMMU_ALLOC, uapi.iommu_viommu_alloc, 'out_viommu_id', '6.13', viommuAlloc),
-  row('IOMMU_VDEVICE_ALLOC', uapi.IOMMU_VDEVICE_ALLOC, uapi.iommu_vdevice_alloc, 'virt_id', '6.13', vdeviceAlloc),
-  row(
-    'IOMMU_IOAS_CHANGE_PROCESS',
-    uapi.IOMMU_IOAS_CHANGE_PROCESS,
-    uapi.iommu_ioas_change_process,
-    '__reserved',
-    '6.13',
-    ioasChangeProcess,
-  ),
-  row('IOMMU_VEVENTQ_ALLOC', uapi.IOMMU_VEVENTQ_ALLOC, uapi.iommu_veventq_alloc, 'out_veventq_fd', '6.15', veventqAlloc),
-  row('IOMMU_HW_QUEUE_ALLOC', uapi.IOMMU_HW_QUEUE_ALLOC, uapi.iommu_hw_queue_alloc, 'length', '6.17', hwQueueAlloc),
+  row('IOMMU_DESTROY', uapi.iommu_destroy, 'id', destroy),
+  row('IOMMU_IOAS_ALLOC', uapi.iommu_ioas_alloc, 'out_ioas_id', ioasAlloc),
+  row('IOMMU_IOAS_ALLOW_IOVAS', uapi.iommu_ioas_allow_iovas, 'allowed_iovas', ioasAllowIovas),
+  row('IOMMU_IOAS_COPY', uapi.iommu_ioas_copy, 'src_iova', ioasCopy),
+  row('IOMMU_IOAS_IOVA_RANGES', uapi.iommu_ioas_iova_ranges, 'out_iova_alignment', ioasIovaRanges),
+  row('IOMMU_IOAS_MAP', uapi.iommu_ioas_map, 'iova', ioasMap),
+  row('IOMMU_IOAS_UNMAP', uapi.iommu_ioas_unmap, 'length', ioasUnmap),
+  row('IOMMU_OPTION', uapi.iommu_option, 'val64', option),
+  row('IOMMU_VFIO_IOAS', uapi.iommu_vfio_ioas, '__reserved', vfioIoas),
+  row('IOMMU_HWPT_ALLOC', uapi.iommu_hwpt_alloc, '__reserved', hwptAlloc),
+  row('IOMMU_GET_HW_INFO', uapi.iommu_hw_info, '__reserved', getHwInfo),
+  row('IOMMU_HWPT_SET_DIRTY_TRACKING', uapi.iommu_hwpt_set_dirty_tracking, '__reserved', hwptSetDirtyTracking),
+  row('IOMMU_HWPT_GET_DIRTY_BITMAP', uapi.iommu_hwpt_get_dirty_bitmap, 'data', hwptGetDirtyBitmap),
+  row('IOMMU_HWPT_INVALIDATE', uapi.iommu_hwpt_invalidate, '__reserved', hwptInvalidate),
+  row('IOMMU_FAULT_QUEUE_ALLOC', uapi.iommu_fault_alloc, 'out_fault_fd', faultQueueAlloc),
+  row('IOMMU_IOAS_MAP_FILE', uapi.iommu_ioas_map_file, 'iova', ioasMapFile),
+  row('IOMMU_VIOMMU_ALLOC', uapi.iommu_viommu_alloc, 'out_viommu_id', viommuAlloc),
+  row('IOMMU_VDEVICE_ALLOC', uapi.iommu_vdevice_alloc, 'virt_id', vdeviceAlloc),
+  row('IOMMU_IOAS_CHANGE_PROCESS', uapi.iommu_ioas_change_process, '__reserved', ioasChangeProcess),
+  row('IOMMU_VEVENTQ_ALLOC', uapi.iommu_veventq_alloc, 'out_veventq_fd', veventqAlloc),
+  row('IOMMU_HW_QUEUE_ALLOC', uapi.iommu_hw_queue_alloc, 'length', hwQueueAlloc),
 ];
 
 /** What a kernel's table has, by the low byte of the request. */
 class IoctlOps {
-  readonly #rows: ReadonlyMap<number, Row>;
+  readonly #rows: ReadonlyMap<number, NumberedRow>;
   readonly #last: number;
   /** It has IOMMU_TEST_CMD. */
   readonly testing: boolean;
@@ -96,7 +69,10 @@ class IoctlOps {
   /** RFC: what confidential device assignment has takes the place of what has the same number. */
   constructor({ machine }: System) {
     this.testing = machine.iommufdTest === true;
-    const mainline = rows.filter(({ since }) => atLeast(machine, since));
+    const mainline = rows.flatMap((one) => {
+      const { request, since } = ioctlByName(one.name, 'iommufd')!;
+      return atLeast(machine, since!) ? [{ ...one, request }] : [];
+    });
     const posted = machine.teeIo === undefined ? [] : tsmRows(machine.teeIo);
     const present = [...mainline, ...posted, ...(this.testing ? [testCommand] : [])];
     this.#rows = new Map(present.map((one) => [one.request & 0xff, one]));

@@ -12,7 +12,7 @@ import type { Ioas } from './ioas.ts';
 import { PAGE, U64_MAX } from './iova.ts';
 import { MOCK_FLAGS_NO_DIRTY, MOCK_FLAGS_PASID, MockDevice, MockNested, VEVENTQ_TYPE } from './mock-iommu.ts';
 import { IommufdObject } from './objects.ts';
-import type { Row } from './row.ts';
+import type { NumberedRow } from './row.ts';
 import { accessPages, accessReplace, accessRw, createAccess, destroyAccessPages } from './selftest-access.ts';
 import { dmabufGet, dmabufRevoke } from './selftest-dmabuf.ts';
 import { Viommu } from './viommu.ts';
@@ -298,12 +298,11 @@ const operations: ReadonlyMap<number, Operation> = new Map<number, Operation>([
 ]);
 
 /** IOMMU_TEST_CMD, of kernels built with CONFIG_IOMMUFD_TEST. */
-export const testCommand: Row = {
+export const testCommand: NumberedRow = {
   name: 'IOMMU_TEST_CMD',
   request: 0x3ba0,
   struct: iommu_test_cmd as Struct<unknown>,
   least: 68,
-  since: '6.2',
   handler: (call: Call, cmd: iommu_test_cmd) =>
     operations.get(cmd.op)?.(new TestArguments(call, cmd.id), call.ctx, call.p) ?? -EOPNOTSUPP,
 };

@@ -10,66 +10,62 @@ import { IOMMU_IOAS_NOIOMMU_GET_PA } from '../../uapi/tee-io/noiommu.ts';
 import * as tdisp from '../../uapi/tee-io/xu-may25.ts';
 import type { TeeIo, TeeIoDialect } from '../hardware/tsm/switches.ts';
 import type { System } from '../system.ts';
-import { type Row, row } from './row.ts';
+import { type NumberedRow, numbered } from './row.ts';
 import { tsmBindSev, tsmMap, tsmOp, tsmOpOf } from './tsm.ts';
 import { operationRequest, scopedRequest, sevRequest, typedRequest } from './tsm-request.ts';
 import { viommuAlloc } from './viommu.ts';
-
-const RFC = 'RFC';
 
 /** Only its number is known: whatever the caller has behind the size may be its struct. */
 const unknown = struct<{ size: number }>('iommu_ioas_noiommu_get_pa', 'struct', 256, 4, '0 __u32 size;');
 
 /** The request 0x96, or one higher, by the layout it has. */
-const requests: Readonly<Record<TeeIo['tsmReqLayout'], (request: number) => Row>> = {
+const requests: Readonly<Record<TeeIo['tsmReqLayout'], (request: number) => NumberedRow>> = {
   type48: (request) =>
-    row('IOMMU_VDEVICE_TSM_GUEST_REQUEST', request, v1.iommu_vdevice_tsm_guest_request, 'resp_uptr', RFC, typedRequest(ENXIO)),
-  scope40: (request) => row('IOMMU_VDEVICE_TSM_REQ', request, v5.iommu_vdevice_tsm_req, 'resp_uptr', RFC, scopedRequest),
-  op48: (request) => row('IOMMU_VDEVICE_TSM_REQ', request, june.iommu_vdevice_tsm_req, 'tsm_code', RFC, operationRequest),
+    numbered(request, 'IOMMU_VDEVICE_TSM_GUEST_REQUEST', v1.iommu_vdevice_tsm_guest_request, 'resp_uptr', typedRequest(ENXIO)),
+  scope40: (request) => numbered(request, 'IOMMU_VDEVICE_TSM_REQ', v5.iommu_vdevice_tsm_req, 'resp_uptr', scopedRequest),
+  op48: (request) => numbered(request, 'IOMMU_VDEVICE_TSM_REQ', june.iommu_vdevice_tsm_req, 'tsm_code', operationRequest),
 };
 
 /** What older series displace. */
-const dialects: Readonly<Record<TeeIoDialect, readonly Row[]>> = {
+const dialects: Readonly<Record<TeeIoDialect, readonly NumberedRow[]>> = {
   'aik-v1': [],
   'aik-v2': [
-    row('IOMMU_VDEVICE_TSM_BIND', sev.IOMMU_VDEVICE_TSM_BIND, sev.iommu_vdevice_tsm_bind, 'pad', RFC, tsmBindSev),
-    row(
-      'IOMMU_VDEVICE_TSM_GUEST_REQUEST',
+    numbered(sev.IOMMU_VDEVICE_TSM_BIND, 'IOMMU_VDEVICE_TSM_BIND', sev.iommu_vdevice_tsm_bind, 'pad', tsmBindSev),
+    numbered(
       sev.IOMMU_VDEVICE_TSM_GUEST_REQUEST,
+      'IOMMU_VDEVICE_TSM_GUEST_REQUEST',
       sev.iommu_vdevice_tsm_guest_request,
       'fw_err',
-      RFC,
       sevRequest,
     ),
   ],
   'xu-may25': [
-    row(
-      'IOMMU_VDEVICE_TSM_GUEST_REQUEST',
+    numbered(
       tdisp.IOMMU_VDEVICE_TSM_GUEST_REQUEST,
+      'IOMMU_VDEVICE_TSM_GUEST_REQUEST',
       tdisp.iommu_vdevice_tsm_guest_request,
       'resp_uptr',
-      RFC,
       typedRequest(ENOENT),
     ),
   ],
   'aneesh-may25': [
-    row('IOMMU_VDEVICE_TSM_BIND', may.IOMMU_VDEVICE_TSM_BIND, may.iommu_vdevice_id, 'vdevice_id', RFC, tsmOpOf(1)),
-    row('IOMMU_VDEVICE_TSM_UNBIND', may.IOMMU_VDEVICE_TSM_UNBIND, may.iommu_vdevice_id, 'vdevice_id', RFC, tsmOpOf(2)),
+    numbered(may.IOMMU_VDEVICE_TSM_BIND, 'IOMMU_VDEVICE_TSM_BIND', may.iommu_vdevice_id, 'vdevice_id', tsmOpOf(1)),
+    numbered(may.IOMMU_VDEVICE_TSM_UNBIND, 'IOMMU_VDEVICE_TSM_UNBIND', may.iommu_vdevice_id, 'vdevice_id', tsmOpOf(2)),
   ],
 };
 
 /** RFC. The requests of confidential device assignment: those in a later row take the place of earlier ones and of mainline's. */
-export function tsmRows({ tsmReqLayout, noiommuGetPa, dialects: spoken }: TeeIo): readonly Row[] {
+export function tsmRows({ tsmReqLayout, noiommuGetPa, dialects: spoken }: TeeIo): readonly NumberedRow[] {
   const shift = noiommuGetPa ? 1 : 0;
   return [
-    row('IOMMU_VIOMMU_ALLOC', IOMMU_VIOMMU_ALLOC, v1.iommu_viommu_alloc, 'out_viommu_id', RFC, viommuAlloc),
-    row('IOMMU_VDEVICE_TSM_OP', v5.IOMMU_VDEVICE_TSM_OP + shift, v5.iommu_vdevice_tsm_op, 'vdevice_id', RFC, tsmOp),
+    numbered(IOMMU_VIOMMU_ALLOC, 'IOMMU_VIOMMU_ALLOC', v1.iommu_viommu_alloc, 'out_viommu_id', viommuAlloc),
+    numbered(v5.IOMMU_VDEVICE_TSM_OP + shift, 'IOMMU_VDEVICE_TSM_OP', v5.iommu_vdevice_tsm_op, 'vdevice_id', tsmOp),
     requests[tsmReqLayout](v5.IOMMU_VDEVICE_TSM_REQ + shift),
     noiommuGetPa
-      ? row('IOMMU_IOAS_NOIOMMU_GET_PA', IOMMU_IOAS_NOIOMMU_GET_PA, unknown, 'size', RFC, ({ p }) =>
+      ? numbered(IOMMU_IOAS_NOIOMMU_GET_PA, 'IOMMU_IOAS_NOIOMMU_GET_PA', unknown, 'size', ({ p }) =>
           p.system.notModelled('IOMMU_IOAS_NOIOMMU_GET_PA', -ENOTTY),
         )
-      : row('IOMMU_VDEVICE_TSM_MAP', v1.IOMMU_VDEVICE_TSM_MAP, v1.iommu_vdevice_tsm_map, 'vdevice_id', RFC, tsmMap),
+      : numbered(v1.IOMMU_VDEVICE_TSM_MAP, 'IOMMU_VDEVICE_TSM_MAP', v1.iommu_vdevice_tsm_map, 'vdevice_id', tsmMap),
     ...spoken.flatMap((dialect) => dialects[dialect]),
   ];
 }
