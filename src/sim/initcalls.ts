@@ -1,6 +1,5 @@
 import { isMigratable } from './hardware/migratable.ts';
 import { modelCoverage } from './hardware/models/index.ts';
-import type { IommuGroup, IommuMember } from './iommu/group.ts';
 import { parseIds } from './pci/driver.ts';
 import { registerHostDrivers } from './pci/host-drivers.ts';
 import { PciSysfs } from './pci/sysfs.ts';
@@ -9,14 +8,17 @@ import { registerTsm } from './tee-io/sysfs.ts';
 import { registerMtty } from './vfio/mtty.ts';
 import { VfioPciDriver } from './vfio/pci/driver.ts';
 import { MigratableVfioDriver } from './vfio/pci/migratable.ts';
-import { type IommuGroupSource, registerVfio } from './vfio/vfio-main.ts';
+import { registerVfio } from './vfio/vfio-main.ts';
 
 /** Drivers of the host that bind to nothing anybody wants, where a machine does not list its own. */
 const DEFAULT_DRIVERS: readonly string[] = ['pcieport', 'pci-stub'];
 
 /** VFIO where the machine's kernel has it; PCI with its drivers, the machine's own at boot. A machine without PCI devices has no PCI until one is plugged in; then again. */
 export function registerPci(system: System): void {
-  const core = registerVfio(system, groupSource(system));
+  const core = registerVfio(system, {
+    create: (name) => system.pci.iommuGroups.create(name),
+    remove: (group, dev) => system.pci.iommuGroups.remove(group, dev),
+  });
   const { machine, parameters } = system;
   const placed = machine.pci ?? [];
   const registered = system.fs.at('/sys/bus/pci') !== undefined;
@@ -30,12 +32,4 @@ export function registerPci(system: System): void {
   bus.register(new VfioPciDriver(core, bus), parseIds(parameters.vfio_pci.ids));
   if (system.pci.devices.some(({ fn }) => isMigratable(fn))) bus.register(new MigratableVfioDriver(core, bus));
   if (machine.mtty === true) registerMtty(system, core);
-}
-
-function groupSource(system: System): IommuGroupSource {
-  type Made = ReturnType<IommuGroupSource['create']>;
-  return {
-    create: (name) => system.pci.iommuGroups.create(name) as unknown as Made,
-    remove: (group, dev) => system.pci.iommuGroups.remove(group as IommuGroup<never>, dev as IommuMember as never),
-  };
 }

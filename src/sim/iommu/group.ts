@@ -1,7 +1,7 @@
 import { EBUSY, EINVAL, EPERM } from '../../uapi/sys.ts';
+import type { IommuDomain } from '../hardware/dma-target.ts';
 import type { Attachment, IommuHardware } from '../hardware/iommu.ts';
 import type { PciFunction } from '../hardware/pci-function.ts';
-import type { IommuDomain } from './domain.ts';
 
 /** A device of a group as the group sees it: a PCI device (`PciDev`), or one that does no DMA of its own (a mediated device). */
 export interface IommuMember {

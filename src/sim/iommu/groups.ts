@@ -4,17 +4,12 @@ import type { IommuHardware } from '../hardware/iommu.ts';
 import type { PciFunction } from '../hardware/pci-function.ts';
 import { IommuGroup, type IommuMember } from './group.ts';
 
-/** The groups of a system by number, the lowest free one first. */
-export class IommuGroups<D extends IommuMember = IommuMember> {
-  readonly #groups = new Map<number, IommuGroup<D>>();
-
-  /** By number. */
-  all(): IommuGroup<D>[] {
-    return [...this.#groups.values()].sort((a, b) => a.id - b.id);
-  }
+/** The groups of a system by number, the lowest free one first: of PCI devices, and those VFIO makes for others. */
+export class IommuGroups {
+  readonly #groups = new Map<number, IommuGroup>();
 
   /** iommu_group_alloc: for an IOMMU's devices, or (VFIO without one, mediated devices) for none's. */
-  create(name?: string, iommu?: IommuHardware): IommuGroup<D> {
+  create<D extends IommuMember>(name?: string, iommu?: IommuHardware): IommuGroup<D> {
     let id = 0;
     while (this.#groups.has(id)) id++;
     const group = new IommuGroup<D>(id, name, iommu);
@@ -23,7 +18,7 @@ export class IommuGroups<D extends IommuMember = IommuMember> {
   }
 
   /** iommu_group_remove_device: an empty group is gone. */
-  remove(group: IommuGroup<D>, dev: D): void {
+  remove<D extends IommuMember>(group: IommuGroup<D>, dev: D): void {
     group.remove(dev);
     if (group.devices.size === 0) this.#groups.delete(group.id);
   }

@@ -1,6 +1,6 @@
 import { EINVAL, EOPNOTSUPP } from '../../uapi/sys.ts';
 import type { DmaBufAttachment, DmaBufFile, DmaBufPiece } from '../dma-buf.ts';
-import type { DmaTarget } from '../iommu/domain.ts';
+import type { DmaTarget } from '../hardware/dma-target.ts';
 import type { Process } from '../process.ts';
 import { PAGE } from './iova.ts';
 import { DeviceOnlyPages } from './pages.ts';

@@ -1,5 +1,5 @@
+import type { DmaTarget, IommuDomain } from '../hardware/dma-target.ts';
 import { type Interval, IntervalTree } from '../interval-tree.ts';
-import type { DmaTarget, IommuDomain } from '../iommu/domain.ts';
 import type { Process } from '../process.ts';
 import type { Area, IoPageTable } from './io-pagetable.ts';
 import { lastOf, PAGE, U64_MAX } from './iova.ts';

@@ -1,7 +1,7 @@
 import { EINVAL } from '../../uapi/sys.ts';
 import type { File } from '../file.ts';
 import type { GuestPages } from '../guest-pages.ts';
-import type { DmaTarget } from '../iommu/domain.ts';
+import type { DmaTarget } from '../hardware/dma-target.ts';
 import { PageSet } from '../page-set.ts';
 import { PAGE_SIZE } from '../pages.ts';
 import type { Process } from '../process.ts';

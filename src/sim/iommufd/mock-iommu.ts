@@ -6,8 +6,8 @@ import {
   IOMMU_HWPT_ALLOC_PASID,
 } from '../../uapi/iommufd.ts';
 import { EEXIST, EFAULT, EINVAL, EIO, ENOENT, ENOMEM, EOPNOTSUPP } from '../../uapi/sys.ts';
+import type { DmaTarget } from '../hardware/dma-target.ts';
 import type { Interval } from '../interval-tree.ts';
-import type { DmaTarget } from '../iommu/domain.ts';
 import { PAGE_SIZE, PageStore } from '../pages.ts';
 import type { Process } from '../process.ts';
 import { type DomainFormat, PagingDomain } from './domain.ts';

@@ -1,8 +1,8 @@
 import { EFAULT, EINVAL, ENOMEM, EOVERFLOW } from '../../uapi/sys.ts';
 import type { AddressSpace } from '../address-space.ts';
 import type { File } from '../file.ts';
+import type { DmaTarget } from '../hardware/dma-target.ts';
 import { type Interval, IntervalTree } from '../interval-tree.ts';
-import type { DmaTarget } from '../iommu/domain.ts';
 import { PAGE_SIZE, type PageRef, type PageStore } from '../pages.ts';
 import type { PinnedRange } from '../pin.ts';
 import type { Process } from '../process.ts';

@@ -1,9 +1,9 @@
 import { IOMMU_HWPT_DATA_ARM_SMMUV3, iommu_hwpt_arm_smmuv3 } from '../../uapi/iommufd.ts';
 import { EIO, EOPNOTSUPP } from '../../uapi/sys.ts';
+import type { DmaTarget, Requester } from '../hardware/dma-target.ts';
 import { eventRecord } from '../hardware/smmuv3/event.ts';
 import { nothing, type Smmu } from '../hardware/smmuv3/smmu.ts';
 import { CONFIG_ABORT, CONFIG_BYPASS, CONFIG_S1, Stream } from '../hardware/smmuv3/stream.ts';
-import type { DmaTarget, Requester } from '../iommu/domain.ts';
 import type { Process } from '../process.ts';
 import { copyUserData, type NestedDomain, type UserData, type ViommuState } from './driver.ts';
 

@@ -9,7 +9,7 @@ import {
   iommu_hwpt_vtd_s1_invalidate,
 } from '../../uapi/iommufd.ts';
 import { EFAULT, EINVAL, EOPNOTSUPP } from '../../uapi/sys.ts';
-import type { DmaTarget } from '../iommu/domain.ts';
+import type { DmaTarget } from '../hardware/dma-target.ts';
 import type { Process } from '../process.ts';
 import type { PagingDomain } from './domain.ts';
 import { copyUserData, type Invalidated, type NestedDomain, type UserArray, type UserData } from './driver.ts';

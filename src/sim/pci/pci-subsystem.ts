@@ -69,7 +69,7 @@ export class PciSubsystem {
   readonly fabric: PciFabric;
   readonly iommu: IommuHardware | undefined;
   readonly vectors: Vectors;
-  readonly iommuGroups: IommuGroups<PciDev> = new IommuGroups<PciDev>();
+  readonly iommuGroups: IommuGroups = new IommuGroups();
   /** Held by whoever looks for devices or removes some, until their drivers have let go. */
   readonly rescanRemove: RescanRemoveLock = new RescanRemoveLock();
   readonly #devices: PciDev[] = [];
@@ -103,9 +103,9 @@ export class PciSubsystem {
     return this.#devices;
   }
 
-  /** By number. */
+  /** Those that functions are in, by number. */
   get groups(): readonly IommuGroup<PciDev>[] {
-    return this.iommuGroups.all();
+    return [...new Set(this.#devices.flatMap(({ iommuGroup }) => iommuGroup ?? []))].sort((a, b) => a.id - b.id);
   }
 
   get interruptRemapping(): boolean {

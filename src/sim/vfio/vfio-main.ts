@@ -21,7 +21,7 @@ const REQUEST_INTERVAL = 10_000;
 
 /** Groups that can be made and given devices (drivers/iommu/iommu.c). */
 export interface IommuGroupSource {
-  create(name: string): IommuGroup & { add(dev: IommuMember): void };
+  create(name: string): IommuGroup;
   remove(group: IommuGroup, dev: IommuMember): void;
 }
 

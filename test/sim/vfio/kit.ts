@@ -167,7 +167,7 @@ export function rig(options: { machine?: Partial<Machine>; parameters?: Paramete
     new TestGroup(groups++, hardware, iommu ? ({ machine: hardware } as unknown as Hardware) : undefined);
   const shared = new Map<string, Hardware>();
   const core = registerVfio(system, {
-    create: () => made({ ...vtd, reserved: [] }, false) as unknown as IommuGroup & { add(dev: IommuMember): void },
+    create: () => made({ ...vtd, reserved: [] }, false) as unknown as IommuGroup,
     remove: () => {},
   })!;
   const process = newProcess(system);

@@ -1,1 +1,0 @@
-export type { DeviceMemory, DmaTarget, IommuDomain, Requester } from '../hardware/dma-target.ts';
