@@ -27,8 +27,24 @@ import {
   MADV_UNMERGEABLE,
   MADV_WILLNEED,
   MADV_WIPEONFORK,
+  MAP_32BIT,
+  MAP_ABOVE4G,
+  MAP_ANONYMOUS,
+  MAP_DENYWRITE,
+  MAP_EXECUTABLE,
+  MAP_FIXED,
+  MAP_GROWSDOWN,
   MAP_HUGE_1GB,
   MAP_HUGE_2MB,
+  MAP_HUGETLB,
+  MAP_LOCKED,
+  MAP_NONBLOCK,
+  MAP_NORESERVE,
+  MAP_POPULATE,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  MAP_STACK,
+  MAP_UNINITIALIZED,
   PROT_READ,
   PROT_WRITE,
 } from '../uapi/sys.ts';
@@ -39,22 +55,24 @@ import type { Vma } from './vma.ts';
 
 /** MAP_* flags old kernels knew: MAP_SHARED_VALIDATE refuses all others (EOPNOTSUPP) unless the file announces them. */
 export const LEGACY_MAP_MASK: number =
-  0x40000 |
-  0x10000 |
-  0x20000 |
-  0x8000 |
-  0x4000 |
-  0x2000 |
-  0x1000 |
-  0x800 |
-  0x100 |
-  0x40 |
-  0x3 |
-  0x4000000 |
-  0x10 |
-  0x20 |
-  0x80 |
-  (MAP_HUGE_2MB | MAP_HUGE_1GB);
+  MAP_SHARED |
+  MAP_PRIVATE |
+  MAP_FIXED |
+  MAP_ANONYMOUS |
+  MAP_DENYWRITE |
+  MAP_EXECUTABLE |
+  MAP_UNINITIALIZED |
+  MAP_GROWSDOWN |
+  MAP_LOCKED |
+  MAP_NORESERVE |
+  MAP_POPULATE |
+  MAP_NONBLOCK |
+  MAP_STACK |
+  MAP_HUGETLB |
+  MAP_32BIT |
+  MAP_ABOVE4G |
+  MAP_HUGE_2MB |
+  MAP_HUGE_1GB;
 
 type Rule = (mm: AddressSpace, vma: Vma, start: number, end: number) => number;
 
@@ -63,12 +81,6 @@ const unlessLocked =
   (rule: Rule): Rule =>
   (mm, vma, start, end) =>
     vma.locked ? -EINVAL : rule(mm, vma, start, end);
-
-/** VM_PFNMAP: there are no pages to be thrown away, aged, dumped or faulted in. */
-const unlessDevice =
-  (rule: Rule): Rule =>
-  (mm, vma, start, end) =>
-    vma.backing.pfn === undefined ? rule(mm, vma, start, end) : -EINVAL;
 
 const zap: Rule = (mm, vma, start, end) => {
   mm.zap(vma, start, end);
@@ -85,7 +97,7 @@ const removeOfFile: Rule = (_mm, vma, start, end) => {
   return vma.backing.remove?.(base + start, base + end) ?? -ENODEV;
 };
 
-/** VM_PFNMAP: a device's memory has no pages to drop, age or copy. */
+/** VM_PFNMAP: a device's memory has no pages to be dropped, aged, copied, dumped or faulted in. */
 const notOfDevice =
   (rule: Rule): Rule =>
   (mm, vma, start, end) =>
@@ -129,8 +141,8 @@ const rules: ReadonlyMap<number, Rule> = new Map([
   [MADV_KEEPONFORK, nothing],
   [MADV_COLD, notOfDevice(unlessLocked(nothing))],
   [MADV_PAGEOUT, notOfDevice(unlessLocked(nothing))],
-  [MADV_POPULATE_READ, unlessDevice(populate(false))],
-  [MADV_POPULATE_WRITE, unlessDevice(populate(true))],
+  [MADV_POPULATE_READ, notOfDevice(populate(false))],
+  [MADV_POPULATE_WRITE, notOfDevice(populate(true))],
   [MADV_COLLAPSE, () => -EINVAL],
 ]);
 

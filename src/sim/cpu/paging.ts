@@ -3,7 +3,20 @@
  * makes of tables that are not in RAM.
  */
 import type { Mmu } from './mmu.ts';
-import { AC, CR0_PG, CR0_WP, CR4_LA57, CR4_PAE, CR4_PGE, CR4_PSE, CR4_SMAP, CR4_SMEP, EFER_NX } from './state.ts';
+import {
+  AC,
+  CR0_PG,
+  CR0_WP,
+  CR4_LA57,
+  CR4_PAE,
+  CR4_PGE,
+  CR4_PSE,
+  CR4_SMAP,
+  CR4_SMEP,
+  EFER_LMA,
+  EFER_LME,
+  EFER_NX,
+} from './state.ts';
 
 /** Kinds of access, with the bits of the page-fault error code they stand for. */
 export const READ = 0;
@@ -58,7 +71,7 @@ export const NO_PAGING: PagingMode = {
 const FLUSHING = CR4_PGE | CR4_PSE | CR4_PAE | CR4_SMEP | CR4_SMAP | CR4_LA57;
 
 export function pagingKey(m: Mmu): string {
-  return `${m.cr0 & (CR0_PG | CR0_WP)} ${m.cr3} ${m.cr4 & FLUSHING} ${m.efer & 0xd00n}`;
+  return `${m.cr0 & (CR0_PG | CR0_WP)} ${m.cr3} ${m.cr4 & FLUSHING} ${m.efer & (EFER_LME | EFER_LMA | EFER_NX)}`;
 }
 
 export function pagingMode(m: Mmu): PagingMode {

@@ -69,20 +69,6 @@ export class PciIrq {
     }
   }
 
-  /** pci_check_and_mask_intx: masks the device if it asserts INTx. False: it does not. */
-  checkAndMaskIntx(): boolean {
-    if (!this.intxAsserted()) return false;
-    this.setDisIntx(true);
-    return true;
-  }
-
-  /** pci_check_and_unmask_intx: unmasks the device if it does not assert INTx. False: it does, and stays masked. */
-  checkAndUnmaskIntx(): boolean {
-    if (this.intxAsserted()) return false;
-    this.setDisIntx(false);
-    return true;
-  }
-
   /** The function asserts INTx now, masked or not. What does not answer seems to. */
   intxAsserted(): boolean {
     return (this.#dev.readConfig(r.PCI_STATUS, 2) & r.PCI_STATUS_INTERRUPT) !== 0;

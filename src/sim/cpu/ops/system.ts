@@ -1,9 +1,9 @@
 /** Segment registers, control registers, descriptor tables, MSRs and the rest of the system. */
 import type { Core } from '../core.ts';
-import { Fault, GP, STOP_EXIT, UD } from '../fault.ts';
+import { BR, Fault, GP, STOP_EXIT, UD } from '../fault.ts';
 import type { Exec, Insn } from '../insn.ts';
 import { loadSegment, loadSystemSegment } from '../segments.ts';
-import { CS, IF, IOPL, LDT, RAX, RBX, RCX, RDX, SS, TR } from '../state.ts';
+import { CR4_TSD, CS, IF, IOPL, LDT, RAX, RBX, RCX, RDX, SS, TR } from '../state.ts';
 import { readable } from './control.ts';
 import { farPointer } from './flow.ts';
 
@@ -155,12 +155,10 @@ const putPair = (c: Core, lo: number, hi: number): void => {
 };
 
 export const rdtsc: Exec = (c) => {
-  if (c.cr4 & 4n && c.cpl !== 0) throw new Fault(GP, 0);
+  if (c.cr4 & CR4_TSD && c.cpl !== 0) throw new Fault(GP, 0);
   const now = c.bus.tsc();
   putPair(c, Number(now & 0xffffffffn) | 0, Number((now >> 32n) & 0xffffffffn) | 0);
 };
-
-export const privilegedNop: Exec = (c) => c.privileged();
 
 /** VEX and EVEX: #UD in real mode; KVM's emulator fails. */
 export const vexInRealMode: Exec = (c) => {
@@ -175,5 +173,5 @@ export const bound: Exec = (c, i) => {
   const index = i.osize === 2 ? (c.readA(i) << 16) >> 16 : c.readA(i);
   const low = i.osize === 2 ? (c.load16(i.seg, at) << 16) >> 16 : c.load32(i.seg, at);
   const high = i.osize === 2 ? (c.load16(i.seg, next) << 16) >> 16 : c.load32(i.seg, next);
-  if (index < low || index > high) throw new Fault(5);
+  if (index < low || index > high) throw new Fault(BR);
 };
