@@ -210,14 +210,15 @@ export class IoPageTable {
     return { bytes, error: 0 };
   }
 
-  /** iopt_cut_iova: an area that has `iova` inside becomes two. */
-  cut(iova: bigint): number {
-    const area = this.areas.find(iova);
-    if (area === undefined || area.first === iova) return 0;
-    const error = this.#mayCut(area, iova);
+  /** iopt_cut_iova: the area that has `last` becomes two, of which the first ends there. One that begins or ends at this address is left whole, and no error. */
+  cut(last: bigint): number {
+    const area = this.areas.find(last);
+    if (area === undefined || last === area.first || last === area.last) return 0;
+    const next = last + 1n;
+    const error = this.#mayCut(area, next);
     if (error < 0) return error;
-    const lower = new Area(area.first, iova - 1n, area.pages, area.start, area);
-    const upper = new Area(iova, area.last, area.pages, area.byte(iova), area);
+    const lower = new Area(area.first, last, area.pages, area.start, area);
+    const upper = new Area(next, area.last, area.pages, area.byte(next), area);
     this.areas.remove(area);
     for (const half of [lower, upper]) {
       if (area.filled) fill(half);
@@ -357,11 +358,12 @@ export class IoPageTable {
     area.pages.put();
   }
 
+  /** iopt_area_split, before `iova`: not while somebody has pinned of it, nor where a domain may have mapped it in large pages. */
   #mayCut(area: Area, iova: bigint): number {
     if (area.preventAccess) return -EBUSY;
     if (area.pages.dmabuf) return -EOPNOTSUPP;
-    if (this.#largePages || iova % this.#alignment !== 0n || area.byte(iova) % this.#alignment !== 0n) return -EINVAL;
-    return area.pins > 0 || area.locks > 0 ? -EINVAL : 0;
+    if (iova % this.#alignment !== 0n || area.byte(iova) % this.#alignment !== 0n) return -EINVAL;
+    return area.pins > 0 || (area.filled && this.#largePages) ? -EINVAL : 0;
   }
 }
 

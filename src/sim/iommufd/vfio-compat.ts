@@ -27,6 +27,7 @@ import {
 import type { Process } from '../process.ts';
 import type { Call } from './call.ts';
 import type { IommufdContext } from './context.ts';
+import type { IoPageTable } from './io-pagetable.ts';
 import { Ioas } from './ioas.ts';
 import { lastOf, PAGE, U64_MAX } from './iova.ts';
 import { UserPages } from './pages.ts';
@@ -155,17 +156,21 @@ function unmapDma(ctx: IommufdContext, p: Process, arg: bigint): number {
   let result = { bytes: 0n, error: 0 };
   if (all) result = iopt.unmap(0n, U64_MAX);
   else {
-    const last = size === 0n ? undefined : lastOf(iova, size);
-    if (!iopt.largePages && last !== undefined) {
-      const error = (last < U64_MAX ? iopt.cut(last + 1n) : 0) || iopt.cut(iova);
-      if (error < 0) return error;
-    }
+    const error = iopt.largePages ? 0 : cutEnds(iopt, iova, size);
+    if (error < 0) return error;
+    const last = lastOf(iova, size);
     if (size === 0n) result.error = -EINVAL;
     else if (last === undefined) result.error = -EOVERFLOW;
     else result = iopt.unmap(iova, last);
   }
   cmd.size = result.bytes;
   return p.mm.copyTo(arg, bytes.subarray(0, least)) ? result.error : -EFAULT;
+}
+
+/** The range is not looked at before: one of no length, or that wraps, is cut too, and refused then. */
+function cutEnds(iopt: IoPageTable, iova: bigint, size: bigint): number {
+  const error = iopt.cut(BigInt.asUintN(64, iova + size - 1n));
+  return error < 0 || iova === 0n ? error : iopt.cut(iova - 1n);
 }
 
 const INFO_SIZE = 24;

@@ -174,11 +174,36 @@ function noCutting(kernel: Kernel, see: Observer): void {
   see.note('all of it', unmap(IOVA + 0x10000n, 0x4000n));
 }
 
+/** A cut beside the first or the last address of a mapping is none. A range of no length, and one that wraps, is cut before it is refused. */
+function oddEnds(kernel: Kernel, see: Observer): void {
+  const { iommufd, ask, map, unmap, set } = compat(kernel);
+  const ioas = iommufd.ioas();
+  const ram = buffer(kernel);
+  set(u.IOMMU_VFIO_IOAS_SET, ioas);
+  see.note('SET_IOMMU 1', ask(u.VFIO_SET_IOMMU, u.VFIO_TYPE1_IOMMU));
+  see.note('MAP_DMA', map(ram.address, IOVA, 0x4000n));
+  see.note('its first byte', unmap(IOVA, 1n));
+  see.note('its first two', unmap(IOVA, 2n));
+  see.note('all but the first', unmap(IOVA + 1n, 0x3fffn));
+  see.note('all but the first two', unmap(IOVA + 2n, 0x3ffen));
+  see.note('all but the last', unmap(IOVA, 0x3fffn));
+  see.note('all but the last two', unmap(IOVA, 0x3ffen));
+  see.note('the last', unmap(IOVA + 0x3fffn, 1n));
+  see.note('of no length, within a page', unmap(IOVA + 0x1800n, 0n));
+  see.note('of no length', unmap(IOVA + 0x2000n, 0n));
+  see.note('two mappings: the second', iommufd.unmap(ioas, IOVA + 0x2000n, 0x2000n));
+  see.note('one that wraps, within a page', unmap(IOVA + 0x1800n, -IOVA & U64_MAX));
+  see.note('one that wraps', unmap(IOVA + PAGE, -IOVA & U64_MAX));
+  see.note('two again: the first', iommufd.unmap(ioas, IOVA, PAGE));
+  see.note('all that is left', unmap(0n, 0n, 2));
+}
+
 export const compatCases: Case[] = [
   define('iommufd/compat/vfio-ioas', 'IOMMU_VFIO_IOAS', vfioIoas, { needs: IOMMUFD }),
   define('iommufd/compat/without-ioas', 'VFIO on iommufd', withoutIoas, { needs: IOMMUFD }),
   define('iommufd/compat/with-ioas', 'VFIO on iommufd', withIoas, { needs: MOCK }),
   define('iommufd/compat/cutting', 'VFIO on iommufd', cutting, { needs: MOCK }),
   define('iommufd/compat/no-cutting', 'VFIO on iommufd', noCutting, { needs: MOCK }),
+  define('iommufd/compat/odd-ends', 'VFIO on iommufd', oddEnds, { needs: IOMMUFD }),
   define('iommufd/compat/coherency', 'VFIO on iommufd', coherency, { needs: MOCK }),
 ];
