@@ -1,8 +1,15 @@
 /** VFIO_DEVICE_IOEVENTFD: each check in order, and what a written eventfd does to the BAR. */
 import type { Kernel } from 'kvio';
-import { EFD_NONBLOCK, VFIO_DEVICE_IOEVENTFD } from 'kvio/uapi';
+import {
+  EFD_NONBLOCK,
+  KVM_CREATE_IRQCHIP,
+  KVM_IRQFD,
+  KVM_IRQFD_FLAG_DEASSIGN,
+  kvm_irqfd,
+  VFIO_DEVICE_IOEVENTFD,
+} from 'kvio/uapi';
 import type { Case, Observer } from '../../case.ts';
-import { UNSAFE } from '../../machine.ts';
+import { newVm, UNSAFE } from '../../machine.ts';
 import { ConfigSpace, join, NOWHERE, openDevice, region, s32, taken, u32s, u64s, view, withDevices } from '../../vfio.ts';
 
 interface IoEventfd {
@@ -62,16 +69,19 @@ function order(kernel: Kernel, see: Observer, [address]: string[]): void {
   ask('removed, other data', { fd: -1, data: 1 });
 }
 
+/** What was written last to edu's register whose complement it reads as. */
+function liveness(kernel: Kernel, device: number): string {
+  const bytes = new Uint8Array(4);
+  kernel.pread(device, bytes, region(0, 4));
+  return (~view(bytes).getUint32(0, true) >>> 0).toString(16);
+}
+
 /** What an eventfd writes: one write an event, of the data; dropped while memory is off. */
 async function writes(kernel: Kernel, see: Observer, [address]: string[]): Promise<void> {
   const { device } = openDevice(kernel, address!);
   const config = new ConfigSpace(kernel, device);
   const fd = newEventfd(kernel);
-  const register = (): string => {
-    const bytes = new Uint8Array(4);
-    kernel.pread(device, bytes, region(0, 4));
-    return (~view(bytes).getUint32(0, true) >>> 0).toString(16);
-  };
+  const register = (): string => liveness(kernel, device);
   const signal = async (count: bigint): Promise<number> => {
     kernel.write(fd, new Uint8Array(BigUint64Array.of(count).buffer));
     await pause();
@@ -119,6 +129,48 @@ async function leftCounts(kernel: Kernel, see: Observer, [address]: string[]): P
   see.note('the device closed: what is left', taken(kernel, second));
 }
 
+async function written(kernel: Kernel, fd: number): Promise<void> {
+  kernel.write(fd, new Uint8Array(BigUint64Array.of(1n).buffer));
+  await pause();
+}
+
+/** Several on one eventfd: the one that was made last writes first. */
+async function several(kernel: Kernel, see: Observer, [address]: string[]): Promise<void> {
+  const { device } = openDevice(kernel, address!);
+  const fd = newEventfd(kernel);
+  for (const data of [0x11111111, 0x22222222, 0x33333333])
+    see.call(`set, ${data.toString(16)}`, () => set(kernel, device, { fd, data }));
+  await written(kernel, fd);
+  see.note('written last', liveness(kernel, device));
+  see.call('the first removed', () => set(kernel, device, { data: 0x11111111 }));
+  see.call('and set again', () => set(kernel, device, { fd, data: 0x11111111 }));
+  await written(kernel, fd);
+  see.note('written last, then', liveness(kernel, device));
+  see.note('the count', taken(kernel, fd));
+}
+
+/** An irqfd on the same eventfd takes what is written, whichever was there first; nothing comes to the device. */
+async function beneathAnIrqfd(kernel: Kernel, see: Observer, [address]: string[]): Promise<void> {
+  const { device } = openDevice(kernel, address!);
+  const vm = newVm(kernel);
+  kernel.ioctl(vm, KVM_CREATE_IRQCHIP);
+  const irqfd = (fd: number, flags = 0): number =>
+    kernel.ioctl(vm, KVM_IRQFD, kvm_irqfd.encode({ fd, gsi: 4, flags, resamplefd: 0, pad: new Uint8Array(16) }));
+  for (const first of ['the ioeventfd', 'the irqfd']) {
+    const fd = newEventfd(kernel);
+    const makes = [() => set(kernel, device, { fd }), () => irqfd(fd)];
+    kernel.pwrite(device, u32s(0), region(0, 4));
+    for (const [i, make] of (first === 'the irqfd' ? makes.reverse() : makes).entries()) see.call(`${first} first: ${i}`, make);
+    await written(kernel, fd);
+    see.note(`${first} first: written`, liveness(kernel, device));
+    see.note(`${first} first: the count`, taken(kernel, fd));
+    see.call(`${first} first: the irqfd removed`, () => irqfd(fd, KVM_IRQFD_FLAG_DEASSIGN));
+    await written(kernel, fd);
+    see.note(`${first} first: written then`, liveness(kernel, device));
+    see.call(`${first} first: the ioeventfd removed`, () => set(kernel, device, {}));
+  }
+}
+
 function many(kernel: Kernel, see: Observer, [address]: string[]): void {
   const { device } = openDevice(kernel, address!);
   const fd = newEventfd(kernel);
@@ -155,11 +207,14 @@ const of = (
   what: string,
   part: 'edu' | 'nvme' | 'e1000e',
   body: (kernel: Kernel, see: Observer, addresses: string[]) => void | Promise<void>,
-): Case => withDevices(`vfio/ioeventfds/${what}`, 'IOEVENTFD', [part], body);
+  devices: readonly string[] = ['/dev/vfio/vfio'],
+): Case => withDevices(`vfio/ioeventfds/${what}`, 'IOEVENTFD', [part], body, { needs: { devices } });
 
 export const ioeventfdCases: readonly Case[] = [
   of('order', 'edu', order),
   of('writes', 'edu', writes),
+  of('several on one eventfd', 'edu', several),
+  of('beneath an irqfd', 'edu', beneathAnIrqfd, ['/dev/vfio/vfio', '/dev/kvm']),
   of('left-counts', 'edu', leftCounts),
   of('many', 'edu', many),
   of('msix-table of nvme', 'nvme', table),
