@@ -1,4 +1,4 @@
-import { KernelError, rangeError } from '../kernel/errors.ts';
+import { KernelError, type NotRestored, RestoreError, rangeError } from '../kernel/errors.ts';
 import { showAs } from '../kernel/inspect.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { EBUSY } from '../uapi/sys.ts';
@@ -22,6 +22,14 @@ interface Before {
   readonly override: string | undefined;
 }
 
+/** How to put back a part of the host: a device in two steps, or a parameter. */
+interface Step {
+  readonly what: string;
+  run(): void;
+  /** How it is now, and how it was. */
+  state(): string;
+}
+
 /**
  * Devices bound to a driver, until `restore()` (or the end of the `using` block) puts each back as it was: its driver, its driver_override, and
  * module parameters that were changed for it.
@@ -33,9 +41,9 @@ export class BoundDevices {
   readonly bdfs: readonly string[];
   /** Those that were not bound to it before. */
   #taken: readonly string[];
-  readonly #undo: (() => void)[];
+  readonly #undo: Step[];
 
-  constructor(kernel: Kernel, driver: string, bdfs: readonly string[], taken: readonly string[], undo: (() => void)[]) {
+  constructor(kernel: Kernel, driver: string, bdfs: readonly string[], taken: readonly string[], undo: Step[]) {
     this.kernel = kernel;
     this.driver = driver;
     this.bdfs = bdfs;
@@ -50,7 +58,8 @@ export class BoundDevices {
 
   /**
    * Puts the host back as it was. Idempotent. KernelError EBUSY where this process still has a device open: unbinding it would wait for itself, for ever; close it
-   * and call again. While another process has one open, this waits for it, as the kernel does. What fails does not keep the rest from being restored.
+   * and call again. While another process has one open, this waits for it, as the kernel does. What fails does not keep the rest from being restored:
+   * a RestoreError says in the end what is not as it was, and what is.
    */
   restore(): void {
     for (const bdf of this.#taken) refuseWhileOpen(this.kernel, bdf);
@@ -82,20 +91,21 @@ export function bindDriver(
 ): BoundDevices {
   const all = typeof bdfs === 'string' ? [bdfs] : [...bdfs];
   if (new Set(all).size !== all.length) throw rangeError(`a device is named twice: ${all.join(', ')}`);
-  const undo: (() => void)[] = [];
+  const undo: Step[] = [];
   let before: readonly Before[] = [];
   try {
     before = all.map((bdf) => stateOf(kernel, bdf)).filter((state) => state.driver !== driver);
     if (options.noIommu === true && all.some((bdf) => linkName(kernel, `${pciPath(bdf)}/iommu_group`) === undefined)) {
       const parameter = setModuleParameter(kernel, 'vfio', 'enable_unsafe_noiommu_mode', 'Y');
-      undo.push(() => parameter.restore());
+      const state = (): string => `is Y, was ${parameter.before}`;
+      undo.push({ what: 'vfio.enable_unsafe_noiommu_mode', run: () => parameter.restore(), state });
     }
     // To be undone last first: a driver of the host comes back only when VFIO owns nothing of its group any more.
     for (const state of before) {
-      if (state.driver !== undefined) undo.push(() => rebind(kernel, state.bdf, state.driver!));
+      if (state.driver !== undefined) undo.push(stepOf(kernel, state, () => rebind(kernel, state.bdf, state.driver!)));
     }
     for (const state of before) {
-      undo.push(() => leave(kernel, state, driver));
+      undo.push(stepOf(kernel, state, () => leave(kernel, state, driver)));
       take(kernel, state, driver);
     }
   } catch (error) {
@@ -156,16 +166,30 @@ function refuseWhileOpen(kernel: Kernel, bdf: string): void {
   throw new KernelError(EBUSY, 'write', { path: `${pciPath(bdf)}/driver/unbind`, note });
 }
 
+function stepOf(kernel: Kernel, { bdf, driver, override }: Before, run: () => void): Step {
+  const show = (bound: string | undefined, wanted: string | undefined): string =>
+    `${bound ?? 'no driver'}${wanted === undefined ? '' : `, driver_override ${wanted}`}`;
+  const state = (): string => `has ${show(driverOf(kernel, bdf), driverOverride(kernel, bdf))}; had ${show(driver, override)}`;
+  return { what: bdf, run, state };
+}
+
 /** Last first. Each step is taken once; what fails is reported when all were taken. */
-function unwind(undo: (() => void)[]): void {
-  const errors: unknown[] = [];
+function unwind(undo: Step[]): void {
+  const failed = new Map<string, { readonly step: Step; readonly error: Error }>();
+  const parts: string[] = [];
   for (let step = undo.pop(); step !== undefined; step = undo.pop()) {
+    parts.push(step.what);
     try {
-      step();
+      step.run();
     } catch (error) {
-      errors.push(error);
+      // What fails first is the reason for what fails after it.
+      if (!failed.has(step.what)) failed.set(step.what, { step, error: error as Error });
     }
   }
-  if (errors.length === 1) throw errors[0];
-  if (errors.length > 1) throw new AggregateError(errors, errors.map((error) => (error as Error).message).join('; '));
+  if (failed.size === 0) return;
+  const left = [...failed.values()].map(({ step, error }): NotRestored => ({ what: step.what, state: step.state(), error }));
+  throw new RestoreError(
+    left,
+    [...new Set(parts)].filter((what) => !failed.has(what)),
+  );
 }

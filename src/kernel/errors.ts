@@ -106,12 +106,43 @@ export class NotAvailable extends KvioError {
   }
 }
 
+/** Something of the host that was not put back, and why. */
+export interface NotRestored {
+  /** A device's address, or a module's parameter. */
+  readonly what: string;
+  /** How it is, and how it was. */
+  readonly state: string;
+  readonly error: Error;
+}
+
+/**
+ * Putting the host back as it was went wrong in part: `left` is what is not as it was, each with what failed; `restored` what is. `errors` are those of `left`. Nothing of
+ * it is tried again.
+ */
+export class RestoreError extends AggregateError {
+  readonly code = 'ERR_KVIO_RESTORE';
+  readonly left: readonly NotRestored[];
+  readonly restored: readonly string[];
+
+  constructor(left: readonly NotRestored[], restored: readonly string[]) {
+    const lines = left.map(({ what, state, error }) => `${what} ${state} (${error.message})`);
+    const rest = restored.length === 0 ? 'nothing was' : restored.join(', ');
+    super(
+      left.map(({ error }) => error),
+      `not put back: ${lines.join('; ')}; put back: ${rest}`,
+    );
+    this.name = 'RestoreError';
+    this.left = left;
+    this.restored = restored;
+  }
+}
+
 /** True for every error kvio throws on purpose, from any copy of the package. Argument errors are TypeError / RangeError. */
-export function isKvioError(value: unknown): value is KernelError | KvioError {
+export function isKvioError(value: unknown): value is KernelError | KvioError | RestoreError {
   return typeof value === 'object' && value !== null && (value as { [key: symbol]: unknown })[brand] === true;
 }
 
-for (const branded of [KernelError, KvioError]) Object.defineProperty(branded.prototype, brand, { value: true });
+for (const branded of [KernelError, KvioError, RestoreError]) Object.defineProperty(branded.prototype, brand, { value: true });
 
 /** A RangeError with `code: 'ERR_OUT_OF_RANGE'`, as Node's own. */
 export function rangeError(message: string): RangeError {

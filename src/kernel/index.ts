@@ -9,6 +9,8 @@ export {
   KvioError,
   NotAvailable,
   NotModelled,
+  type NotRestored,
+  RestoreError,
   VcpuBusy,
 } from './errors.ts';
 export type {

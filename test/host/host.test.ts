@@ -3,12 +3,14 @@ import { inspect } from 'node:util';
 import {
   bindDriver,
   Iommufd,
+  isKvioError,
   type Kernel,
   Kvm,
   listIommuGroups,
   listPciDevices,
   moduleParameter,
   pciDevice,
+  RestoreError,
   setModuleParameter,
   VfioContainer,
   VfioDevice,
@@ -128,6 +130,45 @@ describe('bindDriver', () => {
       expect.stringContaining('e1000e/bind'),
     ]);
     expect(fake.devices.get(SIBLING)).toMatchObject({ driver: 'e1000e' });
+  });
+
+  it('says in one error what was not put back, how it is, and what was put back', () => {
+    const fake = host({ [NIC]: { refuses: { e1000e: EBUSY } }, [SIBLING]: { override: 'e1000e' } });
+    fake.drivers.add('pcieport');
+    const bound = bindDriver(fake.kernel, [NIC, SIBLING, BRIDGE], 'vfio-pci');
+    fake.drivers.delete('pcieport');
+    const error = thrown(() => bound.restore());
+    expect(error).toBeInstanceOf(RestoreError);
+    expect(error).toBeInstanceOf(AggregateError);
+    expect(isKvioError(error)).toBe(true);
+    expect(error).toMatchObject({
+      code: 'ERR_KVIO_RESTORE',
+      left: [
+        { what: BRIDGE, state: 'has no driver; had pcieport', error: { code: 'ENOENT' } },
+        { what: NIC, state: 'has no driver; had e1000e', error: { code: 'EBUSY' } },
+      ],
+      restored: [SIBLING],
+    });
+    expect(error.message).toMatch(
+      new RegExp(
+        `^not put back: ${BRIDGE} has no driver; had pcieport \\(ENOENT: .*\\); ${NIC} has no driver; had e1000e \\(EBUSY: .*\\); put back: ${SIBLING}$`,
+      ),
+    );
+    expect((error['errors'] as Error[]).map(({ message }) => message.slice(0, 6))).toEqual(['ENOENT', 'EBUSY:']);
+    expect(fake.devices.get(SIBLING)).toMatchObject({ driver: 'e1000e', override: 'e1000e' });
+    bound.restore();
+  });
+
+  it('a device that is not let go is not put back either: it is told once', () => {
+    const fake = host();
+    const bound = bindDriver(fake.kernel, NIC, 'vfio-pci');
+    fake.drivers.delete('vfio-pci');
+    const error = thrown(() => bound.restore());
+    expect(error).toMatchObject({
+      left: [{ what: NIC, state: 'has vfio-pci, driver_override vfio-pci; had e1000e', error: { code: 'ENOENT' } }],
+      restored: [],
+    });
+    expect(error.message).toMatch(/; put back: nothing was$/);
   });
 
   it('names a driver that is not there, and a device that is not', () => {
