@@ -47,7 +47,7 @@ export const variants = {
     // Otherwise ACPI does, and the kernel is never told that a slot has become empty.
     args: [...vtd.args, '-global', 'ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off'],
     slots: true,
-    cases: 'vfio/surprise/',
+    cases: 'vfio/surprise/,vfio/slots/',
   },
 };
 

@@ -66,6 +66,7 @@ const inTurn = turns(atOnce);
 
 /** For cases of huge pages; as many as simulated machines have when they are asked (test/conformance/candidates.ts). */
 const HUGE_PAGES = 80;
+const GIANT_PAGES = 'hugepagesz=1G hugepages=1';
 
 /** Boots one machine and asks it (the Question of test/lab/run.ts); the answers, and what went wrong with the machine itself. */
 async function ask(machine, { kernel, timeout }, { readAnswers }, question) {
@@ -81,6 +82,7 @@ async function ask(machine, { kernel, timeout }, { readAnswers }, question) {
       kernel,
       timeout: Number(timeout ?? 600),
       hugepages: HUGE_PAGES,
+      append: GIANT_PAGES,
       onOutput: (_, chunk) => (output += chunk),
       collect: (out) => cpSync(out, dir, { recursive: true }),
     });

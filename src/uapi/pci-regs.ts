@@ -101,8 +101,10 @@ export const PCI_EXP_LNKCAP = 0x0c;
 export const PCI_EXP_LNKCTL = 0x10;
 export const PCI_EXP_LNKSTA = 0x12;
 export const PCI_EXP_SLTCAP = 0x14;
-/** Attention Button Present, Hot-Plug Capable. */
+/** Attention Button, MRL Sensor, Attention Indicator Present; Hot-Plug Capable. */
 export const PCI_EXP_SLTCAP_ABP = 0x1;
+export const PCI_EXP_SLTCAP_MRLSP = 0x4;
+export const PCI_EXP_SLTCAP_AIP = 0x8;
 export const PCI_EXP_SLTCAP_HPC = 0x40;
 /** Physical Slot Number. */
 export const PCI_EXP_SLTCAP_PSN = 0xfff8_0000;
@@ -111,6 +113,8 @@ export const PCI_EXP_SLTCTL_ABPE = 0x1;
 export const PCI_EXP_SLTCTL_PDCE = 0x8;
 export const PCI_EXP_SLTCTL_CCIE = 0x10;
 export const PCI_EXP_SLTCTL_HPIE = 0x20;
+export const PCI_EXP_SLTCTL_AIC = 0xc0;
+export const PCI_EXP_SLTCTL_ATTN_IND_OFF = 0xc0;
 export const PCI_EXP_SLTCTL_PIC = 0x300;
 export const PCI_EXP_SLTCTL_PWR_IND_ON = 0x100;
 export const PCI_EXP_SLTCTL_PWR_IND_OFF = 0x300;
@@ -119,6 +123,7 @@ export const PCI_EXP_SLTSTA = 0x1a;
 export const PCI_EXP_SLTSTA_ABP = 0x1;
 export const PCI_EXP_SLTSTA_PDC = 0x8;
 export const PCI_EXP_SLTSTA_CC = 0x10;
+export const PCI_EXP_SLTSTA_MRLSS = 0x20;
 export const PCI_EXP_SLTSTA_PDS = 0x40;
 export const PCI_EXP_RTCTL = 0x1c;
 export const PCI_EXP_DEVCTL2 = 0x28;

@@ -32,7 +32,7 @@ const recordings: Readonly<Record<string, string>> = {
 };
 
 /** As many as the lab has (scripts/lab/test.mjs). */
-const HUGE_PAGES = { [2 ** 21]: 80 };
+const HUGE_PAGES = { [2 ** 21]: 80, [2 ** 30]: 1 };
 
 /** A simulated machine, with few enough descriptors for the cases that use them all up, and huge pages for those that want some. */
 function simulated(profile?: string): Candidate {
@@ -48,6 +48,6 @@ function simulated(profile?: string): Candidate {
     ?.slice(1)
     .find((part) => part !== undefined);
   const whose = lab === undefined ? (identity === undefined ? {} : { identity }) : ofMachine(machine.release, lab);
-  const only = machine.name === 'iommufd-selftest' ? { only: 'iommufd/' } : {};
+  const only = machine.name === 'iommufd-selftest' ? { only: ['iommufd/'] } : {};
   return withBudget({ name, arch: 'x64', nofile, open, ...whose, ...only }, 100);
 }

@@ -42,6 +42,8 @@ export interface Needs {
   readonly iommufdTest?: boolean;
   /** Huge pages of 2 MiB that are free and nobody's (vm.nr_hugepages). */
   readonly hugepages?: number;
+  /** A page of 1 GiB that is free and nobody's. */
+  readonly giant?: boolean;
   /** The process the kernel lives in must be a real one: something the simulated one does not have is named here. */
   readonly real?: string;
 }

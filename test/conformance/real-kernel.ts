@@ -31,7 +31,10 @@ export function withBudget(candidate: Candidate, budget: number): Candidate {
 }
 
 /** What a machine is asked that differs from another in these cases alone. */
-const only: Readonly<Record<string, string>> = { hotplug: 'vfio/surprise/', smmuv3: 'vfio/smmuv3/' };
+const only: Readonly<Record<string, readonly string[]>> = {
+  hotplug: ['vfio/surprise/', 'vfio/slots/'],
+  smmuv3: ['vfio/smmuv3/'],
+};
 
 /** A kernel on a machine of the lab, as a candidate for the cases of devices. */
 export function ofMachine(release: string, machine: string): Pick<Candidate, 'machine' | 'identity' | 'only'> {

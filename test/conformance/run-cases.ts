@@ -2,9 +2,10 @@
 import type { Kernel } from 'kvio';
 import { EOPNOTSUPP, KVM_CHECK_EXTENSION } from 'kvio/uapi';
 import { type Case, type Fact, isRecord, NOT_MODELLED, NotHere, type Observation } from './case.ts';
+import { freePages, GIANT, HUGE } from './hugepages.ts';
 import { identify } from './identity.ts';
 import { exists, link, MTTY, missingPart, parts, pci, removeMdevs, show, unbindFromVfio } from './parts.ts';
-import { inSlot, replug } from './slot.ts';
+import { replug, slotDirectory } from './slot.ts';
 
 /** A kernel to judge. Each case gets a fresh one, so that no case sees what another left behind. */
 export interface Candidate {
@@ -17,7 +18,7 @@ export interface Candidate {
   /** The machine of the lab it is, or imitates: the devices there may be bound and driven. */
   readonly machine?: string;
   /** What cases it is asked begin with: a machine that differs from another in these alone. */
-  readonly only?: string;
+  readonly only?: readonly string[];
   /** Its process's RLIMIT_NOFILE. */
   readonly nofile: number;
 }
@@ -47,8 +48,8 @@ export async function runCases(candidate: Candidate, cases: readonly Case[]): Pr
 }
 
 /** Cases of devices are for machines made for them, and a simulated machine of the lab is asked for nothing else: its KVM is another's. */
-export function casesFor({ machine, only = '' }: Candidate, cases: readonly Case[]): readonly Case[] {
-  return cases.filter((one) => isOfDevices(one) === (machine !== undefined) && one.name.startsWith(only));
+export function casesFor({ machine, only = [''] }: Candidate, cases: readonly Case[]): readonly Case[] {
+  return cases.filter((one) => isOfDevices(one) === (machine !== undefined) && only.some((start) => one.name.startsWith(start)));
 }
 
 /** Whether a case's answers depend on the machine around the processor: its golden is one of `vfio/`. */
@@ -106,7 +107,8 @@ export function unmet(candidate: Candidate, kernel: Kernel, { needs }: Pick<Case
     if (needs?.iommu !== undefined && assisted !== needs.iommu) return `there is ${assisted ? 'an' : 'no'} IOMMU`;
   }
   const inside = needs?.slots === true ? needs.pci?.[0] : undefined;
-  if (inside !== undefined && !inSlot(kernel, parts[inside].at)) return `the kernel does not drive the slot of ${inside}`;
+  if (inside !== undefined && slotDirectory(kernel, parts[inside].at) === undefined)
+    return `the kernel does not drive the slot of ${inside}`;
   for (const path of needs?.devices ?? ['/dev/kvm']) {
     try {
       kernel.close(kernel.open(path));
@@ -115,9 +117,10 @@ export function unmet(candidate: Candidate, kernel: Kernel, { needs }: Pick<Case
     }
   }
   if (needs?.hugepages !== undefined) {
-    const free = freeHugepages(kernel);
+    const free = freePages(kernel, HUGE);
     if (free < needs.hugepages) return `there are ${free} free huge pages of 2 MiB (vm.nr_hugepages), wanted: ${needs.hugepages}`;
   }
+  if (needs?.giant === true && freePages(kernel, GIANT) < 1) return 'there is no free huge page of 1 GiB';
   if (needs?.iommufdTest === true && !hasTestCommand(kernel)) return '/dev/iommu has no IOMMU_TEST_CMD';
   if (needs?.since !== undefined && older(kernel.release, needs.since))
     return `kernels before ${needs.since} never return from it`;
@@ -135,12 +138,6 @@ export function unmet(candidate: Candidate, kernel: Kernel, { needs }: Pick<Case
     return `fills the descriptor table, and RLIMIT_NOFILE is ${candidate.nofile} (wanted: at most ${needs.nofile})`;
   }
   return undefined;
-}
-
-function freeHugepages(kernel: Kernel): number {
-  const pool = '/sys/kernel/mm/hugepages/hugepages-2048kB';
-  if (!exists(kernel, `${pool}/free_hugepages`)) return 0;
-  return Number(show(kernel, `${pool}/free_hugepages`)) - Number(show(kernel, `${pool}/resv_hugepages`));
 }
 
 /** IOMMU_TEST_CMD of no operation: a kernel that has it refuses that. */

@@ -13,16 +13,20 @@ const HOT_PLUG_INTERRUPT = 0x20;
 const POWER_OFF = 0x300 | 0x400;
 const DIRECTORY = '/sys/bus/pci/slots';
 
+/** What the slot's control register says of its lamps and its power. */
+const LAMPS = 0x7c0;
+
 /** Of a device behind an IOMMU that may be pulled out. */
 export const SLOTS: { readonly needs: Needs } = { needs: { iommu: true, slots: true } };
 
 /** What is read where nobody decodes the address: ones on a bus, zeros on QEMU's. */
 export const nobody = (word: number): string => (word === 0 || word === 0xffff_ffff ? 'nobody answers' : word.toString(16));
 
-/** Whether the kernel drives the slot a function is in: by its own hot-plug driver, not by ACPI's. */
-export function inSlot(kernel: Kernel, address: string): boolean {
-  if (!exists(kernel, DIRECTORY)) return false;
-  return kernel.readdir(DIRECTORY).some((name) => show(kernel, `${DIRECTORY}/${name}/address`) === address.replace(/\.\d$/, ''));
+/** The directory of the slot a function is in, where the kernel drives it: by its own hot-plug driver, not by ACPI's. */
+export function slotDirectory(kernel: Kernel, address: string): string | undefined {
+  if (!exists(kernel, DIRECTORY)) return undefined;
+  const paths = kernel.readdir(DIRECTORY).map((name) => `${DIRECTORY}/${name}`);
+  return paths.find((path) => show(kernel, `${path}/address`) === address.replace(/\.\d$/, ''));
 }
 
 /** The bridge a function is behind. */
@@ -51,6 +55,11 @@ export class Slot {
     return { present: (status & 0x40) !== 0, changed: (status & 8) !== 0 };
   }
 
+  /** Attention and power indicators, and the power controller: two bits, two bits, one. */
+  get lamps(): string {
+    return (this.#read(this.#express + SLOT_CONTROL, 2) & LAMPS).toString(16);
+  }
+
   /** The device is taken out, and the kernel told. */
   pull(): void {
     this.pullQuietly();
@@ -66,6 +75,11 @@ export class Slot {
   /** With the power on again, as the kernel left it: it takes a slot without power for one it has turned off itself. */
   tell(): void {
     this.#control(this.#before);
+  }
+
+  /** The power stays off, and the port tells what comes from now on. */
+  listen(): void {
+    this.#control(this.#before | POWER_OFF);
   }
 
   #control(value: number): void {

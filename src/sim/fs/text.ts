@@ -39,3 +39,10 @@ export function kstrtouint(text: string): number | 'range' | undefined {
   if (typeof value !== 'bigint') return value;
   return value > 0xffff_ffffn ? 'range' : Number(value);
 }
+
+/** simple_strtoul with base 10: the digits it begins with, 0 without any; all ones where 64 bits do not hold them. */
+export function simpleStrtoul(text: string): bigint {
+  const [digits = '0'] = /^\d+/.exec(text) ?? [];
+  const value = BigInt(digits);
+  return value >> 64n === 0n ? value : (1n << 64n) - 1n;
+}

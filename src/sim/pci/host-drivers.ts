@@ -1,6 +1,8 @@
 import { ENODEV } from '../../uapi/sys.ts';
 import type { PciBus } from './bus.ts';
-import { idOf, idOfClass, matches, PCI_ANY_ID, type PciDeviceId, type PciDriver } from './driver.ts';
+import { matches, type PciDeviceId, type PciDriver } from './driver.ts';
+import { hostDriverIds } from './host-driver-ids.ts';
+import { idsOf } from './ids.ts';
 import type { PciDev } from './pci-dev.ts';
 import { hasHotplug, Pciehp } from './pciehp.ts';
 
@@ -78,6 +80,17 @@ const EXPRESS = 0x10;
 /** Device/port types: root port, upstream and downstream switch port, root complex event collector. */
 const PORTS: ReadonlySet<number> = new Set([4, 5, 6, 0xa]);
 
+/** virtio-pci: its table has all devices of the vendor, of which it takes those whose ids are virtio's, transitional and modern. */
+class VirtioDriver extends HostDriver {
+  override probe(p: unknown, dev: PciDev): number {
+    const error = super.probe(p, dev);
+    const { device } = idsOf(dev);
+    if (error < 0 || (device >= 0x1000 && device <= 0x107f)) return error;
+    super.remove(p, dev);
+    return -ENODEV;
+  }
+}
+
 /** A driver of which only the name is known: it has what the machine says it has at boot. */
 class BootDriver extends HostDriver {
   constructor(name: string) {
@@ -89,17 +102,19 @@ class BootDriver extends HostDriver {
   }
 }
 
-/** Drivers of the kernel itself, by name, with whom they are for. A machine lists those it has. */
+const idsFor = (name: string): readonly PciDeviceId[] => hostDriverIds[name]!;
+
+/** Drivers of the kernel itself, by name. A machine lists those it has. */
 const makers: Readonly<Record<string, () => PciDriver>> = {
-  pcieport: () => new PortDriver('pcieport', [idOfClass(0x060400), idOfClass(0x060401)], { managesDma: true }),
+  pcieport: () => new PortDriver('pcieport', idsFor('pcieport'), { managesDma: true }),
   'pci-stub': () => new HostDriver('pci-stub', [], { managesDma: true, enables: false }),
-  'virtio-pci': () => new HostDriver('virtio-pci', [idOf(0x1af4, PCI_ANY_ID)]),
-  nvme: () => new HostDriver('nvme', [idOfClass(0x010802)]),
-  ahci: () => new HostDriver('ahci', [idOfClass(0x010601)]),
-  xhci_hcd: () => new HostDriver('xhci_hcd', [idOfClass(0x0c0330)]),
-  e1000e: () => new HostDriver('e1000e', [idOf(0x8086, 0x10d3)]),
-  igb: () => new SriovHostDriver('igb', [idOf(0x8086, 0x10c9)]),
-  igbvf: () => new HostDriver('igbvf', [idOf(0x8086, 0x10ca)]),
+  'virtio-pci': () => new VirtioDriver('virtio-pci', idsFor('virtio-pci')),
+  nvme: () => new HostDriver('nvme', idsFor('nvme')),
+  ahci: () => new HostDriver('ahci', idsFor('ahci')),
+  xhci_hcd: () => new HostDriver('xhci_hcd', idsFor('xhci_hcd')),
+  e1000e: () => new HostDriver('e1000e', idsFor('e1000e')),
+  igb: () => new SriovHostDriver('igb', idsFor('igb')),
+  igbvf: () => new HostDriver('igbvf', idsFor('igbvf')),
 };
 
 /** Those a kernel of a distribution has. */

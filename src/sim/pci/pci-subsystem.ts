@@ -63,6 +63,12 @@ function inTurn(parts: readonly (() => Completion)[]): Completion {
   return all;
 }
 
+/** No bus mastering, no SERR, no INTx. */
+function quiesce({ fn: { config } }: PciDev): void {
+  const command = config.read(r.PCI_COMMAND, 2) & ~(r.PCI_COMMAND_MASTER | r.PCI_COMMAND_SERR);
+  config.write(r.PCI_COMMAND, 2, command | r.PCI_COMMAND_INTX_DISABLE);
+}
+
 /** The PCI devices of a system (`pci_bus_type`'s list), its IOMMU and groups. `system.pci`. */
 export class PciSubsystem {
   readonly system: System;
@@ -155,6 +161,19 @@ export class PciSubsystem {
     const known = gone.filter(({ disconnected }) => !disconnected);
     for (const dev of known) dev.disconnect();
     return this.rescanRemove.run(() => inTurn(known.map((dev) => () => this.lost(dev))));
+  }
+
+  /** The same with the card still there: drivers let go of the devices, which are told to start nothing any more. Complete when they are gone. */
+  safeRemove(going: readonly PciDev[]): Completion {
+    return this.rescanRemove.run(() =>
+      inTurn(
+        going.map((dev) => () => {
+          const gone = this.lost(dev);
+          gone.whenDone(() => quiesce(dev));
+          return gone;
+        }),
+      ),
+    );
   }
 
   /** A function is found: it gets its device, its group, and the bus is told. */

@@ -1,5 +1,6 @@
 // A slot whose hot-plug controller the kernel drives: what the port says of it, and what the kernel makes of that.
 import { expect, it } from 'vitest';
+import type { KernelError } from '../../../src/kernel/errors.ts';
 import { Edu } from '../../../src/sim/hardware/models/edu.ts';
 import { openSim, type SimKernel } from '../../../src/sim/index.ts';
 import * as r from '../../../src/uapi/pci-regs.ts';
@@ -32,8 +33,33 @@ it('a slot has files, and its controller tells of the button and of commands', (
   expect(names).toEqual(['adapter', 'address', 'attention', 'cur_bus_speed', 'max_bus_speed', 'power']);
   expect(names.map((name) => show(kernel, name))).toEqual(['1', '0000:05:00', '0', '2.5 GT/s PCIe', '2.5 GT/s PCIe', '1']);
   expect([control(kernel), presence(kernel)]).toEqual([0x1f1, 0x40]);
-  const fd = kernel.open('/sys/bus/pci/slots/4/power', O_WRONLY);
-  expect(() => kernel.write(fd, Buffer.from('0'))).toThrow('does not model power');
+});
+
+const write = (kernel: SimKernel, name: string, text: string): number | string => {
+  const fd = kernel.open(`/sys/bus/pci/slots/4/${name}`, O_WRONLY);
+  try {
+    return kernel.write(fd, Buffer.from(text));
+  } catch (error) {
+    return (error as KernelError).code;
+  } finally {
+    kernel.close(fd);
+  }
+};
+
+it('a slot that is turned off has no card any more, and another one turns it on', () => {
+  const kernel = machine();
+  const edu = kernel.pci(EDU)!;
+  expect([write(kernel, 'power', '1'), write(kernel, 'power', '2'), write(kernel, 'power', '0\n')]).toEqual([
+    'ENODEV',
+    'EINVAL',
+    2,
+  ]);
+  expect([devices(kernel), presence(kernel), show(kernel, 'power'), show(kernel, 'adapter')]).toEqual([[], 0, '0', '0']);
+  expect(edu.config.peek(r.PCI_COMMAND, 2) & (r.PCI_COMMAND_MASTER | r.PCI_COMMAND_SERR)).toBe(0);
+  expect(edu.config.peek(r.PCI_COMMAND, 2) & r.PCI_COMMAND_INTX_DISABLE).toBe(r.PCI_COMMAND_INTX_DISABLE);
+  expect([write(kernel, 'power', '0'), write(kernel, 'power', '1')]).toEqual(['ENODEV', 'ENODEV']);
+  kernel.plug(new Edu(), EDU);
+  expect([devices(kernel), show(kernel, 'power'), show(kernel, 'adapter')]).toEqual([[EDU], '1', '1']);
 });
 
 it('what is pulled out quietly stays in the list, until something is told', () => {

@@ -27,6 +27,7 @@ import { regionCases } from './regions.ts';
 import { removalCases } from './removal.ts';
 import { busyRemovalCases } from './removal-busy.ts';
 import { resetCases } from './reset.ts';
+import { slotCases } from './slots.ts';
 import { smmuv3Cases } from './smmuv3.ts';
 import { surpriseCases } from './surprise.ts';
 import { busySurpriseCases } from './surprise-busy.ts';
@@ -60,6 +61,7 @@ export const vfioCases: readonly Case[] = [
   ...teardownCases,
   ...removalCases,
   ...busyRemovalCases,
+  ...slotCases,
   ...surpriseCases,
   ...busySurpriseCases,
   ...nodeSurpriseCases,

@@ -307,6 +307,32 @@ async function untoldResets(kernel: Kernel, see: Observer, [address]: string[]):
   for (const fd of [group, container]) kernel.close(fd);
 }
 
+/** A function level reset of a device that is gone: the kernel looks for it for a minute, then for a second behind its bridge, and nothing is otherwise than before. */
+async function untoldFlr(kernel: Kernel, see: Observer, [address]: string[]): Promise<void> {
+  const used = inUse(kernel, address!, u.VFIO_PCI_MSIX_IRQ_INDEX);
+  const { config, device } = used;
+  const capabilities = capabilitiesOf(used.config);
+  const express = config.find(0x10);
+  const slot = new Slot(kernel, address!);
+  slot.pullQuietly();
+  see.call('reset_method', () => show(kernel, `${pci(address!)}/reset_method`));
+  see.call('DEVICE_RESET', () => kernel.ioctl(device, u.VFIO_DEVICE_RESET));
+  see.call('power_state', () => show(kernel, `${pci(address!)}/power_state`));
+  askBar(kernel, under(see, 'BAR 0'), used);
+  askConfig(under(see, 'config'), config, capabilities);
+  // VFIO looks whether the device can be reset, where it says so: in a register that is read.
+  see.call('the FLR bit of Device Control', () => config.write16(express + 8, 0x8000));
+  see.note('Device Control', config.read16(express + 8).toString(16));
+  see.call('loopback', () => setIrqs(kernel, device, { flags: TRIGGER, index: used.index, count: 1 }));
+  see.note('its eventfd', taken(kernel, used.irq));
+  slot.tell();
+  see.note('told: asked to go', (await awaited(kernel, used.request)) > 0);
+  see.call('told: DEVICE_RESET', () => kernel.ioctl(device, u.VFIO_DEVICE_RESET));
+  used.bar.close();
+  for (const fd of [device, used.group, used.container]) kernel.close(fd);
+  see.note('closed: in /sys', await untilPresent(kernel, address!, false));
+}
+
 /** Bound and not open, or open by its node and bound to nothing. */
 async function unopened(kernel: Kernel, see: Observer, [address]: string[]): Promise<void> {
   const cdev = cdevOf(kernel, address!);
@@ -359,6 +385,7 @@ export const surpriseCases: readonly Case[] = [
   ),
   withDevices('vfio/surprise/untold-resets of e1000e', 'Surprise removal', ['e1000e'], untoldResets, SLOTS),
   withDevices('vfio/surprise/untold-resets of edu', 'Surprise removal', ['express edu'], untoldResets, SLOTS),
+  withDevices('vfio/surprise/untold-flr', 'Surprise removal', ['nvme'], untoldFlr, SLOTS),
   withDevices('vfio/surprise/unopened', 'Surprise removal', ['express edu'], unopened, SLOTS),
   withDevices('vfio/surprise/others-wait', 'Surprise removal', ['express edu'], othersWait, SLOTS),
 ];
