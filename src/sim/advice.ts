@@ -146,6 +146,9 @@ const rules: ReadonlyMap<number, Rule> = new Map([
   [MADV_COLLAPSE, () => -EINVAL],
 ]);
 
+/** For a kernel with CONFIG_KSM. */
+const MERGING: ReadonlySet<number> = new Set([MADV_MERGEABLE, MADV_UNMERGEABLE]);
+
 /** Flags of a VMA, of which no more is known than that a change of them cuts it. */
 const [RANDOM, SEQUENTIAL, DONTCOPY, DONTDUMP, HUGEPAGE, NOHUGEPAGE] = [1, 2, 4, 8, 16, 32] as const;
 
@@ -193,7 +196,7 @@ const hugeRules: ReadonlyMap<number, Rule> = new Map([
 /** madvise(2): the checks of do_madvise in order, then each VMA of the range; a gap is ENOMEM after all the rest was done. */
 export function madvise(mm: AddressSpace, start: number, length: number, advice: number): number {
   const rule = rules.get(advice);
-  if (rule === undefined || start % PAGE_SIZE !== 0) return -EINVAL;
+  if (rule === undefined || start % PAGE_SIZE !== 0 || (MERGING.has(advice) && mm.machine.ksm !== true)) return -EINVAL;
   const end = start + Math.ceil(length / PAGE_SIZE) * PAGE_SIZE;
   if (end >= 2 ** 64) return -EINVAL;
   if (end === start) return 0;

@@ -166,9 +166,11 @@ export class HugeInode extends MemfdInode implements Viewed {
     super.closeView(index, count);
   }
 
+  /** A store for which the pool has no page would be SIGBUS: a view cannot tell that, and shows that nothing was stored. */
   discover(): void {
     const holds = (huge: number): boolean => super.stores(huge * this.grain, (huge + 1) * this.grain);
-    for (const huge of this.#views.found((one) => this.#there.has(one), holds)) this.allocate(huge);
+    for (const huge of this.#views.found((one) => this.#there.has(one), holds))
+      if (!this.allocate(huge)) this.drop(huge * this.grain, (huge + 1) * this.grain);
   }
 
   override unpinned(pin: PagePin): void {
@@ -303,11 +305,12 @@ export class HugePrivate extends PageStore implements Viewed {
     super.closeView(index, count);
   }
 
+  /** A store for which the pool has no page would be SIGBUS: a view cannot tell that, and shows that nothing was stored. */
   discover(): void {
     const holds = (huge: number): boolean => super.stores(huge * this.grain, (huge + 1) * this.grain);
     for (const huge of this.#views.found((one) => this.#own.has(one), holds)) {
-      this.#allocate(huge);
-      this.#own.set(huge, true);
+      if (this.#allocate(huge)) this.#own.set(huge, true);
+      else this.drop(huge * this.grain, (huge + 1) * this.grain);
     }
   }
 

@@ -47,6 +47,8 @@ export interface Machine {
   readonly hugePages: Readonly<Record<number, number>>;
   /** CONFIG_NUMA. Default false. */
   readonly numa?: boolean;
+  /** CONFIG_KSM: equal pages can be merged. Default false. */
+  readonly ksm?: boolean;
   /** vm.memfd_noexec. */
   readonly memfdNoexec: 0 | 1 | 2;
   /** Device nodes that exist: '/dev/kvm': true. One that is younger than the release does not, whatever is said here (`deviceNodes`). */

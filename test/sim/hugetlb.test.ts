@@ -45,6 +45,46 @@ const pinned = (pieces: PinnedRange[] | number): PinnedRange => {
 };
 
 describe('views', () => {
+  it('of a page that is promised no more, and is not there: nothing was stored', () => {
+    const machine = bootWith(1);
+    const { kernel } = machine;
+    const overcommit = (pages: string) => write(kernel, '/proc/sys/vm/nr_overcommit_hugepages', pages);
+    const own = kernel.mmap({ length: H, flags: PR | HUGE });
+    own.bytes![0] = 1;
+    expect(counts(machine)).toEqual([1, 0, 0, 0]);
+    overcommit('1');
+    const other = kernel.mmap({ length: H, flags: PR | HUGE });
+    expect(counts(machine)).toEqual([2, 1, 1, 1]);
+    kernel.madvise(own, sys.MADV_DONTNEED);
+    expect(counts(machine)).toEqual([1, 1, 1, 0]);
+    overcommit('0');
+    own.bytes![0] = 2;
+    own.bytes![H - 1] = 3;
+    expect(counts(machine)).toEqual([1, 1, 1, 0]);
+    expect([own.bytes![0], own.bytes![H - 1]]).toEqual([0, 0]);
+    other.bytes![0] = 4;
+    expect(counts(machine)).toEqual([1, 0, 0, 0]);
+    other.close();
+    own.bytes![0] = 5;
+    expect(counts(machine)).toEqual([1, 0, 0, 0]);
+    expect(own.bytes![0]).toBe(5);
+  });
+
+  it('of a page of a file that a hole took: nothing was stored where the pool has none', () => {
+    const machine = bootWith(1);
+    const { kernel } = machine;
+    const fd = kernel.memfd('huge', sys.MFD_HUGETLB);
+    kernel.ftruncate(fd, H);
+    const memory = kernel.mmap({ fd, length: H });
+    memory.bytes![0] = 1;
+    kernel.fallocate(fd, PUNCH, 0n, BigInt(H));
+    const other = kernel.mmap({ length: H, flags: SH | HUGE });
+    memory.bytes![0] = 2;
+    expect(counts(machine)).toEqual([1, 1, 1, 0]);
+    expect(memory.bytes![0]).toBe(0);
+    other.close();
+  });
+
   it('of shared and private memory tell the pool of what was stored', () => {
     const machine = bootWith(6);
     const { kernel } = machine;

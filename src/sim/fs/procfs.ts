@@ -13,6 +13,7 @@ export function makeProc(system: System): void {
   proc.add('self', new Self());
   proc.add('devices', new Attribute(0o444, { show: () => devices(system) }));
   proc.add('misc', new Attribute(0o444, { show: () => misc(system) }));
+  if (system.hugePool(0) !== undefined) proc.add('meminfo', new Attribute(0o444, { show: () => meminfo(system) }));
   const tainted = (): string => `${system.tainted}\n`;
   system.fs.mkdirp('/proc/sys/kernel').add('tainted', new Attribute(0o644, { show: tainted }));
 }
@@ -50,6 +51,19 @@ class Proc extends Directory {
 function status({ mm }: Process): string {
   const line = (name: string, pages: number): string => `${name}:\t${String(pages * 4).padStart(8)} kB\n`;
   return line('VmLck', mm.lockedVm) + line('VmPin', mm.pinnedVm);
+}
+
+/** /proc/meminfo: of its lines those of huge pages. The counts are of the default size, the sum of all. */
+function meminfo(system: System): string {
+  const { total, free, reserved, surplus, pageSize } = system.hugePool(0)!;
+  const all = [...system.hugePools.values()].reduce((sum, pool) => sum + (pool.total * pool.pageSize) / 1024, 0);
+  const count = (name: string, value: number): string => {
+    const unsigned = String(BigInt.asUintN(64, BigInt(value)));
+    return `${`HugePages_${name}:`.padEnd(19)}${unsigned.padStart(5)}\n`;
+  };
+  const size = (name: string, kilobytes: number): string => `${`${name}:`.padEnd(16)}${String(kilobytes).padStart(8)} kB\n`;
+  const counts = count('Total', total) + count('Free', free) + count('Rsvd', reserved) + count('Surp', surplus);
+  return counts + size('Hugepagesize', pageSize / 1024) + size('Hugetlb', all);
 }
 
 class Self extends Symlink {

@@ -12,6 +12,7 @@ export const amdSvm612: Machine = {
   limits: { nofile: 1024, maps: 65530, memory: 3920 * 2 ** 20, memlock: Infinity },
   hugePages: { 2097152: 0, 1073741824: 0 },
   numa: true,
+  ksm: true,
   memfdNoexec: 0,
   devices: { '/dev/kvm': true, '/dev/vfio/vfio': true },
   kvm: {

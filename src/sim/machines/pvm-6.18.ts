@@ -12,6 +12,7 @@ export const pvm618: Machine & { readonly kvm: PvmHost } = {
   limits: { nofile: 20000, maps: 65530, memory: 25276502016, memlock: Infinity },
   hugePages: { 2097152: 0, 1073741824: 0 },
   numa: true,
+  ksm: true,
   memfdNoexec: 0,
   devices: { '/dev/kvm': true },
   kvm: {

@@ -162,6 +162,7 @@ export class MdevParent<T extends MdevType> {
       this.#directory.remove(uuid);
       this.#devices.delete(uuid);
       this.#driver.removed(mdev.device);
+      this.#system.runner.wake();
       return text.length;
     });
   }

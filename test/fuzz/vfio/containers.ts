@@ -14,11 +14,13 @@ export interface Place {
   readonly group: string;
 }
 
-/** The simplest first. Each opens in milliseconds, but for nvme’s reset. */
-export const places: readonly Place[] = (['edu', 'second edu', 'e1000e', 'edu', 'second edu', 'nvme'] as const).map((part) => ({
-  address: parts[part].at,
-  group: `group of ${part}`,
-}));
+/** The simplest first. Each opens in milliseconds, but for nvme’s reset. xhci has 16 vectors of MSI. */
+export const places: readonly Place[] = (
+  ['edu', 'second edu', 'e1000e', 'edu', 'second edu', 'xhci', 'nvme', 'xhci'] as const
+).map((part) => ({ address: parts[part].at, group: `group of ${part}` }));
+
+/** Of this sequence’s devices those that are edu. */
+const EDUS: ReadonlySet<string> = new Set([parts.edu.at, parts['second edu'].at]);
 
 /** Binds the devices, which are the same on both kernels but for the numbers of their groups. */
 export function bindAll(kernel: Kernel): ReadonlyMap<string, string> {
@@ -111,7 +113,7 @@ export const getDevice: Step = function* (c, w) {
   const made = yield* making(w, 'device', { kind: 'device', ...(place ? { place } : {}) }, (as) =>
     request(group.name, 'VFIO_GROUP_GET_DEVICE_FD', v.VFIO_GROUP_GET_DEVICE_FD, arg, as),
   );
-  if (made === undefined) return;
+  if (made === undefined || place === undefined || !EDUS.has(place.address)) return;
   // edu has no reset: what an earlier sequence left in it is taken back.
   yield { do: 'pwrite', fd: made, bytes: new Uint8Array(4).fill(0xff), offset: 0x64n };
   yield { do: 'pwrite', fd: made, bytes: new Uint8Array(4), offset: 4n };

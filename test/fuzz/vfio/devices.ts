@@ -1,6 +1,7 @@
 /** An opened device: what it says of itself, its regions by pread, pwrite and mmap, interrupts, resets, features. */
 import * as v from 'kvio/uapi';
 import { EFD_NONBLOCK } from 'kvio/uapi';
+import { parts } from '../../conformance/parts.ts';
 import type { Call } from '../call.ts';
 import { type Choices, oddValue } from '../choices.ts';
 import { mapFile } from '../files.ts';
@@ -62,15 +63,17 @@ const setIrqs = about((c, { name }, w) => {
     [6, 1],
     [2, 0],
     [2, 1 + c.below(5)],
+    [1, c.pick([16, 17, 4])],
     [1, c.pick([65, 66, 0xffff_ffff])],
   ]);
   const start = c.weighted([
     [7, 0],
     [2, c.below(5)],
+    [1, c.pick([15, 16])],
     [1, c.pick([64, 65, 0xffff_ffff])],
   ]);
   const extra = c.chance(0.03) ? 0x40 : 0;
-  const elements = Math.min(count, 8);
+  const elements = Math.min(count, 17);
   const words: Word[] = Array.from({ length: elements }, () => (data === 2 ? c.below(3) : eventfdWord(c, w)));
   const layout = `lllll${(data === 2 ? 'b' : 'l').repeat(elements)}`;
   const size = 20 + elements * (data === 2 ? 1 : data === 4 ? 4 : 0);
@@ -78,7 +81,7 @@ const setIrqs = about((c, { name }, w) => {
     name,
     'VFIO_DEVICE_SET_IRQS',
     v.VFIO_DEVICE_SET_IRQS,
-    struct(layout, [count > 8 ? 20 : argsz(c, size), data | action | extra, index(c, 5), start, count, ...words], 32),
+    struct(layout, [count > 17 ? 20 : argsz(c, size), data | action | extra, index(c, 5), start, count, ...words], 32),
   );
 });
 
@@ -105,6 +108,9 @@ const place = (c: Choices): bigint => {
   return (region << 40n) + at;
 };
 
+/** Bytes of xhci’s BAR that say what it is: firmware has used what lies behind them. */
+const XHCI_CAPABILITIES = 0x40n;
+
 /** Whether registers behind BARs compare: the model of a network card has none, and firmware has left its queues in those of nvme, which QEMU’s resets keep. */
 const modelled = ({ kind, place }: FileState): boolean => kind !== 'device' || place?.address.startsWith('0000:00:') === true;
 
@@ -112,6 +118,8 @@ const pread = about((c, device) => {
   const bytes = new Uint8Array(c.pick(READ_LENGTHS)).fill(0xee);
   const offset = place(c);
   if (offset >> 40n < 6n && !modelled(device.file)) return undefined;
+  const beyond = (offset & 0xffff_ffffffn) + BigInt(bytes.length) > XHCI_CAPABILITIES;
+  if (offset >> 40n < 6n && device.file.place?.address === parts.xhci.at && beyond) return undefined;
   return { do: 'pread', fd: device.name, bytes, offset };
 });
 
@@ -125,6 +133,9 @@ const capabilities: readonly (readonly [device: string, from: number, to: number
   ['02:00.0', 0xa0, 0xac],
   ['02:00.0', 0xc8, 0xde],
   ['02:00.0', 0xe0, 0xf4],
+  ['00:18.0', 0x70, 0x7e],
+  ['00:18.0', 0x90, 0x9c],
+  ['00:18.0', 0xa0, 0xdc],
 ];
 
 /** Whether bytes of configuration space may be written: those of the header, of one capability, or none that are there. */

@@ -17,7 +17,7 @@ const CAPABILITIES: readonly number[] = [
   0x0200_0402, 0x2042_5355, 0x0000_0405, 0x0000_0000, 0x0300_0002, 0x2042_5355, 0x0000_0401, 0x0000_0000,
 ];
 
-/** NEC's xHCI controller, 1033:0194, as QEMU has it: INTx, MSI with 16 vectors, MSI-X. Of its registers those that say what it is, by four or eight bytes. */
+/** NEC's xHCI controller, 1033:0194, as QEMU has it: INTx, MSI with 16 vectors, MSI-X. Of its registers those that say what it is. */
 export class NecXhci extends PciFunction {
   constructor({ integrated = false, rom, extendedTag = true }: XhciOptions = {}) {
     super({
@@ -47,15 +47,18 @@ export class NecXhci extends PciFunction {
     });
   }
 
+  /** Registers are read whole: of one that is read in part the low bits come, and zeros from its middle. */
   override read(_bar: number, offset: number, width: Width): number | bigint {
-    const low = CAPABILITIES[offset / 4];
-    const high = CAPABILITIES[offset / 4 + 1];
-    if (width === 4 && low !== undefined) return low;
-    if (width === 8 && low !== undefined && high !== undefined) return (BigInt(high) << 32n) | BigInt(low);
-    throw new NotModelled(`nec-usb-xhci: a read of ${width} bytes at 0x${offset.toString(16)}`);
+    if (offset + width > 4 * CAPABILITIES.length)
+      throw new NotModelled(`nec-usb-xhci: a read of ${width} bytes at 0x${offset.toString(16)}`);
+    const word = (at: number): number => CAPABILITIES[at / 4] ?? 0;
+    if (width === 8) return (BigInt(word(offset + 4)) << 32n) | BigInt(word(offset));
+    return width === 4 ? word(offset) : word(offset) & (2 ** (8 * width) - 1);
   }
 
+  /** What says what it is cannot be written. */
   override write(_bar: number, offset: number, width: Width): void {
-    throw new NotModelled(`nec-usb-xhci: a write of ${width} bytes at 0x${offset.toString(16)}`);
+    if (offset + width > 4 * CAPABILITIES.length)
+      throw new NotModelled(`nec-usb-xhci: a write of ${width} bytes at 0x${offset.toString(16)}`);
   }
 }
