@@ -10,16 +10,18 @@ struct Bytes {
   size_t length = 0;
 };
 
+/// Any view, also on shared memory. Valid until JavaScript runs again. False: the TypeError is pending.
+bool bytesOf(napi_env env, napi_value view, const char* name, Bytes* found);
+
 class Args {
  public:
-  static constexpr size_t most = 8;
-
-  Args(napi_env env, napi_callback_info info);
+  explicit Args(const Napi::CallbackInfo& info) : info_(info), own_(envOf(info.Env())), ok_(own_ != nullptr) {}
 
   bool ok() const { return ok_; }
-  napi_env env() const { return env_; }
+  Napi::Env env() const { return info_.Env(); }
   Env* own() const { return own_; }
-  napi_value value(size_t index) const { return values_[index]; }
+  /// Undefined where fewer are given.
+  Napi::Value operator[](size_t index) const { return info_[index]; }
 
   int32_t int32(size_t index, const char* name);
   uint32_t uint32(size_t index, const char* name);
@@ -29,24 +31,35 @@ class Args {
   uint64_t word(size_t index, const char* name);
   double number(size_t index, const char* name);
   bool boolean(size_t index, const char* name);
-  /// Any view, also on shared memory. Valid until JavaScript runs again.
   Bytes bytes(size_t index, const char* name);
+  /// Whether the view that bytes() has read lies on shared memory.
+  bool shared(size_t index) const;
   /// A NUL-terminated string without NULs inside; `into` holds `capacity` bytes. Too long: ok() stays true, result −ENAMETOOLONG.
   int string(size_t index, const char* name, char* into, size_t capacity);
-  napi_value function(size_t index, const char* name);
+  Napi::Function function(size_t index, const char* name);
 
-  napi_value fail(bool range, const char* name, const char* rule);
+  Napi::Value fail(bool range, const char* name, const char* rule);
 
   /// The results. `undefined` where an exception is pending.
-  napi_value result(int64_t value) const;
+  Napi::Value result(int64_t value) const;
 
  private:
-  napi_env env_;
+  const Napi::CallbackInfo& info_;
   Env* own_;
-  napi_value values_[most];
-  size_t count_ = most;
-  bool ok_ = true;
+  bool ok_;
 };
+
+template <Napi::Value (*call)(Args&)>
+Napi::Value withArgs(const Napi::CallbackInfo& info) {
+  Args args(info);
+  return call(args);
+}
+
+/// The function of an export that takes Args.
+template <Napi::Value (*call)(Args&)>
+Napi::Function make(Napi::Env env, const char* name) {
+  return Napi::Function::New<withArgs<call>>(env, name);
+}
 
 /// `result >= 0 ? result : -errno`, errno read before anything else can change it.
 inline int64_t outcome(int64_t result);

@@ -40,52 +40,47 @@ namespace {
 constexpr int sliceMs = 50;
 
 /// A new descriptor: closed with the environment unless JavaScript closes it before.
-napi_value opened(const Args& args, int64_t fd) {
+Napi::Value opened(const Args& args, int64_t fd) {
   if (fd >= 0) own(args.own(), static_cast<int>(fd), true);
   return args.result(fd);
 }
 
-napi_value Open(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Open(Args& args) {
   char path[PATH_MAX];
   int length = args.string(0, "path", path, sizeof path);
   int flags = args.int32(1, "flags");
   uint32_t mode = args.uint32(2, "mode");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   return opened(args, length < 0 ? length : outcome(open(path, flags, mode)));
 }
 
-napi_value Close(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Close(Args& args) {
   int fd = args.int32(0, "fd");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   own(args.own(), fd, false);
   return args.result(outcome(close(fd)));
 }
 
-napi_value Own(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Own(Args& args) {
   int fd = args.int32(0, "fd");
   bool on = args.boolean(1, "on");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   if (fd < 0 || fd > (1 << 26)) return args.fail(true, "fd", "must be a descriptor");
   own(args.own(), fd, on);
   return args.result(0);
 }
 
-napi_value Dup(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Dup(Args& args) {
   int fd = args.int32(0, "fd");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   return opened(args, outcome(dup(fd)));
 }
 
-napi_value Fcntl(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Fcntl(Args& args) {
   int fd = args.int32(0, "fd");
   int command = args.int32(1, "command");
   int value = args.int32(2, "arg");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   int64_t result = outcome(fcntl(fd, command, static_cast<long>(value)));
   return command == F_DUPFD || command == F_DUPFD_CLOEXEC ? opened(args, result) : args.result(result);
 }
@@ -109,82 +104,73 @@ bool awaitReady(const Args& args, int fd, short events) {
   return true;
 }
 
-napi_value Read(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Read(Args& args) {
   int fd = args.int32(0, "fd");
   Bytes into = args.bytes(1, "into");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   return args.result(!awaitReady(args, fd, POLLIN) ? -EINTR : outcome(read(fd, into.data, into.length)));
 }
 
-napi_value Write(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Write(Args& args) {
   int fd = args.int32(0, "fd");
   Bytes from = args.bytes(1, "from");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   return args.result(!awaitReady(args, fd, POLLOUT) ? -EINTR : outcome(write(fd, from.data, from.length)));
 }
 
-napi_value Pread(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Pread(Args& args) {
   int fd = args.int32(0, "fd");
   Bytes into = args.bytes(1, "into");
   off_t offset = static_cast<off_t>(args.word(2, "offset"));
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   return args.result(outcome(pread(fd, into.data, into.length, offset)));
 }
 
-napi_value Pwrite(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Pwrite(Args& args) {
   int fd = args.int32(0, "fd");
   Bytes from = args.bytes(1, "from");
   off_t offset = static_cast<off_t>(args.word(2, "offset"));
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   return args.result(outcome(pwrite(fd, from.data, from.length, offset)));
 }
 
-napi_value Eventfd(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Eventfd(Args& args) {
   uint32_t initval = args.uint32(0, "initval");
   int flags = args.int32(1, "flags");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   return opened(args, outcome(eventfd(initval, flags)));
 }
 
-napi_value MemfdCreate(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value MemfdCreate(Args& args) {
   char name[PATH_MAX];
   int length = args.string(0, "name", name, sizeof name);
   uint32_t flags = args.uint32(1, "flags");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   // memfd_create(2) itself: a name longer than 249 bytes is EINVAL.
   return opened(args, length < 0 ? -EINVAL : outcome(memfd_create(name, flags)));
 }
 
-napi_value Ftruncate(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Ftruncate(Args& args) {
   int fd = args.int32(0, "fd");
   off_t length = static_cast<off_t>(args.word(1, "length"));
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   return args.result(outcome(ftruncate(fd, length)));
 }
 
-napi_value Fallocate(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Fallocate(Args& args) {
   int fd = args.int32(0, "fd");
   int mode = args.int32(1, "mode");
   off_t offset = static_cast<off_t>(args.word(2, "offset"));
   off_t length = static_cast<off_t>(args.word(3, "length"));
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   return args.result(outcome(fallocate(fd, mode, offset, length)));
 }
 
 /// Ten 64-bit words: dev ino mode nlink uid gid rdev size blksize blocks.
-napi_value Fstat(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Fstat(Args& args) {
   int fd = args.int32(0, "fd");
   Bytes into = args.bytes(1, "into");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   if (into.length < 80 || reinterpret_cast<uintptr_t>(into.data) % 8 != 0)
     return args.fail(true, "into", "must be ten 64-bit words");
   struct stat stat;
@@ -206,11 +192,10 @@ napi_value Fstat(napi_env env, napi_callback_info info) {
 }
 
 /// (fd, events, revents) triples. A wait without end looks up every 50 ms whether its worker is to be terminated.
-napi_value Poll(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Poll(Args& args) {
   Bytes triples = args.bytes(0, "fds");
   int32_t timeout = args.int32(1, "timeout");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   size_t count = triples.length / 12;
   if (triples.length % 12 != 0 || reinterpret_cast<uintptr_t>(triples.data) % 4 != 0)
     return args.fail(true, "fds", "must be an Int32Array of (fd, events, revents)");
@@ -227,7 +212,7 @@ napi_value Poll(napi_env env, napi_callback_info info) {
     if (timeout >= 0 && left < 0) left = 0;
     bool sliced = slices && (left < 0 || left > sliceMs);
     result = outcome(poll(fds, count, sliced ? sliceMs : static_cast<int>(left)));
-    if (result != 0 || !sliced || !alive(env)) break;
+    if (result != 0 || !sliced || !alive(args.env())) break;
   }
   if (result >= 0)
     for (size_t i = 0; i < count; i++) words[i * 3 + 2] = fds[i].revents;
@@ -235,28 +220,23 @@ napi_value Poll(napi_env env, napi_callback_info info) {
   return args.result(result);
 }
 
-napi_value Readlink(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Readlink(Args& args) {
   char path[PATH_MAX];
   char target[PATH_MAX];
   int length = args.string(0, "path", path, sizeof path);
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   int64_t result = length < 0 ? length : outcome(readlink(path, target, sizeof target));
   if (result < 0) return args.result(result);
-  napi_value text = nullptr;
-  napi_create_string_utf8(env, target, static_cast<size_t>(result), &text);
-  return text;
+  return Napi::String::New(args.env(), target, static_cast<size_t>(result));
 }
-
-const Export rows[] = {
-    {"open", Open},           {"close", Close},         {"own", Own},         {"dup", Dup},
-    {"fcntl", Fcntl},         {"read", Read},           {"write", Write},     {"pread", Pread},
-    {"pwrite", Pwrite},       {"eventfd", Eventfd},     {"fstat", Fstat},     {"memfdCreate", MemfdCreate},
-    {"ftruncate", Ftruncate}, {"fallocate", Fallocate}, {"poll", Poll},       {"readlink", Readlink},
-};
 
 }  // namespace
 
-const Exports callExports = {rows, sizeof rows / sizeof *rows};
+const Exports callExports = {
+    {"open", make<Open>}, {"close", make<Close>}, {"own", make<Own>}, {"dup", make<Dup>}, {"fcntl", make<Fcntl>},
+    {"read", make<Read>}, {"write", make<Write>}, {"pread", make<Pread>}, {"pwrite", make<Pwrite>},
+    {"eventfd", make<Eventfd>}, {"fstat", make<Fstat>}, {"memfdCreate", make<MemfdCreate>},
+    {"ftruncate", make<Ftruncate>}, {"fallocate", make<Fallocate>}, {"poll", make<Poll>}, {"readlink", make<Readlink>},
+};
 
 }  // namespace kvio

@@ -1,8 +1,12 @@
 // The addon's own vocabulary. Flat exports, one family per file; nothing here validates what a kernel call means: that is done
 // above, in TypeScript. What is checked here is only what would otherwise crash the process.
+//
+// JavaScript is spoken to through node-addon-api. Plain Node-API stays on the hot path (state.cc, envOf), and where a call's failure is
+// the answer to a question: whether a value is of its type (args.cc; the classes ask for the type first, and a register of a device
+// would cost a third more), whether JavaScript may still run (alive).
 #pragma once
 
-#include <node_api.h>
+#include <napi.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stddef.h>
@@ -85,10 +89,21 @@ struct State {
   int32_t result;
 };
 
+/// What a run or a wait has come to.
+struct Event {
+  uint64_t id;
+  int32_t value;
+};
+
+struct Env;
 struct Mapping;
 struct Record;
 struct Runner;
 struct Waits;
+
+/// Calls the listener with (id, value); without one where the environment is gone and the queue is being emptied.
+void deliver(Napi::Env env, Napi::Function listener, Env* own, Event* event);
+using Events = Napi::TypedThreadSafeFunction<Env, Event, deliver>;
 
 /// One per environment that loaded us: the main thread, each worker.
 struct Env {
@@ -98,10 +113,10 @@ struct Env {
   bool kickUnblocked = false;
 
   State* state = nullptr;
-  napi_ref stateView = nullptr;
+  Napi::ObjectReference stateView;
 
-  /// Completions of runs and waits come to JavaScript through this one function: (id, value).
-  napi_threadsafe_function events = nullptr;
+  /// Completions of runs and waits come to JavaScript through this one function. Null before listen().
+  Events events;
   uint64_t lastId = 0;
 
   /// Descriptors to close when the environment goes: one bit each.
@@ -137,17 +152,13 @@ void stopRunners(Env* env);
 void stopWaits(Env* env);
 
 pid_t threadId();
-bool onSharedMemory(napi_env env, napi_value view);
 
-/// An export: its name and its function.
+/// An export: its name, and what makes its function.
 struct Export {
   const char* name;
-  napi_callback call;
+  Napi::Function (*make)(Napi::Env env, const char* name);
 };
-struct Exports {
-  const Export* rows;
-  size_t count;
-};
+using Exports = std::initializer_list<Export>;
 extern const Exports callExports, stateExports, memoryExports, vcpuExports, waitExports;
 
 }  // namespace kvio

@@ -17,8 +17,8 @@ struct Mapping {
   /// Whole pages.
   size_t length = 0;
   size_t pageSize = 4096;
-  /// Keeps the arena alive while these pages are ours; null for a mapping of its own.
-  napi_ref arena = nullptr;
+  /// Keeps the arena alive while these pages are ours; empty for a mapping of its own.
+  Napi::ObjectReference arena;
   bool covered = false;
   /// Every byte of the mapping lies in exactly one.
   Array<Part> parts;

@@ -10,14 +10,6 @@
 
 namespace kvio {
 
-bool onSharedMemory(napi_env env, napi_value view) {
-  napi_typedarray_type type;
-  napi_value buffer = nullptr;
-  bool plain = true;
-  return napi_get_typedarray_info(env, view, &type, nullptr, nullptr, &buffer, nullptr) == napi_ok &&
-         napi_is_arraybuffer(env, buffer, &plain) == napi_ok && !plain;
-}
-
 namespace {
 
 constexpr int readWrite = PROT_READ | PROT_WRITE;
@@ -26,7 +18,7 @@ constexpr int readWrite = PROT_READ | PROT_WRITE;
 bool deadly(int advice) { return advice >= 100 && advice <= 103; }
 
 /// Takes over the mapping; its id.
-napi_value add(Args& args, Mapping* mapping) {
+Napi::Value add(Args& args, Mapping* mapping) {
   Array<Mapping*>& all = args.own()->mappings;
   size_t index = 0;
   while (index < all.size() && all[index] != nullptr) index++;
@@ -49,7 +41,7 @@ bool wholePages(Args& args, Bytes view, const char* name) {
   if (!args.ok()) return false;
   if (view.length == 0 || view.length % 4096 != 0 || reinterpret_cast<uintptr_t>(view.data) % 4096 != 0)
     args.fail(true, name, "must cover whole pages");
-  else if (!onSharedMemory(args.env(), args.value(0)))
+  else if (!args.shared(0))
     args.fail(false, name, "must lie in a shared WebAssembly.Memory");
   return args.ok();
 }
@@ -65,26 +57,24 @@ Mapping* newMapping(uint8_t* start, size_t length, int prot) {
 }
 
 /// keep(pages): these pages of an arena, as they are.
-napi_value Keep(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Keep(Args& args) {
   Bytes pages = args.bytes(0, "pages");
-  if (!wholePages(args, pages, "pages")) return nullptr;
+  if (!wholePages(args, pages, "pages")) return {};
   Mapping* mapping = newMapping(pages.data, pages.length, readWrite);
   if (mapping == nullptr) return args.result(-ENOMEM);
-  napi_create_reference(env, args.value(0), 1, &mapping->arena);
+  mapping->arena = Napi::Persistent(args[0].As<Napi::Object>());
   return add(args, mapping);
 }
 
 /// place(pages, prot, flags, fd, offset, pageSize): a mapping over these pages of an arena.
-napi_value Place(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Place(Args& args) {
   Bytes pages = args.bytes(0, "pages");
   int prot = args.int32(1, "prot");
   int flags = args.int32(2, "flags");
   int fd = args.int32(3, "fd");
   uint64_t offset = args.word(4, "offset");
   uint64_t pageSize = args.size(5, "pageSize");
-  if (!wholePages(args, pages, "pages")) return nullptr;
+  if (!wholePages(args, pages, "pages")) return {};
   if ((prot & readWrite) != readWrite) return args.fail(true, "prot", "of memory with a view must allow reading and writing");
   if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) != 0) return args.fail(true, "flags", "must not have MAP_FIXED");
   if (pageSize < 4096 || (pageSize & (pageSize - 1)) != 0 || pages.length % pageSize != 0 ||
@@ -107,19 +97,18 @@ napi_value Place(napi_env env, napi_callback_info info) {
     delete mapping;
     return args.result(result);
   }
-  napi_create_reference(env, args.value(0), 1, &mapping->arena);
+  mapping->arena = Napi::Persistent(args[0].As<Napi::Object>());
   return add(args, mapping);
 }
 
 /// map(length, prot, flags, fd, offset): a mapping of its own, wherever the kernel puts it.
-napi_value Map(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Map(Args& args) {
   uint64_t length = args.size(0, "length");
   int prot = args.int32(1, "prot");
   int flags = args.int32(2, "flags");
   int fd = args.int32(3, "fd");
   uint64_t offset = args.word(4, "offset");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) != 0) return args.fail(true, "flags", "must not have MAP_FIXED");
   if ((flags & MAP_GROWSDOWN) != 0) return args.fail(true, "flags", "must not have MAP_GROWSDOWN: its guard gap faults");
   catchFaults();
@@ -140,53 +129,46 @@ napi_value Map(napi_env env, napi_callback_info info) {
 }
 
 /// 0, or -errno and the pages stay: better a leak than a view on a stranger's bytes.
-int64_t unmap(napi_env env, Mapping* mapping) {
-  if (mapping->arena == nullptr) return outcome(munmap(mapping->start, mapping->length));
+int64_t unmap(Mapping* mapping) {
+  if (mapping->arena.IsEmpty()) return outcome(munmap(mapping->start, mapping->length));
   int64_t result = putZeros(mapping->start, mapping->length);
-  if (result < 0) return result;
-  if (mapping->covered) uncover(mapping->start);
-  if (env != nullptr) napi_delete_reference(env, mapping->arena);
-  return 0;
+  if (result < 0)
+    mapping->arena.SuppressDestruct();
+  else if (mapping->covered)
+    uncover(mapping->start);
+  return result;
 }
 
-napi_value Unmap(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Unmap(Args& args) {
   uint64_t id = args.size(0, "mapping");
   Mapping* mapping = get(args, 0);
-  if (mapping == nullptr) return nullptr;
-  int64_t result = unmap(env, mapping);
+  if (mapping == nullptr) return {};
+  int64_t result = unmap(mapping);
   args.own()->mappings[id - 1] = nullptr;
   delete mapping;
   return args.result(result);
 }
 
-napi_value bigint(napi_env env, uint64_t value) {
-  napi_value out = nullptr;
-  napi_create_bigint_uint64(env, value, &out);
-  return out;
-}
-
-napi_value Address(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Address(Args& args) {
   Mapping* mapping = get(args, 0);
-  return mapping == nullptr ? nullptr : bigint(env, reinterpret_cast<uintptr_t>(mapping->start));
+  if (mapping == nullptr) return {};
+  return Napi::BigInt::New(args.env(), reinterpret_cast<uintptr_t>(mapping->start));
 }
 
 /// Where the first byte of a view lies.
-napi_value AddressOf(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value AddressOf(Args& args) {
   Bytes bytes = args.bytes(0, "view");
-  return args.ok() ? bigint(env, reinterpret_cast<uintptr_t>(bytes.data)) : nullptr;
+  if (!args.ok()) return {};
+  return Napi::BigInt::New(args.env(), reinterpret_cast<uintptr_t>(bytes.data));
 }
 
 /// steady(fd, offset, length, flags): the page size of a mapping that no touch can make fault; 0 where one can.
-napi_value Steady(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Steady(Args& args) {
   int fd = args.int32(0, "fd");
   uint64_t offset = args.word(1, "offset");
   uint64_t length = args.size(2, "length");
   int flags = args.int32(3, "flags");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   return args.result(static_cast<int64_t>(steadyPages(fd, offset, length, flags)));
 }
 
@@ -197,14 +179,13 @@ bool range(Args& args, Mapping* mapping, uint64_t offset, uint64_t length) {
   return args.ok();
 }
 
-napi_value Protect(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Protect(Args& args) {
   Mapping* mapping = get(args, 0);
   uint64_t offset = args.size(1, "offset");
   uint64_t length = args.size(2, "length");
   int prot = args.int32(3, "prot");
-  if (mapping == nullptr || !range(args, mapping, offset, length)) return nullptr;
-  if (mapping->arena != nullptr && (prot & readWrite) != readWrite)
+  if (mapping == nullptr || !range(args, mapping, offset, length)) return {};
+  if (!mapping->arena.IsEmpty() && (prot & readWrite) != readWrite)
     return args.fail(true, "prot", "of memory with a view must allow reading and writing");
   // PROT_GROWSDOWN, PROT_GROWSUP: they would reach beyond the range.
   if ((prot & 0x03000000) != 0) return args.fail(true, "prot", "must not have PROT_GROWSDOWN or PROT_GROWSUP");
@@ -214,18 +195,17 @@ napi_value Protect(napi_env env, napi_callback_info info) {
   // A failure may have changed part of it: what is left is what both the old and the new protection allow.
   if (result == 0)
     setProtection(mapping, offset, end - offset, prot);
-  else if (result != -EINVAL && mapping->arena == nullptr)
+  else if (result != -EINVAL && mapping->arena.IsEmpty())
     setProtection(mapping, offset, end - offset, PROT_NONE);
   return args.result(result);
 }
 
-napi_value Advise(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Advise(Args& args) {
   Mapping* mapping = get(args, 0);
   uint64_t offset = args.size(1, "offset");
   uint64_t length = args.size(2, "length");
   int advice = args.int32(3, "advice");
-  if (mapping == nullptr || !range(args, mapping, offset, length)) return nullptr;
+  if (mapping == nullptr || !range(args, mapping, offset, length)) return {};
   if (deadly(advice)) return args.fail(true, "advice", "would let a later touch end the process");
   return args.result(outcome(madvise(mapping->start + offset, length, advice)));
 }
@@ -236,63 +216,59 @@ bool widthOk(Args& args, uint32_t width) {
 }
 
 /// load(mapping, offset, width): a number, a bigint for width 8, or -errno (always a number).
-napi_value Load(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Load(Args& args) {
   Mapping* mapping = get(args, 0);
   uint64_t offset = args.size(1, "offset");
   uint32_t width = args.uint32(2, "width");
-  if (mapping == nullptr || !widthOk(args, width) || !range(args, mapping, offset, width)) return nullptr;
+  if (mapping == nullptr || !widthOk(args, width) || !range(args, mapping, offset, width)) return {};
   uint64_t value = 0;
   int result = permits(mapping, offset, width, PROT_READ) ? guardedLoad(mapping->start + offset, width, &value) : -EFAULT;
   if (result < 0) return args.result(result);
-  return width == 8 ? bigint(env, value) : args.result(static_cast<int64_t>(value));
+  if (width == 8) return Napi::BigInt::New(args.env(), value);
+  return args.result(static_cast<int64_t>(value));
 }
 
-napi_value Store(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Store(Args& args) {
   Mapping* mapping = get(args, 0);
   uint64_t offset = args.size(1, "offset");
   uint32_t width = args.uint32(2, "width");
   uint64_t value = args.word(3, "value");
-  if (mapping == nullptr || !widthOk(args, width) || !range(args, mapping, offset, width)) return nullptr;
+  if (mapping == nullptr || !widthOk(args, width) || !range(args, mapping, offset, width)) return {};
   if (!permits(mapping, offset, width, PROT_WRITE)) return args.result(-EFAULT);
   return args.result(guardedStore(mapping->start + offset, width, value));
 }
 
-napi_value CopyOut(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value CopyOut(Args& args) {
   Mapping* mapping = get(args, 0);
   uint64_t offset = args.size(1, "offset");
   Bytes into = args.bytes(2, "into");
-  if (mapping == nullptr || !range(args, mapping, offset, into.length)) return nullptr;
+  if (mapping == nullptr || !range(args, mapping, offset, into.length)) return {};
   if (!permits(mapping, offset, into.length, PROT_READ)) return args.result(-EFAULT);
   return args.result(guardedCopyOut(mapping->start + offset, into.data, into.length));
 }
 
-napi_value CopyIn(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value CopyIn(Args& args) {
   Mapping* mapping = get(args, 0);
   uint64_t offset = args.size(1, "offset");
   Bytes from = args.bytes(2, "from");
-  if (mapping == nullptr || !range(args, mapping, offset, from.length)) return nullptr;
+  if (mapping == nullptr || !range(args, mapping, offset, from.length)) return {};
   if (!permits(mapping, offset, from.length, PROT_WRITE)) return args.result(-EFAULT);
   return args.result(guardedCopyIn(mapping->start + offset, from.data, from.length));
 }
 
-const Export rows[] = {
-    {"keep", Keep},       {"place", Place},     {"map", Map},       {"unmap", Unmap}, {"address", Address},
-    {"addressOf", AddressOf}, {"steady", Steady}, {"protect", Protect}, {"advise", Advise}, {"load", Load},
-    {"store", Store},     {"copyOut", CopyOut}, {"copyIn", CopyIn},
-};
-
 }  // namespace
 
-const Exports memoryExports = {rows, sizeof rows / sizeof *rows};
+const Exports memoryExports = {
+    {"keep", make<Keep>}, {"place", make<Place>}, {"map", make<Map>}, {"unmap", make<Unmap>},
+    {"address", make<Address>}, {"addressOf", make<AddressOf>}, {"steady", make<Steady>}, {"protect", make<Protect>},
+    {"advise", make<Advise>}, {"load", make<Load>}, {"store", make<Store>}, {"copyOut", make<CopyOut>},
+    {"copyIn", make<CopyIn>},
+};
 
 void unmapAll(Env* env) {
   for (size_t i = 0; i < env->mappings.size(); i++) {
     if (env->mappings[i] == nullptr) continue;
-    unmap(nullptr, env->mappings[i]);
+    unmap(env->mappings[i]);
     delete env->mappings[i];
     env->mappings[i] = nullptr;
   }

@@ -10,23 +10,6 @@ namespace {
 
 constexpr uint32_t KVM_RUN = 0xae80;  // linux/kvm.h: _IO(0xAE, 0x80)
 
-/// A view on shared memory of at least sizeof(State), 8-byte aligned. Shared memory cannot be detached; the reference keeps it.
-napi_value Attach(napi_env env, napi_callback_info info) {
-  Args args(env, info);
-  Bytes bytes = args.bytes(0, "state");
-  if (!args.ok()) return nullptr;
-  if (bytes.length < sizeof(State) || reinterpret_cast<uintptr_t>(bytes.data) % 8 != 0)
-    return args.fail(true, "state", "must have at least 32 bytes, aligned to 8");
-  if (!onSharedMemory(env, args.value(0))) return args.fail(false, "state", "must lie in a SharedArrayBuffer");
-  Env* own = args.own();
-  napi_ref view = nullptr;
-  if (napi_create_reference(env, args.value(0), 1, &view) != napi_ok) return args.fail(false, "state", "cannot be referenced");
-  if (own->stateView != nullptr) napi_delete_reference(env, own->stateView);
-  own->stateView = view;
-  own->state = reinterpret_cast<State*>(bytes.data);
-  return args.result(0);
-}
-
 napi_value unattached(napi_env env) {
   napi_throw_type_error(env, "ERR_INVALID_STATE", "no state buffer is attached");
   return nullptr;
@@ -51,12 +34,14 @@ napi_value Call(napi_env env, napi_callback_info) {
 
 /// ioctl(state.fd, state.request, address of these bytes).
 napi_value CallBytes(napi_env env, napi_callback_info info) {
-  Args args(env, info);
-  Bytes bytes = args.bytes(0, "arg");
-  if (!args.ok()) return nullptr;
-  if (args.own()->state == nullptr) return unattached(env);
-  const State* state = args.own()->state;
-  return answer(args.own(), outcome(ioctl(state->fd, state->request, bytes.data)));
+  napi_value arg = nullptr;
+  size_t count = 1;
+  napi_get_cb_info(env, info, &count, &arg, nullptr, nullptr);
+  Bytes bytes;
+  if (!bytesOf(env, arg, "arg", &bytes)) return nullptr;
+  Env* own = envOf(env);
+  if (own == nullptr || own->state == nullptr) return unattached(env);
+  return answer(own, outcome(ioctl(own->state->fd, own->state->request, bytes.data)));
 }
 
 /// KVM_RUN of state.fd for at most state.budget milliseconds (0: no bound).
@@ -66,10 +51,15 @@ napi_value Run(napi_env env, napi_callback_info) {
   return answer(own, runHere(own, own->state->fd, own->state->budget));
 }
 
-const Export rows[] = {{"attach", Attach}, {"call", Call}, {"callBytes", CallBytes}, {"run", Run}};
+template <napi_callback call>
+Napi::Function plain(Napi::Env env, const char* name) {
+  napi_value function = nullptr;
+  napi_create_function(env, name, NAPI_AUTO_LENGTH, call, nullptr, &function);
+  return {env, function};
+}
 
 }  // namespace
 
-const Exports stateExports = {rows, sizeof rows / sizeof *rows};
+const Exports stateExports = {{"call", plain<Call>}, {"callBytes", plain<CallBytes>}, {"run", plain<Run>}};
 
 }  // namespace kvio

@@ -315,19 +315,17 @@ void leaveVcpus(Env* env) {
 
 namespace {
 
-napi_value Kick(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Kick(Args& args) {
   int fd = args.int32(0, "vcpu");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   int64_t error = 0;
   Record* record = recordOf(args.own(), fd, &error);
   return args.result(record == nullptr ? error : kick(record));
 }
 
-napi_value KickById(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value KickById(Args& args) {
   uint64_t id = args.word(0, "id");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   Locked locked(table.mutex);
   Record* record = table.first;
   while (record != nullptr && record->id != id) record = record->next;
@@ -335,31 +333,28 @@ napi_value KickById(napi_env env, napi_callback_info info) {
 }
 
 /// The id by which kickById() finds this vCPU, or -errno.
-napi_value KickerId(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value KickerId(Args& args) {
   int fd = args.int32(0, "vcpu");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   int64_t error = 0;
   Record* record = recordOf(args.own(), fd, &error);
   return args.result(record == nullptr ? error : static_cast<int64_t>(record->id));
 }
 
 /// KVM_RUN on a thread of its own: the id under which its result will be posted, or -errno.
-napi_value RunAsync(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value RunAsync(Args& args) {
   int fd = args.int32(0, "vcpu");
   double budget = args.number(1, "budget");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   uint64_t id = 0;
   int64_t result = startRunner(args.own(), fd, budget, &id);
   return args.result(result < 0 ? result : static_cast<int64_t>(id));
 }
 
 /// The descriptor is about to be closed: ends and joins what runs on it here, and frees its number for another vCPU.
-napi_value Forget(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value Forget(Args& args) {
   int fd = args.int32(0, "vcpu");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   Env* own = args.own();
   size_t index = static_cast<size_t>(fd);
   if (fd < 0) return args.result(-EBADF);
@@ -377,19 +372,15 @@ napi_value Forget(napi_env env, napi_callback_info info) {
 }
 
 /// The signal that kicks; below 0 where none is free.
-napi_value KickSignal(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value KickSignal(Args& args) {
   return args.result(kickSignal());
 }
 
-const Export rows[] = {
-    {"kickSignal", KickSignal},
-    {"kick", Kick},         {"kickById", KickById}, {"kickerId", KickerId},
-    {"runAsync", RunAsync}, {"forget", Forget},
-};
-
 }  // namespace
 
-const Exports vcpuExports = {rows, sizeof rows / sizeof *rows};
+const Exports vcpuExports = {
+    {"kickSignal", make<KickSignal>}, {"kick", make<Kick>}, {"kickById", make<KickById>}, {"kickerId", make<KickerId>},
+    {"runAsync", make<RunAsync>}, {"forget", make<Forget>},
+};
 
 }  // namespace kvio

@@ -94,11 +94,10 @@ int64_t start(Env* env) {
 }
 
 /// The id under which the ready events will be posted, once; or -errno (-EPERM: this file cannot be waited for).
-napi_value WaitFor(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value WaitFor(Args& args) {
   int fd = args.int32(0, "fd");
   uint32_t events = args.uint32(1, "events");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   Env* own = args.own();
   if (own->events == nullptr) return args.result(-EINVAL);
   if (own->waits == nullptr) {
@@ -127,15 +126,12 @@ napi_value WaitFor(napi_env env, napi_callback_info info) {
 }
 
 /// 1 where the wait was still pending, 0 where its result is on its way (JavaScript drops it).
-napi_value CancelWait(napi_env env, napi_callback_info info) {
-  Args args(env, info);
+Napi::Value CancelWait(Args& args) {
   uint64_t id = args.size(0, "id");
-  if (!args.ok()) return nullptr;
+  if (!args.ok()) return {};
   Waits* waits = args.own()->waits;
   return args.result(waits != nullptr && id != 0 && take(waits, id) ? 1 : 0);
 }
-
-const Export rows[] = {{"wait", WaitFor}, {"cancelWait", CancelWait}};
 
 }  // namespace
 
@@ -151,6 +147,6 @@ void stopWaits(Env* env) {
   closeAll(waits);
 }
 
-const Exports waitExports = {rows, sizeof rows / sizeof *rows};
+const Exports waitExports = {{"wait", make<WaitFor>}, {"cancelWait", make<CancelWait>}};
 
 }  // namespace kvio

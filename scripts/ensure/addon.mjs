@@ -1,7 +1,7 @@
 // build/Release/*.node by node-gyp. What is missing is named, remembered, and tried again only when something changed: without
 // the addon kvio goes on with ffi-rs or the simulator.
 import { realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import { at, exists, filesUnder, fingerprint, readStamp, run, say, which, writeStamp } from './tree.mjs';
 
 const python = () =>
@@ -15,7 +15,11 @@ function nodedir() {
   return candidates.find((folder) => folder && exists(join(folder, 'include', 'node', 'node_api.h')));
 }
 
-const sources = () => [...filesUnder('native', ['.cc', '.h', '.map']), 'binding.gyp'];
+const sources = () => [
+  ...filesUnder('native', ['.cc', '.h', '.map']),
+  'binding.gyp',
+  join('node_modules', 'node-addon-api', 'package.json'),
+];
 const inputs = () => fingerprint(sources(), process.platform, process.arch);
 const tools = () => ({ python: python(), make: make(), compiler: compiler(), nodedir: nodedir() });
 
@@ -36,7 +40,7 @@ function missing({ python, make, compiler }) {
   return [
     python === undefined && 'python3 (node-gyp is driven by it)',
     make === undefined && 'make',
-    compiler === undefined && `${process.env.CXX || 'g++'} (a C++17 compiler)`,
+    compiler === undefined && `${process.env.CXX || 'g++'} (a C++20 compiler)`,
   ].filter(Boolean);
 }
 
@@ -75,7 +79,10 @@ export const addon = {
       say(`building the addon: node-gyp rebuild${found.nodedir === undefined ? '' : ` --nodedir=${found.nodedir}`}`);
       const log = at('.cache', 'ensure', 'addon.log');
       const args = ['rebuild', '-j', '2', ...(found.nodedir === undefined ? [] : [`--nodedir=${found.nodedir}`])];
+      // binding.gyp asks `node` where node-addon-api is.
+      const env = { ...process.env, PATH: [dirname(process.execPath), process.env.PATH].join(delimiter) };
       const { ok, output } = run(process.execPath, [at('node_modules', 'node-gyp', 'bin', 'node-gyp.js'), ...args], {
+        env,
         quiet: true,
       });
       writeFileSync(log, output);

@@ -23,7 +23,6 @@ export interface Addon {
   readlink(path: string): string | number;
 
   // state.cc
-  attach(state: Uint8Array): number;
   /** state.result = ioctl(state.fd, state.request, state.arg). */
   call(): void;
   /** state.result = ioctl(state.fd, state.request, these bytes). */
@@ -63,6 +62,7 @@ export interface Addon {
   cancelWait(id: number): number;
 
   // addon.cc
+  attach(state: Uint8Array): number;
   listen(listener: (id: number, value: number) => void): number;
   hold(on: boolean): number;
 }

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Addon } from '../../src/native/index.ts';
 import { loadAddon, NativeBackend } from '../../src/native/index.ts';
-import { bareChild } from './child.ts';
+import { bareChild, child, workerSource } from './child.ts';
 import { missing } from './guest.ts';
 
 const loaded = loadAddon();
@@ -47,7 +47,65 @@ describe.skipIf('reason' in loaded)('the addon', () => {
       })();
       expect(thrown, name).toBeInstanceOf(kind);
       expect((thrown as Error).message, name).toMatch(message);
+      const code = thrown instanceof TypeError ? 'ERR_INVALID_ARG_TYPE' : 'ERR_OUT_OF_RANGE';
+      expect(Object.getOwnPropertyDescriptor(thrown, 'code'), name).toEqual({
+        value: code,
+        writable: true,
+        enumerable: true,
+        configurable: true,
+      });
     }
+  });
+
+  test('without a state buffer the hot calls throw', () => {
+    const result = bareChild(
+      `
+      const { addon } = loadAddon();
+      const thrown = [[addon.call], [addon.callBytes, new Uint8Array(1)], [addon.callBytes, 1], [addon.run]].map(([call, ...args]) => {
+        try { call(...args); } catch ({ name, message, code }) { return [name, message, code]; }
+      });
+      console.log(JSON.stringify(thrown));`,
+      [],
+      {},
+    );
+    const unattached = ['TypeError', 'no state buffer is attached', 'ERR_INVALID_STATE'];
+    const wrong = ['TypeError', 'arg must be a typed array', 'ERR_INVALID_ARG_TYPE'];
+    expect([result.stderr, JSON.parse(result.stdout)]).toEqual(['', [unattached, unattached, wrong, unattached]]);
+  });
+
+  test('what a listener throws is an uncaught exception, whatever it is', () => {
+    const result = bareChild(
+      `
+      const { addon } = loadAddon();
+      const thrown = [new RangeError('on purpose'), 'text', undefined, Symbol.iterator, Object.freeze({})];
+      const caught = [];
+      addon.listen(() => { throw thrown[caught.length]; });
+      addon.hold(true);
+      process.on('uncaughtException', (error) => {
+        caught.push(error);
+        if (caught.length === thrown.length) process.exit(caught.every((one, i) => one === thrown[i]) ? 7 : 8);
+      });
+      for (const _ of thrown) addon.wait(addon.eventfd(1, 0), 1);`,
+      ['--force-node-api-uncaught-exceptions-policy=true'],
+      {},
+    );
+    expect([result.status, result.signal, result.stderr]).toEqual([7, null, '']);
+  });
+
+  test.each([
+    ['process.exit()', 'process.exit(3);', 3],
+    ['worker.terminate()', `parentPort.postMessage('inside'); for (;;);`, 1],
+  ])('%s inside a listener', (_, end, code) => {
+    const worker = workerSource(`
+      const { addon } = loadAddon();
+      addon.listen(() => { ${end} });
+      addon.hold(true);
+      addon.wait(addon.eventfd(1, 0), 1);`);
+    const result = child(`
+      const worker = new Worker(${JSON.stringify(worker)}, { eval: true });
+      worker.once('message', () => worker.terminate());
+      worker.once('exit', (code) => { process.exitCode = code + 4; });`);
+    expect([result.status, result.signal, result.stderr]).toEqual([code + 4, null, '']);
   });
 
   test('accessors stay inside their mapping', () => {

@@ -13,8 +13,9 @@ const headers = [process.env['npm_config_nodedir'], dirname(dirname(realpathSync
 
 /** As in binding.gyp. */
 const flags = [
-  '-DNAPI_VERSION=9',
-  ...['-std=gnu++17', '-fno-exceptions', '-fno-rtti', '-fno-threadsafe-statics', '-fcheck-new', '-Wall', '-Wextra', '-Werror'],
+  ...['-DNAPI_VERSION=9', '-DNODE_ADDON_API_DISABLE_CPP_EXCEPTIONS', '-DNODE_ADDON_API_DISABLE_DEPRECATED'],
+  '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',
+  ...['-std=gnu++20', '-fno-exceptions', '-fno-rtti', '-fno-threadsafe-statics', '-fcheck-new', '-Wall', '-Wextra', '-Werror'],
 ];
 
 const compilers = { x64: ['x86_64-linux-gnu-g++', 'g++'], arm64: ['aarch64-linux-gnu-g++'] } as const;
@@ -37,7 +38,7 @@ for (const [arch, names] of others) {
   const title = `the addon for ${arch}${compiler === undefined ? ` (not run: ${reasons.at(-1)![1]})` : ''}`;
   describe.skipIf(compiler === undefined)(title, () => {
     it.each(readdirSync(join(root, 'native')).filter((file) => file.endsWith('.cc')))('%s compiles', (file) => {
-      const include = ['-isystem', headers!];
+      const include = ['-isystem', headers!, '-isystem', join(root, 'node_modules/node-addon-api')];
       const { status, stderr } = spawnSync(compiler!, [...flags, ...include, '-fsyntax-only', join(root, 'native', file)], {
         encoding: 'utf8',
       });

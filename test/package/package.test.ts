@@ -56,7 +56,11 @@ describe('the package', () => {
     const scripts = Object.entries(manifest.scripts).filter(([name]) => /^(pre|post)?install$|^(pre|post)?prepare$/.test(name));
     expect(scripts).toEqual([['install', 'node -e 0']]);
     expect(manifest.gypfile).toBe(false);
-    expect(manifest.dependencies).toBeUndefined();
+  });
+
+  it('depends on what its addon is built with, and on nothing else', () => {
+    const required = readFileSync(join(root, 'binding.gyp'), 'utf8').matchAll(/require\('([^']+)'\)/g);
+    expect([...required].map(([, name]) => name)).toEqual(Object.keys(manifest.dependencies));
   });
 
   it.each(['kvio', 'kvio/sim', 'kvio/uapi', 'kvio/testing'])('%s resolves, and importing it touches nothing', async (name) => {
