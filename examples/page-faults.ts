@@ -1,10 +1,7 @@
 // A device that asks for pages it has not: page requests (PRI), read from a fault queue and answered from TypeScript, page by page. This machine is simulated.
-import { bindDriver, Iommufd, pciDevice, VfioDevice } from 'kvio';
+import { bindDriver, Iommufd, PCI_EXT_CAP_ID_ATS, PCI_EXT_CAP_ID_PRI, pciDevice, VfioDevice } from 'kvio';
 import { openSim, PciFunction } from 'kvio/sim';
 import { IOMMUFD_PAGE_RESP_INVALID, IOMMUFD_PAGE_RESP_SUCCESS } from 'kvio/uapi';
-
-const PCI_EXT_CAP_ID_ATS = 0x0f;
-const PCI_EXT_CAP_ID_PRI = 0x13;
 
 /** Adds up the bytes at an address; where the IOMMU has no page, it asks for one and tries again. */
 class Summer extends PciFunction {

@@ -18,7 +18,7 @@ export type {
 } from './iommufd/data.ts';
 export { FaultQueue, type PageFaultGroup, type Vevent, VeventQueue } from './iommufd/events.ts';
 export { type DirtyBitmapRequest, Hwpt, InvalidationIncomplete } from './iommufd/hwpt.ts';
-export { type CopyOptions, type FileRange, Ioas, type MapOptions } from './iommufd/ioas.ts';
+export { type AddressRange, type CopyOptions, type FileRange, Ioas, type MapOptions, type MemoryPart } from './iommufd/ioas.ts';
 export { type HwInfo, type HwptRequest, Iommufd, type ViommuRequest } from './iommufd/iommufd.ts';
 export { IommufdObject, type ObjectId } from './iommufd/object.ts';
 export type { BindSeries, TsmBindOptions } from './iommufd/tsm-bind.ts';

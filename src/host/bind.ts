@@ -1,7 +1,7 @@
 import { KernelError, type NotRestored, RestoreError, rangeError } from '../kernel/errors.ts';
 import { showAs } from '../kernel/inspect.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import { EBUSY } from '../uapi/sys.ts';
+import { EBADF, EBUSY } from '../uapi/sys.ts';
 import { heldBy } from './holders.ts';
 import { setModuleParameter } from './module-parameter.ts';
 import { driverOf, driverOverride, type PciDevice, pciDevice, pciPath } from './pci.ts';
@@ -62,6 +62,10 @@ export class BoundDevices {
    * a RestoreError says in the end what is not as it was, and what is.
    */
   restore(): void {
+    if (this.kernel.closed && this.#undo.length > 0) {
+      const note = `the kernel is closed: ${this.#taken.join(', ')} cannot be taken from ${this.driver}; restore before kernel.close()`;
+      throw new KernelError(EBADF, 'write', { note });
+    }
     for (const bdf of this.#taken) refuseWhileOpen(this.kernel, bdf);
     this.#taken = [];
     unwind(this.#undo);

@@ -1,3 +1,4 @@
+import { integer } from '../kernel/arguments.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { driverOf, vfioDeviceName } from './pci.ts';
 import { findAttribute, namesIn } from './sysfs.ts';
@@ -44,10 +45,10 @@ export function listIommuGroups(kernel: Kernel): IommuGroup[] {
     .map((id) => iommuGroup(kernel, id));
 }
 
-/** One of them. Without devices: there is no such group. */
+/** One of them. KernelError ENOENT: there is none of this number. */
 export function iommuGroup(kernel: Kernel, id: number): IommuGroup {
-  const path = `/sys/kernel/iommu_groups/${id}`;
-  const devices = namesIn(kernel, `${path}/devices`).sort();
+  const path = `/sys/kernel/iommu_groups/${integer(id, 'id', 0, 0x7fff_ffff)}`;
+  const devices = kernel.readdir(`${path}/devices`).sort();
   const blockers = devices.flatMap((bdf) => blocker(kernel, bdf));
   return {
     id,

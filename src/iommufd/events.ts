@@ -44,6 +44,7 @@ export abstract class EventQueue<T> extends Handle {
 
   /** Events as they come, until the loop is left, the signal aborts (which throws), or the queue is closed (which ends it). */
   async *events(options: WaitOptions = {}): AsyncGenerator<T, void, undefined> {
+    options.signal?.throwIfAborted();
     while (!this.closed) {
       yield* this.read();
       try {
@@ -83,7 +84,16 @@ export class FaultQueue extends EventQueue<PageFaultGroup> {
   /** write(2): IOMMUFD_PAGE_RESP_SUCCESS, and the device asks again; IOMMUFD_PAGE_RESP_INVALID, and its access fails. EINVAL: nobody waits for this cookie (any more). */
   respond(cookie: number, code: number): void {
     if (this.closed) throw new KernelError(EBADF, 'write', { note: 'this FaultQueue is closed' });
-    this.kernel.write(this.fd, iommu_hwpt_page_response.encode({ cookie, code }));
+    const response = iommu_hwpt_page_response.encode({ cookie, code });
+    try {
+      this.kernel.write(this.fd, response);
+    } catch (error) {
+      if (!(KernelError.isKernelError(error) && error.errno === -EINVAL)) throw error;
+      throw new KernelError(EINVAL, 'write', {
+        fd: this.fd,
+        note: `nobody waits for cookie ${cookie}, or ${code} is no response`,
+      });
+    }
   }
 
   protected override decode(bytes: Uint8Array): PageFaultGroup[] {

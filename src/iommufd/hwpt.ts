@@ -1,4 +1,5 @@
-import { KernelError } from '../kernel/errors.ts';
+import { unsigned } from '../kernel/arguments.ts';
+import { KernelError, rangeError } from '../kernel/errors.ts';
 import type { Memory } from '../kernel/memory.ts';
 import { addressOf } from '../kernel/memory-argument.ts';
 import { withMemory, withRoom } from '../kernel/temporary.ts';
@@ -18,9 +19,10 @@ import { IommufdObject } from './object.ts';
 export interface DirtyBitmapRequest {
   /** Bit 0 stands for the bytes from here on. */
   iova: bigint;
-  length: bigint;
+  /** In bytes. */
+  length: number | bigint;
   /** Bytes a bit stands for: a power of two. */
-  page_size: bigint;
+  page_size: number | bigint;
   /** IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR. Default 0. */
   flags?: number;
 }
@@ -68,14 +70,19 @@ export class Hwpt extends IommufdObject {
   getDirtyBitmap(request: DirtyBitmapRequest): Uint8Array;
   getDirtyBitmap(request: DirtyBitmapRequest, data: Memory): void;
   getDirtyBitmap(request: DirtyBitmapRequest, data?: Memory): Uint8Array | undefined {
+    const { kernel } = this.iommufd;
+    const length = unsigned(request.length, 'length');
+    const page_size = unsigned(request.page_size, 'page_size');
+    if (page_size === 0n || (page_size & (page_size - 1n)) !== 0n)
+      throw rangeError(`page_size must be a power of two, not ${page_size}`);
     if (data !== undefined) {
-      this.#getDirtyBitmap(request, addressOf(data));
+      this.#getDirtyBitmap({ ...request, length, page_size }, addressOf(kernel, data));
       return undefined;
     }
-    const bits = (request.length + request.page_size - 1n) / request.page_size;
+    const bits = (length + page_size - 1n) / page_size;
     const bytes = Number((bits + 63n) / 64n) * 8;
-    return withRoom(this.iommufd.kernel, bytes, (room) => {
-      this.#getDirtyBitmap(request, room.address);
+    return withRoom(kernel, bytes, (room) => {
+      this.#getDirtyBitmap({ ...request, length, page_size }, room.address);
       return room.read(0, bytes);
     });
   }
@@ -85,7 +92,10 @@ export class Hwpt extends IommufdObject {
     invalidate(this, request);
   }
 
-  #getDirtyBitmap({ iova, length, page_size, flags = 0 }: DirtyBitmapRequest, data: bigint): void {
+  #getDirtyBitmap(
+    { iova, length, page_size, flags = 0 }: DirtyBitmapRequest & { length: bigint; page_size: bigint },
+    data: bigint,
+  ): void {
     const struct = iommu_hwpt_get_dirty_bitmap;
     const bytes = struct.encode({ size: struct.size, hwpt_id: this.id, flags, iova, length, page_size, data });
     this.iommufd.ioctl(IOMMU_HWPT_GET_DIRTY_BITMAP, bytes);

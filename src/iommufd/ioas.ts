@@ -1,5 +1,7 @@
+import { wide } from '../kernel/arguments.ts';
 import { type Descriptor, fdOf } from '../kernel/descriptor.ts';
 import { KernelError } from '../kernel/errors.ts';
+import type { Kernel } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
 import { rangeOf } from '../kernel/memory-argument.ts';
 import { withMemory, withRoom } from '../kernel/temporary.ts';
@@ -36,17 +38,26 @@ export interface MapOptions {
 /** A range of a file: a memfd, or a dma-buf. */
 export interface FileRange extends MapOptions {
   /** Bytes from the beginning of the file; default 0. */
-  start?: bigint;
-  length: bigint;
+  start?: number | bigint;
+  length: number | bigint;
 }
 
-/** A range of process memory by address; with a `Memory` it is all of it, or a part. */
-export type MemoryRange = MapOptions & ({ user_va: bigint; length: bigint } | { offset?: number; length?: number });
+/** A part of a `Memory`, in bytes; default all of it. */
+export interface MemoryPart {
+  offset?: number | bigint;
+  length?: number | bigint;
+}
+
+/** A range of process memory by its address. */
+export interface AddressRange extends MapOptions {
+  user_va: bigint;
+  length: number | bigint;
+}
 
 /** What is copied of another IOAS's mappings (or of this one's). */
 export interface CopyOptions extends MapOptions {
   src_iova: bigint;
-  length: bigint;
+  length: number | bigint;
 }
 
 const RW = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE;
@@ -55,8 +66,9 @@ const FIRST_RANGES = 16;
 /** iova 0 and this length: everything. */
 const EVERYTHING = (1n << 64n) - 1n;
 
-function placed({ iova, flags = RW }: MapOptions): { flags: number; iova: bigint } {
-  return { flags: iova === undefined ? flags : flags | IOMMU_IOAS_MAP_FIXED_IOVA, iova: iova ?? 0n };
+/** What else is there stays, for the codec to refuse. */
+function placed({ iova, flags = RW, ...rest }: MapOptions): { flags: number; iova: bigint } {
+  return { ...rest, flags: iova === undefined ? flags : flags | IOMMU_IOAS_MAP_FIXED_IOVA, iova: iova ?? 0n };
 }
 
 /** An IO address space: what devices that are attached to it can reach, and where. */
@@ -66,14 +78,10 @@ export class Ioas extends IommufdObject {
    * looked at before a page table needs it: a bad address is EFAULT here only where there is one already, or else when a device is attached. EEXIST:
    * something is mapped at `iova`. EINVAL: reserved, or not aligned. ENOSPC: no room. ENOMEM: RLIMIT_MEMLOCK.
    */
-  map(memory: Memory, options?: MapOptions & { offset?: number; length?: number }): bigint;
-  map(range: MapOptions & { user_va: bigint; length: bigint }): bigint;
-  map(
-    what: Memory | (MapOptions & { user_va: bigint; length: bigint }),
-    options: MapOptions & { offset?: number; length?: number } = {},
-  ): bigint {
-    const { range, how } = 'user_va' in what ? { range: what, how: what } : { range: part(what, options), how: options };
-    const { user_va, length } = range;
+  map(memory: Memory, options?: MapOptions & MemoryPart): bigint;
+  map(range: AddressRange): bigint;
+  map(what: Memory | AddressRange, options: MapOptions & MemoryPart = {}): bigint {
+    const { user_va, length, ...how } = plainRange(this.iommufd.kernel, what, options);
     const struct = iommu_ioas_map;
     const bytes = struct.encode({ size: struct.size, ioas_id: this.id, user_va, length, ...placed(how) });
     this.iommufd.ioctl(IOMMU_IOAS_MAP, bytes);
@@ -85,27 +93,29 @@ export class Ioas extends IommufdObject {
    * dma-buf that is revoked later leaves a dead mapping, which does not come back.
    */
   mapFile(fd: Descriptor, { start = 0n, length, ...how }: FileRange): bigint {
+    const range = { start: wide(start, 'start'), length: wide(length, 'length') };
     const struct = iommu_ioas_map_file;
     const file = fdOf(fd, 'fd', this.iommufd.kernel);
-    const bytes = struct.encode({ size: struct.size, ioas_id: this.id, fd: file, start, length, ...placed(how) });
+    const bytes = struct.encode({ size: struct.size, ioas_id: this.id, fd: file, ...range, ...placed(how) });
     this.iommufd.ioctl(IOMMU_IOAS_MAP_FILE, bytes);
     return struct.decode(bytes).iova;
   }
 
   /** IOMMU_IOAS_COPY: what `source` maps there, here too: pages are pinned once. EPERM: writable, of what was mapped without. ENOENT: not all of it is mapped. */
-  copy(source: Ioas, { src_iova, length, ...how }: CopyOptions): bigint {
+  copy(source: Ioas, { src_iova, length: bytesToCopy, ...how }: CopyOptions): bigint {
+    const length = wide(bytesToCopy, 'length');
     const struct = iommu_ioas_copy;
-    const { flags, iova } = placed(how);
+    const { iova: dst_iova, ...placement } = placed(how);
     const ids = { dst_ioas_id: this.id, src_ioas_id: idOf(source, 'source', this.iommufd) };
-    const bytes = struct.encode({ size: struct.size, flags, ...ids, length, dst_iova: iova, src_iova });
+    const bytes = struct.encode({ size: struct.size, ...ids, length, dst_iova, src_iova, ...placement });
     this.iommufd.ioctl(IOMMU_IOAS_COPY, bytes);
     return struct.decode(bytes).dst_iova;
   }
 
   /** IOMMU_IOAS_UNMAP: how many bytes were unmapped: whole mappings in the range. ENOENT: nothing there, or one is cut: those before it are gone. EBUSY: a hardware queue uses it. */
-  unmap(iova: bigint, length: bigint): bigint {
+  unmap(iova: bigint, length: number | bigint): bigint {
     const struct = iommu_ioas_unmap;
-    const bytes = struct.encode({ size: struct.size, ioas_id: this.id, iova, length });
+    const bytes = struct.encode({ size: struct.size, ioas_id: this.id, iova, length: wide(length, 'length') });
     this.iommufd.ioctl(IOMMU_IOAS_UNMAP, bytes);
     return struct.decode(bytes).length;
   }
@@ -166,7 +176,12 @@ export class Ioas extends IommufdObject {
   }
 }
 
-function part(memory: Memory, { offset = 0, length }: { offset?: number; length?: number }): { user_va: bigint; length: bigint } {
-  const range = rangeOf(memory, offset, length);
-  return { user_va: range.userspace_addr, length: range.memory_size };
+function plainRange(
+  kernel: Kernel,
+  what: Memory | AddressRange,
+  { offset, length, ...how }: MapOptions & MemoryPart,
+): MapOptions & { user_va: bigint; length: bigint } {
+  if (typeof what === 'object' && what !== null && 'user_va' in what) return { ...what, length: wide(what.length, 'length') };
+  const { userspace_addr: user_va, memory_size } = rangeOf(kernel, what, offset, length);
+  return { ...how, user_va, length: memory_size };
 }

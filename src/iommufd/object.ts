@@ -1,4 +1,6 @@
-import { rangeError } from '../kernel/errors.ts';
+import { describe } from '../kernel/arguments.ts';
+import type { Descriptor } from '../kernel/descriptor.ts';
+import { rangeError, typeError } from '../kernel/errors.ts';
 import { showAs } from '../kernel/inspect.ts';
 import type { Iommufd } from './iommufd.ts';
 
@@ -37,14 +39,19 @@ showAs(IommufdObject, (object) => `${object.constructor.name} { id ${object.id}$
 /** An object by its id, or the object that has it. */
 export type ObjectId = number | IommufdObject;
 
-/** The id, for a struct that goes to `iommufd`. Another one's object is refused: its id may be that of something else here. */
+/**
+ * The id, for a struct that goes to `iommufd`. Another one's object is refused: its id may be that of something else here. Where that is known by its number only, or not at all, nobody
+ * can tell.
+ */
 export function idOf(
   object: number | { readonly iommufd: Iommufd; readonly id: number },
   name: string,
-  iommufd: Iommufd,
+  iommufd: Descriptor | undefined,
 ): number {
   if (typeof object === 'number') return object;
-  if (object.iommufd !== iommufd)
+  if (typeof object?.id !== 'number')
+    throw typeError(`${name} must be an object of an iommufd, or its id, not ${describe(object)}`);
+  if (typeof iommufd === 'object' && object.iommufd !== iommufd)
     throw rangeError(
       `${name}: this ${object.constructor.name} belongs to another Iommufd, whose ids mean something else here; where both hold one file, pass the id`,
     );

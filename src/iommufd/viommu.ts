@@ -1,3 +1,4 @@
+import { wide } from '../kernel/arguments.ts';
 import { typeError } from '../kernel/errors.ts';
 import {
   IOMMU_HW_QUEUE_ALLOC,
@@ -44,9 +45,10 @@ export class Viommu extends IommufdObject {
   }
 
   /** IOMMU_HW_QUEUE_ALLOC: memory at `nesting_parent_iova` in the IOAS below, which must lie in one piece (EFAULT). EOPNOTSUPP: no such queues. */
-  hwQueueAlloc(queue: { type: number; index: number; nesting_parent_iova: bigint; length: bigint }): HwQueue {
+  hwQueueAlloc(queue: { type: number; index: number; nesting_parent_iova: bigint; length: number | bigint }): HwQueue {
+    const length = wide(queue.length, 'length');
     const struct = iommu_hw_queue_alloc;
-    const bytes = struct.encode({ size: struct.size, flags: 0, viommu_id: this.id, out_hw_queue_id: 0, ...queue });
+    const bytes = struct.encode({ size: struct.size, flags: 0, viommu_id: this.id, out_hw_queue_id: 0, ...queue, length });
     this.iommufd.ioctl(IOMMU_HW_QUEUE_ALLOC, bytes);
     return new HwQueue(this.iommufd, struct.decode(bytes).out_hw_queue_id);
   }

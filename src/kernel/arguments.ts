@@ -50,6 +50,18 @@ export function word(value: unknown, name: string): bigint {
   return BigInt.asUintN(64, value);
 }
 
+/** An address, offset or length of 64 bits, number or bigint, never negative. */
+export function unsigned(value: unknown, name: string): bigint {
+  const bits = word(value, name);
+  if ((value as number | bigint) < 0) throw rangeError(`${name} must not be negative, but is ${show(value)}`);
+  return bits;
+}
+
+/** A parameter of ours that goes into a 64-bit field: a number or a bigint. What is neither is left to the codec, whose error names the struct. */
+export function wide(value: number | bigint, name: string): bigint {
+  return typeof value === 'number' ? unsigned(value, name) : value;
+}
+
 /** A file offset or length: loff_t, signed 64 bits. Negative values pass: the kernel has a rule for them. */
 export function offset(value: unknown, name: string): bigint {
   return BigInt.asIntN(64, word(value, name));

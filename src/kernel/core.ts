@@ -477,9 +477,9 @@ export class KernelCore implements Kernel {
   }
 
   #notOurs(fd: number): string {
-    return this.#closed
-      ? 'the kernel is closed'
-      : `descriptor ${fd} was not opened by this kernel, or is closed (adopt() takes one from outside)`;
+    if (this.#closed) return 'the kernel is closed';
+    if (fd === -1) return 'no descriptor: the object is closed';
+    return `descriptor ${fd} was not opened by this kernel, or is closed (adopt() takes one from outside)`;
   }
 
   #notVcpu(fd: number, call: string): KernelError {

@@ -27,12 +27,12 @@ export class KernelError extends Error {
   readonly errno: number;
   readonly code: string;
   readonly syscall: string;
-  readonly request?: string;
-  readonly fd?: number;
-  readonly path?: string;
-  readonly capability?: string;
-  readonly series?: string;
-  readonly note?: string;
+  declare readonly request?: string;
+  declare readonly fd?: number;
+  declare readonly path?: string;
+  declare readonly capability?: string;
+  declare readonly series?: string;
+  declare readonly note?: string;
 
   constructor(errno: number, syscall: string, details: KernelErrorDetails = {}) {
     const code = errnoName(errno);

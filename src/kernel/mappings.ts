@@ -113,7 +113,8 @@ export class Mappings {
   #own(memory: Memory): MappedMemory {
     if (!(memory instanceof MappedMemory))
       throw typeError(`memory must be a Memory of this kernel, not ${check.describe(memory)}`);
-    if (!memory.closed && !this.#live.has(memory)) throw typeError('memory belongs to another kernel');
+    if (!memory.closed && !this.#live.has(memory))
+      throw rangeError('memory belongs to another kernel, where its address means something else');
     return memory;
   }
 

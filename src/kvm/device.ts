@@ -37,12 +37,12 @@ export class KvmDevice extends Handle {
 
   /** KVM_SET_DEVICE_ATTR: the kernel reads the attribute where `addr` (or `memory`) says. ENXIO: no such attribute. EPERM: none can be set. */
   setDeviceAttr(attr: DeviceAttr): void {
-    this.ioctl(KVM_SET_DEVICE_ATTR, encodeAttr(attr));
+    this.ioctl(KVM_SET_DEVICE_ATTR, encodeAttr(this.kernel, attr));
   }
 
   /** KVM_GET_DEVICE_ATTR: writes the attribute where `addr` (or `memory`) says. ENXIO: no such attribute. EPERM: none can be read. */
   getDeviceAttr(attr: DeviceAttr): void {
-    this.ioctl(KVM_GET_DEVICE_ATTR, encodeAttr(attr));
+    this.ioctl(KVM_GET_DEVICE_ATTR, encodeAttr(this.kernel, attr));
   }
 
   /** KVM_HAS_DEVICE_ATTR: false where the kernel says ENXIO. `addr` is not looked at. */

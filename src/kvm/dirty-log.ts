@@ -1,3 +1,4 @@
+import type { Kernel } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
 import { addressOf } from '../kernel/memory-argument.ts';
 
@@ -12,7 +13,7 @@ export interface DirtyLog {
 /** Which pages KVM_CLEAR_DIRTY_LOG clears: those whose bits are set in the bitmap. */
 export interface ClearDirtyLog extends DirtyLog {
   /** The page of the slot that bit 0 stands for, a multiple of 64; default 0. */
-  first_page?: bigint;
+  first_page?: number | bigint;
   /** Pages, from `first_page` on: a multiple of 64, or all to the end of the slot. */
   num_pages: number;
 }
@@ -24,7 +25,7 @@ export function* dirtyPages(bitmap: Uint8Array): Generator<number, undefined> {
   }
 }
 
-/** Where the kernel finds the bitmap. */
-export function bitmapAddress(bitmap: Memory | bigint): bigint {
-  return typeof bitmap === 'bigint' ? bitmap : addressOf(bitmap);
+/** Where this kernel finds the bitmap. */
+export function bitmapAddress(kernel: Kernel, bitmap: Memory | bigint): bigint {
+  return typeof bitmap === 'bigint' ? bitmap : addressOf(kernel, bitmap);
 }

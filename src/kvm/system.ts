@@ -123,7 +123,7 @@ export class Kvm extends Handle {
 
   /** KVM_GET_DEVICE_ATTR on the system descriptor: writes the attribute where `addr` (or `memory`) says. ENXIO: no such attribute. */
   getDeviceAttr(attr: DeviceAttr): void {
-    this.ioctl(KVM_GET_DEVICE_ATTR, encodeAttr(attr));
+    this.ioctl(KVM_GET_DEVICE_ATTR, encodeAttr(this.kernel, attr));
   }
 
   /** KVM_HAS_DEVICE_ATTR on the system descriptor: false where the kernel says ENXIO. `addr` is not looked at. */

@@ -1,3 +1,4 @@
+import { wide } from '../kernel/arguments.ts';
 import type { Kicker } from '../kernel/backend.ts';
 import { KernelError, NotAvailable, VcpuBusy } from '../kernel/errors.ts';
 import { getStruct, setStruct } from '../kernel/handle.ts';
@@ -305,8 +306,8 @@ export class Vcpu extends VcpuArm64 {
    * It throws only where not one page was mapped. ENOENT: no memslot. EFAULT: the memory cannot be had; with private memory the page says where as for
    * a `memory_fault` exit. EOPNOTSUPP without two-dimensional paging. KVM_CAP_PRE_FAULT_MEMORY.
    */
-  preFaultMemory(range: { gpa: bigint; size: bigint; flags?: bigint }): { gpa: bigint; size: bigint } {
-    const bytes = kvm_pre_fault_memory.encode({ flags: 0n, ...range });
+  preFaultMemory(range: { gpa: bigint; size: number | bigint; flags?: bigint }): { gpa: bigint; size: bigint } {
+    const bytes = kvm_pre_fault_memory.encode({ flags: 0n, ...range, size: wide(range.size, 'size') });
     this.ioctl(KVM_PRE_FAULT_MEMORY, bytes);
     const { gpa, size } = kvm_pre_fault_memory.decode(bytes);
     return { gpa, size };

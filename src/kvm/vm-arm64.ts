@@ -1,4 +1,4 @@
-import { word } from '../kernel/arguments.ts';
+import { wide, word } from '../kernel/arguments.ts';
 import { getStruct, Handle, setStruct } from '../kernel/handle.ts';
 import type { Memory } from '../kernel/memory.ts';
 import { rangeOf } from '../kernel/memory-argument.ts';
@@ -22,10 +22,10 @@ import { type DeviceAttr, encodeAttr, hasAttr } from './device-attr.ts';
 export interface MteTags {
   guest_ipa: bigint;
   /** In bytes of guest memory, whole pages. */
-  length: bigint;
+  length: number | bigint;
   /** The tags, a byte each. */
   memory: Memory;
-  offset?: number;
+  offset?: number | bigint;
   /** To the guest, or (default) from it. */
   toGuest?: boolean;
 }
@@ -55,9 +55,10 @@ export abstract class VmArm64 extends Handle {
    * KVM_ARM_MTE_COPY_TAGS: allocation tags to or from guest memory; the bytes of guest memory done. EINVAL: no whole pages, or not in memslots. KVM_CAP_ARM_MTE.
    * arm64 only.
    */
-  armMteCopyTags({ guest_ipa, length, memory, offset, toGuest = false }: MteTags): number {
+  armMteCopyTags({ guest_ipa, length: bytes, memory, offset, toGuest = false }: MteTags): number {
+    const length = wide(bytes, 'length');
     const flags = BigInt(toGuest ? KVM_ARM_TAGS_TO_GUEST : KVM_ARM_TAGS_FROM_GUEST);
-    const addr = rangeOf(memory, offset, Number(length) / 16).userspace_addr;
+    const addr = rangeOf(this.kernel, memory, offset, length / 16n).userspace_addr;
     return setStruct(this, KVM_ARM_MTE_COPY_TAGS, kvm_arm_copy_mte_tags, { guest_ipa, length, addr, flags, reserved: [0n, 0n] });
   }
 
@@ -65,20 +66,20 @@ export abstract class VmArm64 extends Handle {
    * KVM_ARM_GET_REG_WRITABLE_MASKS: for each feature id register (KVM_ARM_FEATURE_ID_RANGE_INDEX) the bits userspace may change, written into `memory`.
    * KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES. arm64 only.
    */
-  armGetRegWritableMasks(memory: Memory, offset?: number): void {
-    const addr = rangeOf(memory, offset).userspace_addr;
+  armGetRegWritableMasks(memory: Memory, offset?: number | bigint): void {
+    const addr = rangeOf(this.kernel, memory, offset).userspace_addr;
     const reserved = new Array<number>(13).fill(0);
     setStruct(this, KVM_ARM_GET_REG_WRITABLE_MASKS, reg_mask_range, { addr, range: 0, reserved });
   }
 
   /** KVM_SET_DEVICE_ATTR on the VM: KVM_ARM_VM_SMCCC_CTRL. ENXIO: no such attribute. KVM_CAP_VM_ATTRIBUTES; x86 has none. */
   setDeviceAttr(attr: DeviceAttr): void {
-    this.ioctl(KVM_SET_DEVICE_ATTR, encodeAttr(attr));
+    this.ioctl(KVM_SET_DEVICE_ATTR, encodeAttr(this.kernel, attr));
   }
 
   /** KVM_GET_DEVICE_ATTR on the VM: writes the attribute where `addr` (or `memory`) says. ENXIO: no such attribute. x86 has none. */
   getDeviceAttr(attr: DeviceAttr): void {
-    this.ioctl(KVM_GET_DEVICE_ATTR, encodeAttr(attr));
+    this.ioctl(KVM_GET_DEVICE_ATTR, encodeAttr(this.kernel, attr));
   }
 
   /** KVM_HAS_DEVICE_ATTR on the VM: false where the kernel says ENXIO. `addr` is not looked at. */

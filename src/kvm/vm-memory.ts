@@ -1,4 +1,4 @@
-import { word } from '../kernel/arguments.ts';
+import { wide, word } from '../kernel/arguments.ts';
 import { KernelError } from '../kernel/errors.ts';
 import { setStruct } from '../kernel/handle.ts';
 import {
@@ -11,7 +11,6 @@ import {
   kvm_create_guest_memfd,
   kvm_memory_attributes,
 } from '../uapi/kvm.ts';
-import type { Input } from '../uapi/struct.ts';
 import { KvmDevice, KvmVfio } from './device.ts';
 import { GuestMemfd } from './guest-memfd.ts';
 import { VmState } from './vm-state.ts';
@@ -32,8 +31,9 @@ export abstract class VmMemory extends VmState {
    * cleared. EINVAL: an attribute that KVM_CAP_MEMORY_ATTRIBUTES of this VM does not name, `address` or `size` no multiple of the page size. ENOTTY where
    * KVM has no attributes. A real kernel takes time and memory for each page.
    */
-  setMemoryAttributes(attributes: Omit<Input<kvm_memory_attributes>, 'flags'> & { readonly flags?: bigint }): void {
-    setStruct(this, KVM_SET_MEMORY_ATTRIBUTES, kvm_memory_attributes, { flags: 0n, ...attributes });
+  setMemoryAttributes(range: { address: bigint; size: number | bigint; attributes: bigint; flags?: bigint }): void {
+    const whole = { flags: 0n, ...range, size: wide(range.size, 'size') };
+    setStruct(this, KVM_SET_MEMORY_ATTRIBUTES, kvm_memory_attributes, whole);
   }
 
   /**

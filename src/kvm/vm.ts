@@ -1,4 +1,4 @@
-import { word } from '../kernel/arguments.ts';
+import { wide, word } from '../kernel/arguments.ts';
 import { type Descriptor, fdOf } from '../kernel/descriptor.ts';
 import { typeError } from '../kernel/errors.ts';
 import { type Handle, setStruct, withWord } from '../kernel/handle.ts';
@@ -46,16 +46,17 @@ export interface MemorySlot {
   guest_phys_addr: bigint;
   memory: Memory;
   /** In bytes into `memory`, page-aligned; default 0. */
-  offset?: number;
+  offset?: number | bigint;
   /** In bytes, whole pages; default the rest of `memory`. 0 deletes the slot. */
-  length?: number;
+  length?: number | bigint;
 }
 
 /** The same for KVM_SET_USER_MEMORY_REGION2; `guest_memfd` is looked at only with KVM_MEM_GUEST_MEMFD in `flags`. */
 export interface MemorySlot2 extends MemorySlot {
   /** A `GuestMemfd`, or its descriptor. */
   guest_memfd?: Descriptor;
-  guest_memfd_offset?: bigint;
+  /** In bytes; default 0. */
+  guest_memfd_offset?: number | bigint;
 }
 
 /** RFC (xuJan25): a memslot over a dma-buf of VFIO, whose frames are shared or private in place. Anything but deleting it is EINVAL. */
@@ -67,7 +68,7 @@ export interface DmaBufSlot {
   /** A descriptor, or a `DmaBuf`. */
   dma_buf: number | (Handle & { readonly size: bigint | undefined });
   /** In bytes: the dma-buf's own, which a `DmaBuf` made here knows. */
-  memory_size?: bigint;
+  memory_size?: number | bigint;
 }
 
 /** A range of guest-physical addresses, or of ports. */
@@ -122,7 +123,8 @@ export class Vm extends VmInterrupts {
    * EINVAL: size, gpa or address not page-aligned, unknown flags, a change that is not allowed. EEXIST: overlaps another slot.
    */
   setUserMemoryRegion(region: MemorySlot | Input<kvm_userspace_memory_region>): void {
-    setStruct(this, KVM_SET_USER_MEMORY_REGION, kvm_userspace_memory_region, hasMemory(region) ? plainRegion(region) : region);
+    const plain = hasMemory(region) ? plainRegion(this.kernel, region) : region;
+    setStruct(this, KVM_SET_USER_MEMORY_REGION, kvm_userspace_memory_region, plain);
   }
 
   /**
@@ -146,7 +148,7 @@ export class Vm extends VmInterrupts {
    * ENOENT: no such slot, or without KVM_MEM_LOG_DIRTY_PAGES. EINVAL: the slot's number is out of range. ENXIO: the VM has dirty rings.
    */
   getDirtyLog(log: DirtyLog): void {
-    setStruct(this, KVM_GET_DIRTY_LOG, kvm_dirty_log, { ...log, dirty_bitmap: bitmapAddress(log.dirty_bitmap) });
+    setStruct(this, KVM_GET_DIRTY_LOG, kvm_dirty_log, { ...log, dirty_bitmap: bitmapAddress(this.kernel, log.dirty_bitmap) });
   }
 
   /**
@@ -154,8 +156,9 @@ export class Vm extends VmInterrupts {
    * EINVAL: `first_page` is no multiple of 64, the range leaves the slot, or it ends within a word. ENOENT and ENXIO as KVM_GET_DIRTY_LOG.
    */
   clearDirtyLog(log: ClearDirtyLog): void {
-    const dirty_bitmap = bitmapAddress(log.dirty_bitmap);
-    setStruct(this, KVM_CLEAR_DIRTY_LOG, kvm_clear_dirty_log, { first_page: 0n, ...log, dirty_bitmap });
+    const dirty_bitmap = bitmapAddress(this.kernel, log.dirty_bitmap);
+    const first_page = wide(log.first_page ?? 0, 'first_page');
+    setStruct(this, KVM_CLEAR_DIRTY_LOG, kvm_clear_dirty_log, { ...log, first_page, dirty_bitmap });
   }
 
   /**
@@ -214,7 +217,7 @@ const isDmaBuf = (region: object): region is DmaBufSlot => typeof region === 'ob
 function dmaBufRegion(kernel: Kernel, region: DmaBufSlot): Input<kvm_userspace_memory_region2> {
   const { slot, flags = 0, guest_phys_addr, dma_buf, memory_size } = region;
   const known = typeof dma_buf === 'object' ? dma_buf.size : undefined;
-  const size = memory_size ?? known;
+  const size = memory_size === undefined ? known : wide(memory_size, 'memory_size');
   if (size === undefined) throw typeError('memory_size is missing: only a DmaBuf that was made here knows its own');
   const fd = fdOf(dma_buf, 'dma_buf', kernel);
   return {
@@ -224,12 +227,13 @@ function dmaBufRegion(kernel: Kernel, region: DmaBufSlot): Input<kvm_userspace_m
 }
 
 function plainRegion2(kernel: Kernel, slot: MemorySlot2): Input<kvm_userspace_memory_region2> {
-  const { guest_memfd = 0, guest_memfd_offset = 0n, ...region } = slot;
-  return { guest_memfd: fdOf(guest_memfd, 'guest_memfd', kernel) >>> 0, guest_memfd_offset, ...plainRegion(region) };
+  const { guest_memfd = 0, guest_memfd_offset: offset = 0, ...region } = slot;
+  const guest_memfd_offset = wide(offset, 'guest_memfd_offset');
+  return { guest_memfd: fdOf(guest_memfd, 'guest_memfd', kernel) >>> 0, guest_memfd_offset, ...plainRegion(kernel, region) };
 }
 
 /** Anything a MemorySlot must not have (userspace_addr besides memory, a misspelt field) is left in for the codec to refuse. */
-function plainRegion(region: MemorySlot): Input<kvm_userspace_memory_region> {
+function plainRegion(kernel: Kernel, region: MemorySlot): Input<kvm_userspace_memory_region> {
   const { memory, offset, length, ...rest } = region;
-  return { flags: 0, ...rest, ...rangeOf(memory, offset, length) };
+  return { flags: 0, ...rest, ...rangeOf(kernel, memory, offset, length) };
 }

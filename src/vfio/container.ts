@@ -1,3 +1,4 @@
+import { wide } from '../kernel/arguments.ts';
 import { typeError } from '../kernel/errors.ts';
 import { Handle, withWord } from '../kernel/handle.ts';
 import type { Kernel } from '../kernel/kernel.ts';
@@ -56,7 +57,7 @@ export type DmaMap = {
   /** VFIO_DMA_MAP_FLAG_*, seen from the device; default READ and WRITE. */
   flags?: number;
   iova: bigint;
-} & ({ vaddr: bigint; size: bigint } | { memory: Memory; offset?: number; size?: number | bigint });
+} & ({ vaddr: bigint; size: number | bigint } | { memory: Memory; offset?: number | bigint; size?: number | bigint });
 
 /** A range, or with VFIO_DMA_UNMAP_FLAG_ALL everything. */
 export type DmaUnmap =
@@ -64,13 +65,13 @@ export type DmaUnmap =
       /** VFIO_DMA_UNMAP_FLAG_*; GET_DIRTY_BITMAP is added where there is a `bitmap`. Default 0. */
       flags?: number;
       iova: bigint;
-      size: bigint;
+      size: number | bigint;
       bitmap?: DirtyBitmap;
     }
   | { flags: number };
 
 /** VFIO_IOMMU_DIRTY_PAGES_FLAG_START, …_STOP, or …_GET_BITMAP with a range and where to write. */
-export type DirtyPagesRequest = { flags: number } | { flags: number; iova: bigint; size: bigint; bitmap: DirtyBitmap };
+export type DirtyPagesRequest = { flags: number } | { flags: number; iova: bigint; size: number | bigint; bitmap: DirtyBitmap };
 
 /**
  * A container: one address space for the DMA of the groups that are set into it. Its mappings live until the last group leaves; closing the
@@ -125,7 +126,7 @@ export class VfioContainer extends Handle {
    */
   mapDma(map: DmaMap): void {
     const { flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE, ...rest } = map;
-    const plain = 'memory' in rest ? plainMap(rest) : rest;
+    const plain = 'memory' in rest ? plainMap(this.kernel, rest) : { ...rest, size: wide(rest.size, 'size') };
     this.ioctl(VFIO_IOMMU_MAP_DMA, vfio_iommu_type1_dma_map.encode({ argsz: vfio_iommu_type1_dma_map.size, flags, ...plain }));
   }
 
@@ -134,13 +135,15 @@ export class VfioContainer extends Handle {
    * `bitmap` the pages that were dirty are reported before they go.
    */
   unmapDma(unmap: DmaUnmap): bigint {
-    const { flags = 0, bitmap, ...range } = unmap as Extract<DmaUnmap, { iova: bigint }>;
-    const data = bitmap === undefined ? new Uint8Array(0) : vfio_bitmap.encode(plainBitmap(bitmap));
+    const { flags = 0, bitmap, size, ...range } = unmap as Extract<DmaUnmap, { iova: bigint }>;
+    const everything = (flags & VFIO_DMA_UNMAP_FLAG_ALL) !== 0;
+    const data = bitmap === undefined ? new Uint8Array(0) : vfio_bitmap.encode(plainBitmap(this.kernel, bitmap));
     const bytes = vfio_iommu_type1_dma_unmap.encode({
       argsz: vfio_iommu_type1_dma_unmap.size + data.length,
       flags: bitmap === undefined ? flags : flags | VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP,
       data,
-      ...((flags & VFIO_DMA_UNMAP_FLAG_ALL) === 0 ? range : { iova: 0n, size: 0n, ...(range as object) }),
+      ...(everything ? { iova: 0n, ...(range as object) } : range),
+      size: everything ? wide(size ?? 0n, 'size') : wide(size, 'size'),
     });
     this.ioctl(VFIO_IOMMU_UNMAP_DMA, bytes);
     return vfio_iommu_type1_dma_unmap.decode(bytes).size;
@@ -154,7 +157,10 @@ export class VfioContainer extends Handle {
     const { flags, ...range } = request;
     const data =
       'bitmap' in range
-        ? vfio_iommu_type1_dirty_bitmap_get.encode({ ...range, bitmap: plainBitmap(range.bitmap) })
+        ? vfio_iommu_type1_dirty_bitmap_get.encode({
+            ...{ ...range, size: wide(range.size, 'size') },
+            bitmap: plainBitmap(this.kernel, range.bitmap),
+          })
         : new Uint8Array((flags & VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP) === 0 ? 0 : vfio_iommu_type1_dirty_bitmap_get.size);
     const argsz = vfio_iommu_type1_dirty_bitmap.size + data.length;
     this.ioctl(VFIO_IOMMU_DIRTY_PAGES, vfio_iommu_type1_dirty_bitmap.encode({ argsz, flags, data }));
@@ -179,13 +185,9 @@ const iommuCaps = {
   ],
 } as const;
 
-function plainMap(map: { memory: Memory; offset?: number; size?: number | bigint; iova: bigint }): {
-  vaddr: bigint;
-  size: bigint;
-  iova: bigint;
-} {
+function plainMap(kernel: Kernel, map: Extract<DmaMap, { memory: Memory }>): { vaddr: bigint; size: bigint; iova: bigint } {
   const { memory, offset, size, ...rest } = map;
   if ('vaddr' in rest) throw typeError('mapDma takes memory or vaddr, not both');
-  const { userspace_addr, memory_size } = rangeOf(memory, offset, size === undefined ? undefined : Number(size));
+  const { userspace_addr, memory_size } = rangeOf(kernel, memory, offset, size);
   return { ...rest, vaddr: userspace_addr, size: memory_size };
 }

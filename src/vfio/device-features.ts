@@ -1,6 +1,6 @@
-import { integer } from '../kernel/arguments.ts';
+import { integer, wide } from '../kernel/arguments.ts';
 import { type Descriptor, fdOf } from '../kernel/descriptor.ts';
-import { rangeError, typeError } from '../kernel/errors.ts';
+import { KernelError, rangeError, typeError } from '../kernel/errors.ts';
 import { Handle } from '../kernel/handle.ts';
 import type { Memory } from '../kernel/memory.ts';
 import { addressOf } from '../kernel/memory-argument.ts';
@@ -20,21 +20,21 @@ export interface DmaBufRequest {
   /** O_* of the new descriptor; default O_RDWR | O_CLOEXEC. */
   open_flags?: number;
   /** In the BAR; may overlap. iommufd takes those of one range only. */
-  dma_ranges: readonly { offset: bigint; length: bigint }[];
+  dma_ranges: readonly { offset: number | bigint; length: number | bigint }[];
 }
 
 /** RFC (xuJan25): pieces of several BARs. */
 export interface RfcDmaBufRequest {
   open_flags?: number;
   /** `offset` and `length` 0: all of the BAR. */
-  dma_ranges: readonly { region_index: number; offset: bigint; length: bigint }[];
+  dma_ranges: readonly { region_index: number; offset: number | bigint; length: number | bigint }[];
 }
 
 /** Where DMA_LOGGING_REPORT writes a bit per page. */
 export interface DmaLoggingReport {
   iova: bigint;
-  length: bigint;
-  page_size: bigint;
+  length: number | bigint;
+  page_size: number | bigint;
   bitmap: bigint | Memory;
 }
 
@@ -49,6 +49,8 @@ export abstract class VfioDeviceFeatures extends Handle {
     const bytes = v.vfio_device_feature.encode({ argsz, flags, data });
     try {
       return this.ioctl(v.VFIO_DEVICE_FEATURE, bytes);
+    } catch (error) {
+      throw KernelError.isKernelError(error) && error.note === undefined ? namingFeature(error, flags) : error;
     } finally {
       data.set(bytes.subarray(v.vfio_device_feature.size));
     }
@@ -123,13 +125,15 @@ export abstract class VfioDeviceFeatures extends Handle {
     page_size,
     ranges,
   }: {
-    page_size: bigint;
-    ranges: readonly v.vfio_device_feature_dma_logging_range[];
+    page_size: number | bigint;
+    ranges: readonly { iova: bigint; length: number | bigint }[];
   }): bigint {
     const struct = v.vfio_device_feature_dma_logging_control;
-    const list = concat(ranges.map((range) => v.vfio_device_feature_dma_logging_range.encode(range)));
+    const list = concat(
+      ranges.map((range) => v.vfio_device_feature_dma_logging_range.encode({ ...range, length: wide(range.length, 'length') })),
+    );
     return withMemory(this.kernel, list, (address) => {
-      const data = struct.encode({ page_size, num_ranges: ranges.length, ranges: address });
+      const data = struct.encode({ page_size: wide(page_size, 'page_size'), num_ranges: ranges.length, ranges: address });
       this.#set(v.VFIO_DEVICE_FEATURE_DMA_LOGGING_START, data);
       return struct.decode(data).page_size;
     });
@@ -141,9 +145,11 @@ export abstract class VfioDeviceFeatures extends Handle {
   }
 
   /** VFIO_DEVICE_FEATURE, GET of DMA_LOGGING_REPORT: sets a bit for each page the device wrote to since the last report; clears none. */
-  dmaLoggingReport({ bitmap, ...range }: DmaLoggingReport): void {
-    const address = typeof bitmap === 'bigint' ? bitmap : addressOf(bitmap);
-    const data = v.vfio_device_feature_dma_logging_report.encode({ ...range, bitmap: address });
+  dmaLoggingReport({ bitmap, length, page_size, ...range }: DmaLoggingReport): void {
+    const data = v.vfio_device_feature_dma_logging_report.encode({
+      ...{ ...range, length: wide(length, 'length'), page_size: wide(page_size, 'page_size') },
+      bitmap: typeof bitmap === 'bigint' ? bitmap : addressOf(this.kernel, bitmap),
+    });
     this.feature(v.VFIO_DEVICE_FEATURE_GET | v.VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, data);
   }
 
@@ -157,22 +163,20 @@ export abstract class VfioDeviceFeatures extends Handle {
    * RFC (xuJan25): where each range has its own `region_index`, the payload is that of the posting. EINVAL: a kernel without the series.
    */
   getDmaBuf(request: DmaBufRequest | RfcDmaBufRequest): DmaBuf {
-    const { open_flags = O_RDWR | O_CLOEXEC, dma_ranges } = request;
-    const nr_ranges = dma_ranges.length;
-    const size = dma_ranges.some(({ length }) => length === 0n)
-      ? undefined
-      : dma_ranges.reduce((sum, { length }) => sum + length, 0n);
+    const { open_flags = O_RDWR | O_CLOEXEC } = request;
+    const nr_ranges = request.dma_ranges.length;
     if ('region_index' in request) {
       const { region_index } = request;
+      const dma_ranges = request.dma_ranges.map(widened);
       const data = v.vfio_device_feature_dma_buf.encode({ region_index, open_flags, flags: 0, nr_ranges, dma_ranges });
-      return new DmaBuf(this.kernel, this.feature(GET_DMA_BUF, data), size);
+      return new DmaBuf(this.kernel, this.feature(GET_DMA_BUF, data), sizeOf(dma_ranges));
     }
-    const ranges = request.dma_ranges.map((range) => ({ ...range, __pad: 0 }));
+    const ranges = request.dma_ranges.map((range) => ({ ...widened(range), __pad: 0 }));
     const data = rfc_feature_dma_buf.encode({ open_flags, nr_ranges, dma_ranges: ranges });
     return new DmaBuf(
       this.kernel,
       rfcCall(RFC_DMA_BUF, () => this.feature(GET_DMA_BUF, data)),
-      size,
+      sizeOf(ranges),
     );
   }
 
@@ -187,12 +191,42 @@ export abstract class VfioDeviceFeatures extends Handle {
   }
 }
 
+const featureNames: ReadonlyMap<number, string> = new Map(
+  Object.entries(v).flatMap(([name, value]) => {
+    const [, feature] = /^VFIO_DEVICE_FEATURE_(\w+)$/.exec(name) ?? [];
+    return feature === undefined || typeof value !== 'number' || value > v.VFIO_DEVICE_FEATURE_MASK ? [] : [[value, feature]];
+  }),
+);
+
+/** The request is one, and what was asked of the device one of many. */
+function namingFeature({ errno, syscall, request, fd }: KernelError, flags: number): KernelError {
+  const operations = [
+    [v.VFIO_DEVICE_FEATURE_PROBE, 'PROBE'],
+    [v.VFIO_DEVICE_FEATURE_GET, 'GET'],
+    [v.VFIO_DEVICE_FEATURE_SET, 'SET'],
+  ] as const;
+  const operation = operations.filter(([bit]) => (flags & bit) !== 0).map(([, name]) => name);
+  const feature = flags & v.VFIO_DEVICE_FEATURE_MASK;
+  const note = [...operation, 'of', featureNames.get(feature) ?? `feature ${feature}`].join(' ');
+  return new KernelError(errno, syscall, { request, fd, note });
+}
+
 const GET_DMA_BUF: number = v.VFIO_DEVICE_FEATURE_GET | v.VFIO_DEVICE_FEATURE_DMA_BUF;
 const RFC_DMA_BUF = {
   series: 'xuJan25',
   what: 'VFIO_DEVICE_FEATURE_DMA_BUF with a BAR for each range',
   unknown: ['EINVAL', 'ENOTTY'],
 } as const;
+
+const widened = <R extends { offset: number | bigint; length: number | bigint }>(range: R) => ({
+  ...range,
+  offset: wide(range.offset, 'offset'),
+  length: wide(range.length, 'length'),
+});
+
+/** The sum of the ranges; undefined where one of them is all of a BAR, whose length only the device knows. */
+const sizeOf = (ranges: readonly { length: bigint }[]): bigint | undefined =>
+  ranges.some(({ length }) => length === 0n) ? undefined : ranges.reduce((sum, { length }) => sum + length, 0n);
 
 const concat = (parts: readonly Uint8Array[]): Uint8Array => Uint8Array.from(parts.flatMap((part) => [...part]));
 

@@ -1,4 +1,5 @@
 import { deviceOf, noteDevice, noteMapping } from '../host/holders.ts';
+import { idOf, type ObjectId } from '../iommufd/object.ts';
 import { type Descriptor, fdOf, fdOrNone } from '../kernel/descriptor.ts';
 import { KernelError } from '../kernel/errors.ts';
 import type { Kernel } from '../kernel/kernel.ts';
@@ -106,6 +107,8 @@ export class VfioDevice extends VfioDeviceFeatures {
   /** What it was opened by: `0000:01:00.0`, or its node; undefined for a descriptor from outside. */
   readonly name: string | undefined;
   #config: ConfigSpace | undefined;
+  /** What it was given to. */
+  #iommufd: Descriptor | undefined;
 
   constructor(kernel: Kernel, fd: number, name?: string) {
     super(kernel, fd);
@@ -229,7 +232,12 @@ export class VfioDevice extends VfioDeviceFeatures {
    * `private` (RFC, xuJan25): BARs that could be mapped can neither be mapped nor read nor written, by anybody, until the device is closed. EFAULT: a kernel without the series.
    */
   bindIommufd({ iommufd, token, private: isPrivate = false }: BindIommufd): number {
-    if (isPrivate) return this.#bindPrivate(fdOf(iommufd, 'iommufd', this.kernel));
+    const dev_id = isPrivate ? this.#bindPrivate(fdOf(iommufd, 'iommufd', this.kernel)) : this.#bind(iommufd, token);
+    this.#iommufd = iommufd;
+    return dev_id;
+  }
+
+  #bind(iommufd: Descriptor, token: string | Uint8Array | undefined): number {
     const struct = v.vfio_device_bind_iommufd;
     const bind = (flags: number, token_uuid_ptr: bigint): number => {
       const bytes = struct.encode({
@@ -243,12 +251,13 @@ export class VfioDevice extends VfioDeviceFeatures {
   }
 
   /**
-   * VFIO_DEVICE_ATTACH_IOMMUFD_PT: the device's DMA, or that of one `pasid`, goes through this IOAS or page table; the id of the page table it came to be. Attached already: it is replaced, of
+   * VFIO_DEVICE_ATTACH_IOMMUFD_PT: the device's DMA, or that of one `pasid`, goes through this IOAS or page table (the object, or its id); the id of the page table it came to be. Attached already: it is replaced, of
    * all devices of the group at once. ENOENT: no such id. EADDRINUSE: something is mapped where this device may not reach. ENOTTY: a device opened from a group.
    */
-  attachIommufdPt({ pt_id, pasid }: { pt_id: number; pasid?: number }): number {
+  attachIommufdPt({ pt_id: pt, pasid }: { pt_id: ObjectId; pasid?: number }): number {
     const struct = v.vfio_device_attach_iommufd_pt;
     const flags = pasid === undefined ? 0 : v.VFIO_DEVICE_ATTACH_PASID;
+    const pt_id = idOf(pt, 'pt_id', this.#iommufd);
     const bytes = struct.encode({ argsz: struct.size, flags, pt_id, pasid: pasid ?? 0 });
     this.ioctl(v.VFIO_DEVICE_ATTACH_IOMMUFD_PT, bytes);
     return struct.decode(bytes).pt_id;
@@ -292,17 +301,17 @@ export class VfioDevice extends VfioDeviceFeatures {
   }
 
   /** pread(2) on the device: `offset` is a region's and what is meant in it. How many bytes: fewer at the region's end. */
-  pread(into: Uint8Array, offset: bigint): number {
+  pread(into: Uint8Array, offset: number | bigint): number {
     return this.kernel.pread(this.fd, into, offset);
   }
 
   /** pwrite(2) on the device, as `pread`. */
-  pwrite(from: Uint8Array, offset: bigint): number {
+  pwrite(from: Uint8Array, offset: number | bigint): number {
     return this.kernel.pwrite(this.fd, from, offset);
   }
 
   /** mmap(2) of the device, shared and without `bytes`: a touch may fault. The mapping keeps the device open. */
-  mmap({ length, offset, prot }: { length: number; offset: bigint; prot: number }): Memory {
+  mmap({ length, offset, prot }: { length: number | bigint; offset: number | bigint; prot: number }): Memory {
     const memory = this.kernel.mmap({ fd: this.descriptorToMap(), length, offset, prot, view: false });
     const name = this.name ?? deviceOf(this.kernel, this.fd);
     if (name !== undefined) noteMapping(this.kernel, name, memory);

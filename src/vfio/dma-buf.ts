@@ -1,4 +1,4 @@
-import { text } from '../kernel/arguments.ts';
+import { text, wide } from '../kernel/arguments.ts';
 import { rangeError } from '../kernel/errors.ts';
 import { Handle, setStruct } from '../kernel/handle.ts';
 import { hex } from '../kernel/inspect.ts';
@@ -37,8 +37,8 @@ export class DmaBuf extends Handle {
   }
 
   /** DMA_BUF_IOCTL_SYNC: DMA_BUF_SYNC_START or …_END of access by the CPU, with …_READ and …_WRITE. */
-  sync(flags: bigint): void {
-    setStruct(this, DMA_BUF_IOCTL_SYNC, dma_buf_sync, { flags });
+  sync(flags: number | bigint): void {
+    setStruct(this, DMA_BUF_IOCTL_SYNC, dma_buf_sync, { flags: wide(flags, 'flags') });
   }
 
   protected override describe(): string {

@@ -1,4 +1,4 @@
-import { word } from '../kernel/arguments.ts';
+import { unsigned } from '../kernel/arguments.ts';
 import { KernelError } from '../kernel/errors.ts';
 import { Handle } from '../kernel/handle.ts';
 import type { Kernel, WaitOptions } from '../kernel/kernel.ts';
@@ -26,10 +26,10 @@ export class Eventfd extends Handle {
     return new Eventfd(kernel, kernel.adopt(fd));
   }
 
-  /** write(2): adds to the counter. */
+  /** write(2): adds to the counter. EAGAIN: it would pass 2^64 − 2. */
   signal(count: number | bigint = 1): void {
     this.#check('write');
-    const bytes = BigUint64Array.of(word(count, 'count'));
+    const bytes = BigUint64Array.of(unsigned(count, 'count'));
     this.kernel.write(this.fd, new Uint8Array(bytes.buffer));
   }
 

@@ -1,4 +1,5 @@
 import { integer } from '../kernel/arguments.ts';
+import { KernelError } from '../kernel/errors.ts';
 import { Handle } from '../kernel/handle.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { FdKind } from '../uapi/ioctls.ts';
@@ -39,12 +40,21 @@ export class MigrationData extends Handle {
     return this.kernel.read(this.fd, into);
   }
 
-  /** read(2) to the end: the stream, `chunk` bytes (64 KiB) at a time. */
+  /**
+   * read(2) of what there is, `chunk` bytes (64 KiB) at a time: in STOP_COPY the stream to its end; in PRE_COPY as far as it goes before the device stops (ENOMSG), and what has
+   * changed since when it is asked again.
+   */
   *chunks(chunk = 0x1_0000): Generator<Uint8Array, void, undefined> {
     integer(chunk, 'chunk', 1, 0x4000_0000);
     for (;;) {
       const bytes = new Uint8Array(chunk);
-      const length = this.read(bytes);
+      let length: number;
+      try {
+        length = this.read(bytes);
+      } catch (error) {
+        if (KernelError.isKernelError(error) && error.code === 'ENOMSG') return;
+        throw error;
+      }
       if (length === 0) return;
       yield bytes.subarray(0, length);
     }

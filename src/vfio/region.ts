@@ -1,4 +1,4 @@
-import { bytes as checkBytes, integer } from '../kernel/arguments.ts';
+import { bytes as checkBytes, integer, pageMultiple } from '../kernel/arguments.ts';
 import { KernelError, rangeError, typeError } from '../kernel/errors.ts';
 import { hex, showAs } from '../kernel/inspect.ts';
 import type { Memory, Width } from '../kernel/memory.ts';
@@ -113,7 +113,8 @@ export class Region {
    * until it is closed. While memory decoding is off an access throws EFAULT; on again, it works again. EINVAL: VFIO_REGION_INFO_FLAG_MMAP is not set.
    */
   mmap({ offset = 0, length, prot }: RegionMap = {}): Memory {
-    integer(offset, 'offset', 0, this.size);
+    pageMultiple(integer(offset, 'offset', 0, this.size), 'offset');
+    this.#within(offset, length ?? 0);
     const allowed =
       (this.flags & VFIO_REGION_INFO_FLAG_READ ? PROT_READ : 0) | (this.flags & VFIO_REGION_INFO_FLAG_WRITE ? PROT_WRITE : 0);
     return this.device.mmap({

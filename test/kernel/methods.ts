@@ -1,56 +1,8 @@
 // Public methods of the object layer with their docstrings, as the sources have them: what the tests of completeness compare with the ioctl table.
-import { readdirSync, readFileSync } from 'node:fs';
 import * as uapi from 'kvio/uapi';
+import { allDocumented, type Class, lineage, type Method, methodsOf } from '../../scripts/docs/methods.mjs';
 
-const source = new URL('../../src/', import.meta.url);
-
-export interface Method {
-  readonly name: string;
-  readonly of: string;
-  /** Of the docstring; '' without one. */
-  readonly doc: string;
-}
-
-/** Of all classes in `src/FOLDER`; those of handles are inherited. */
-export function methodsOf(folder: string): Method[] {
-  const files = readdirSync(new URL(`${folder}/`, source)).map((file) => `${folder}/${file}`);
-  return [...files, 'kernel/handle.ts'].flatMap(methodsIn);
-}
-
-function methodsIn(file: string): Method[] {
-  const text = readFileSync(new URL(file, source), 'utf8');
-  const classes = [...text.matchAll(/^export (?:abstract )?class (\w+)/gm)].map(({ index, 1: name }) => ({
-    index,
-    name: name!,
-  }));
-  const declared = text.matchAll(
-    /^(?: {2}\/\*\*((?:(?!\*\/)[\s\S])*?)\*\/\n)? {2}(?:(?:static|override|async|protected) )*(?:async )?\*?(\w+)(?:<[^>]*>)?\((?=[^\n]*(?:[{;,(]|\): \w+[^\n]*)$)/gm,
-  );
-  return [...declared]
-    .filter(
-      ({ 0: declaration, 2: name }) =>
-        !/^ {2}(?:if|for|while|return|switch|throw)\b/m.test(declaration.split('\n').at(-1)!) && name !== 'constructor',
-    )
-    .map(({ index, 0: declaration, 1: doc = '', 2: name }) => ({
-      name: name!,
-      of: classes.findLast((one) => one.index < index)?.name ?? '',
-      doc: doc.replaceAll(/\n\s*\* ?/g, ' ').trim(),
-      protected: / protected /.test(declaration.split('\n').at(-1)!),
-    }))
-    .filter((method) => method.of !== '' && !method.protected);
-}
-
-export interface Class {
-  readonly name: string;
-  readonly prototype: object;
-}
-
-/** Its name and those of all it inherits from. */
-export function lineage(type: Class): string[] {
-  const names: string[] = [];
-  for (let one = type; (one as unknown) !== Function.prototype; one = Object.getPrototypeOf(one)) names.push(one.name);
-  return names;
-}
+export { type Class, lineage, type Method, methodsOf };
 
 /** A request on a kind of descriptor. */
 export interface Pair {
@@ -68,8 +20,7 @@ export function pairsOf(prefix: string, classes: Readonly<Record<string, Class>>
 
 /** The method of the class whose docstring begins with the request. */
 export function documented(methods: readonly Method[], type: Class, request: string): Method | undefined {
-  const line = lineage(type);
-  return methods.find(({ of, doc }) => line.includes(of) && new RegExp(`^(?:[A-Z]+_\\w+(?:,| and) )*${request}\\b`).test(doc));
+  return allDocumented(methods, type, request)[0];
 }
 
 /** What the class has under this name, itself or inherited. */

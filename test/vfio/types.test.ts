@@ -24,6 +24,6 @@ it('the types of the objects', () => {
   }
   expectTypeOf<VfioContainer['unmapDma']>().returns.toEqualTypeOf<bigint>();
   expectTypeOf<DmaMap>().toHaveProperty('iova').toEqualTypeOf<bigint>();
-  expectTypeOf<Extract<DmaUnmap, { iova: bigint }>>().toHaveProperty('size').toEqualTypeOf<bigint>();
+  expectTypeOf<Extract<DmaUnmap, { iova: bigint }>>().toHaveProperty('size').toEqualTypeOf<number | bigint>();
   expectTypeOf<VfioDevice['attachIommufdPt']>().returns.toEqualTypeOf<number>();
 });

@@ -177,6 +177,19 @@ export class IommuGroup<D extends IommuMember = IommuMember> {
     return 0;
   }
 
+  /** iommu_replace_device_pasid: from one domain to the next; −EINVAL where none is attached. */
+  replacePasid(dev: D, pasid: number, domain: IommuDomain): number {
+    const own = this.#pasids.get(dev);
+    if (dev.fn === undefined || own?.has(pasid) !== true) return -EINVAL;
+    own.set(pasid, domain);
+    this.iommu?.setPasid(dev.fn, pasid, domain);
+    return 0;
+  }
+
+  hasPasid(dev: D, pasid: number): boolean {
+    return this.#pasids.get(dev)?.has(pasid) === true;
+  }
+
   detachPasid(dev: D, pasid: number): void {
     this.#pasids.get(dev)?.delete(pasid);
     if (dev.fn !== undefined) this.iommu?.setPasid(dev.fn, pasid, undefined);

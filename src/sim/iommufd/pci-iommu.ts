@@ -164,7 +164,9 @@ export class PciIommuDevice implements IommuOps {
   attachPasid(pasid: number, domain: HardwareDomain): number {
     const error = this.#refuses(domain);
     if (error < 0) return error;
-    return this.pci.removed ? -EBUSY : this.group.attachPasid(this.pci, pasid, domain);
+    if (this.pci.removed) return -EBUSY;
+    const { group, pci } = this;
+    return group.hasPasid(pci, pasid) ? group.replacePasid(pci, pasid, domain) : group.attachPasid(pci, pasid, domain);
   }
 
   detachPasid(pasid: number): void {

@@ -119,8 +119,10 @@ describe('translation', () => {
     ]);
     expect(fn.dma.write(0n, bytes(4), { pasid: 7 })).toBe(true);
     expect([fn.dma.read(0n, 4), fn.dma.read(0n, 4, { pasid: 7 })]).toEqual([new Uint8Array(4), bytes(4)]);
+    expect([group.replacePasid(dev, 7, plain), group.replacePasid(dev, 8, plain)]).toEqual([0, EINVAL]);
+    expect(fn.dma.read(0n, 4, { pasid: 7 })).toEqual(new Uint8Array(4));
     group.detachPasid(dev, 7);
-    expect(fn.dma.read(0n, 4, { pasid: 7 })).toBeUndefined();
+    expect([fn.dma.read(0n, 4, { pasid: 7 }), group.hasPasid(dev, 7)]).toEqual([undefined, false]);
   });
 });
 
