@@ -1,6 +1,6 @@
 import type { KernelKind } from './kernel/backend.ts';
 import type { Kernel } from './kernel/kernel.ts';
-import { findKernels, openKernel } from './open.ts';
+import { findKernels, type OpenOptions, openKernel } from './open.ts';
 
 /** A kernel to run a test on, or the reason why it cannot be run here. */
 export interface TestKernel {
@@ -19,13 +19,13 @@ export interface TestKernel {
  *       describe.skipIf(skip)(title, () => { … open() … });
  *     }
  *
- * `devices` as in `openKernel`. The simulator can always be run.
+ * `devices` as in `openKernel`; `options` are the simulator's (`machine: 'lab-vtd-7.2'`), which can always be run.
  */
-export function testKernels(devices?: readonly string[]): TestKernel[] {
+export function testKernels(devices?: readonly string[], options: Omit<OpenOptions, 'kernel' | 'devices'> = {}): TestKernel[] {
   return findKernels(devices).map(({ kind, available, reason }) => ({
     kind,
     skip: available ? undefined : reason,
     title: available ? kind : `${kind} (not run: ${reason})`,
-    open: () => openKernel(devices === undefined ? { kernel: kind } : { kernel: kind, devices }),
+    open: () => openKernel({ ...options, kernel: kind, ...(devices === undefined ? {} : { devices }) }),
   }));
 }

@@ -1,3 +1,1 @@
-import type { IoctlRow } from '../../src/uapi/ioctl-row.ts';
-
-export function withTables(text: string, kvio: object, ioctls: readonly IoctlRow[]): string;
+export function withTables(text: string, kvio: object, ioctls: readonly { readonly name: string }[]): string;

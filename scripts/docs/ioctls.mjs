@@ -24,17 +24,21 @@ const arches = [undefined, 'x86', 'arm64'];
 export function ioctlTables(kvio, ioctls) {
   return families.map(([folder, device, kinds]) => {
     const methods = methodsOf(folder);
-    const rows = Object.entries(kinds).flatMap(([kind, classes]) =>
-      ioctls
-        .filter(({ fds, arch }) => fds.includes(kind) && arches.includes(arch))
-        .map((row) => [row, called(kvio, methods, classes, row.name)])
-        .filter(([, names]) => names.length > 0)
-        .map(([{ name, capability, since, arch }, names]) => {
-          const needs = [capability, since, arch === 'arm64' ? 'arm64' : undefined].filter(Boolean).join(', ');
-          return `| ${name} | ${names.map((one) => `\`${one}\``).join(', ')} | ${needs} |`;
-        }),
-    );
-    return [`### \`${device}\``, '', '| request | method | announced by, since |', '|---|---|---|', ...rows].join('\n');
+    /** A request may be one of several kinds of descriptors: a line for all. */
+    const lines = new Map();
+    for (const [kind, classes] of Object.entries(kinds)) {
+      for (const { name, fds, arch, since } of ioctls) {
+        if (!fds.includes(kind) || !arches.includes(arch)) continue;
+        const { names = [] } = lines.get(name) ?? {};
+        lines.set(name, { names: [...names, ...called(kvio, methods, classes, name)], since, arch });
+      }
+    }
+    const rows = [...lines].flatMap(([name, { names, since, arch }]) => {
+      if (names.length === 0) return [];
+      const from = [since, arch === 'arm64' ? 'arm64' : undefined].filter(Boolean).join(', ');
+      return [`| ${name} | ${names.map((one) => `\`${one}\``).join(', ')} | ${from} |`];
+    });
+    return [`### \`${device}\``, '', '| request | method | since |', '|---|---|---|', ...rows].join('\n');
   });
 }
 
