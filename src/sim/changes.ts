@@ -14,22 +14,55 @@ const releases = {
   creatDirectoryInvalid: '6.4',
   /** VFIO_IOMMU_GET_INFO writes `pad` too, and no more than the caller has; before, up to cap_offset where that fitted (*read*). */
   type1InfoPadded: '6.6',
-  /** VFIO_TYPE1_NESTING_IOMMU is no extension and no type any more (*read*). */
+  /** VFIO_TYPE1_NESTING_IOMMU is no extension and no type any more (*read*: 6.13). */
   noType1Nesting: '6.13',
+  /** read and write of a region reach the device eight bytes at a time; before, four (*read*: 6.11). */
+  regionsByEightBytes: '6.11',
+  /** VFIO_DEVICE_IOEVENTFD takes no 64-bit stores. */
+  ioeventfdsOf32Bits: '6.13',
+  /** VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2 (*read*: 7.0). */
+  precopyInfoV2: '7.0',
   /** Ranges of type1 that wrap are EOVERFLOW, and one may end with the last address; before, EINVAL (*read*). */
   type1WrapOverflows: '6.19',
+  /** An SMI whose state cannot be saved ends the VM; before, the handler began all the same. */
+  smmStateSaved: '6.2',
+  /**
+   * A physical id that several local APICs have reaches all of them, and so do the bits of logical ids that are several in one LDR, or that several have;
+   * before, one had the id, and an APIC with several bits the lowest of them.
+   */
+  aliasedApicIds: '6.3',
+  /** A local APIC that userspace takes from x2APIC to xAPIC mode has its own id again; before, the register stayed. */
+  xapicIdRestored: '6.3',
   /** KVM_GET_VCPU_EVENTS counts pending NMIs; before, it told whether there are any. */
   nmisCounted: '6.4',
+  /** SVM: INIT leaves NMIs masked. */
+  nmisMaskedByInit: '6.4',
+  /** PRED_CMD takes a 0 also where the processor has no IBPB. */
+  predCmdTakesZero: '6.4',
+  /** KVM_GET_NR_MMU_PAGES is unknown. */
+  nrMmuPagesForgotten: '6.4',
   /** KVM_GET_CPUID2 writes the number of entries back; before, the header stayed as it was. */
   cpuid2Counts: '6.5',
+  /** The MTRRs are those there are; before, all numbers from 0x200 to 0x2ff that are no MCi_CTL2. */
+  mtrrsByNumber: '6.5',
   /** A root of the TDP MMU needs none of the VM's MMU pages, of which there are none before the first memslot. */
   rootsWithoutMmuPages: '6.9',
+  /** A private mapping of huge pages that loses a page is promised it again. */
+  hugeReservationsRestored: '6.9',
   /** A guest without CPUID counts as Intel's: SVM keeps all 64 bits of SYSENTER_ESP and SYSENTER_EIP for it. */
   intelUnlessAmd: '6.9',
   /** KVM_X86_GRP_SEV among the attributes of /dev/kvm. */
   sevAttributes: '6.10',
+  /** KVM_KVMCLOCK_CTRL is refused where the guest's clock page lies across two pages; before, where it was never enabled. */
+  clockInOnePage: '6.10',
+  /** KVM_SET_LAPIC in x2APIC mode: the id is the vCPU's, whatever the image has; before, with 8-bit ids, the image's. */
+  x2apicIdReadOnly: '6.11',
   /** vCPU ids are compared as the unsigned long they are given as; before, their upper half was dropped, and SET_BOOT_CPU_ID checked nothing. */
   wholeVcpuIds: '6.11',
+  /** The ring of coalesced MMIO is full with 169 entries; before, a difference that wrapped at 2^32 was taken modulo 170. */
+  coalescedRingWhole: '6.12',
+  /** KVM_CAP_ENFORCE_PV_FEATURE_CPUID: userspace reads 0 from an MSR the guest does not have, and may write 0; before, both were refused. */
+  deniedMsrsReadZero: '6.12',
   /** KVM_GET_MSRS on /dev/kvm: an MSR that is listed but no feature reads as 0; before, it was refused. */
   listedFeaturesReadZero: '6.12',
   /** ARCH_CAPABILITIES is there for userspace only with the guest's CPUID bit; before, it was always the host's until set. */
@@ -54,6 +87,8 @@ const releases = {
   unhandleableVectoring: '6.14',
   /** KVM_SET_TSC_KHZ on a VM is refused once there are vCPUs. */
   vmTscKhzBeforeVcpus: '6.17',
+  /** STGI and CLGI without EFER.SVME are #UD; before, a processor with a virtual GIF executed them. */
+  gifNeedsSvme: '7.0',
   /** KVM_SET_GUEST_DEBUG: an injected exception, too, is one in the way of another (6.18: only a pending one). */
   injectedIsPending: '7.0',
   /** KVM_CAP_X86_APIC_BUS_CYCLES_NS of a VM is the VM's own (6.18: always the default). */

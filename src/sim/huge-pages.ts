@@ -221,6 +221,7 @@ export class HugePrivate extends PageStore implements Viewed {
   readonly #inode: HugeInode;
   readonly #pool: HugePool;
   readonly #reserved: boolean;
+  readonly #restores: boolean;
   /** Its own pages, and whether they can be stored to without a fault. */
   readonly #own = new Map<number, boolean>();
   readonly #used = new PageRanges();
@@ -229,13 +230,17 @@ export class HugePrivate extends PageStore implements Viewed {
   readonly #stale = (): void => this.notify();
   #vmas = 0;
 
-  /** `end`: the page of the file where the mapping ends. `reserved`: the pool has promised a page for each of its pages. */
-  constructor(inode: HugeInode, end: number, reserved: boolean) {
+  /**
+   * `end`: the page of the file where the mapping ends. `reserved`: the pool has promised a page for each of its pages; `restores`: again, when one is
+   * lost.
+   */
+  constructor(inode: HugeInode, end: number, reserved: boolean, restores: boolean) {
     super(end, { anonymous: true });
     this.grain = inode.grain;
     this.#inode = inode;
     this.#pool = inode.pool;
     this.#reserved = reserved;
+    this.#restores = reserved && restores;
     this.#pins = new HugePins(inode.pool);
     this.#views = new Views(inode.pool, this);
     inode.privates.add(this);
@@ -276,7 +281,7 @@ export class HugePrivate extends PageStore implements Viewed {
 
   lose(first: number, end: number): void {
     this.discover();
-    const restore = this.#reserved && this.#pool.surplus === 0;
+    const restore = this.#restores && this.#pool.surplus === 0;
     for (const huge of [...this.#own.keys()]) {
       if (huge < first || huge >= end) continue;
       const [from, to] = [huge * this.grain, (huge + 1) * this.grain];

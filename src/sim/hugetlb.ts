@@ -15,6 +15,7 @@ import {
   PROT_WRITE,
   S_IFREG,
 } from '../uapi/sys.ts';
+import { has } from './changes.ts';
 import type { Backing, FileMap } from './file.ts';
 import { HugeInode, HugePrivate } from './huge-pages.ts';
 import type { HugePool } from './huge-pool.ts';
@@ -53,7 +54,7 @@ export class HugeFile extends MemfdFile {
   }
 
   /** hugetlbfs_file_mmap: pages are promised here, unless MAP_NORESERVE puts that off to the touch. What may be written makes the file longer, seals or not. */
-  override mmap(_p: Process, { page, pages, prot, shared, noreserve }: FileMap): Backing | number {
+  override mmap(p: Process, { page, pages, prot, shared, noreserve }: FileMap): Backing | number {
     const { inode } = this;
     const first = page / inode.grain;
     const count = pages / inode.grain;
@@ -61,7 +62,8 @@ export class HugeFile extends MemfdFile {
     if (!noreserve && !(shared ? inode.reserveHuge(first, first + count) : inode.pool.reserve(count))) return -ENOMEM;
     const end = BigInt(page + pages) * BigInt(PAGE_SIZE);
     if ((prot & PROT_WRITE) !== 0 && inode.size < end) inode.grow(end);
-    return shared ? inode : new HugePrivate(inode, page + pages, !noreserve);
+    if (shared) return inode;
+    return new HugePrivate(inode, page + pages, !noreserve, has(p.system.machine, 'hugeReservationsRestored'));
   }
 
   /** hugetlbfs_fallocate. What it has allocated when the pool is used up stays. */

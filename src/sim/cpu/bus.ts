@@ -69,6 +69,10 @@ export interface CpuBus {
   hypercall?(call: Hypercall): bigint | undefined;
   /** KVM_X86_QUIRK_FIX_HYPERCALL_INSN is off: the other vendor's hypercall instruction is #UD. Default: it is patched. */
   readonly fixHypercall?: boolean;
+  /** The guest's STGI and CLGI are the processor's own. Default: it has neither. */
+  readonly virtualGif?: boolean;
+  /** An SMI whose state cannot be saved is taken all the same. Default: KVM gives the VM up. */
+  readonly losesSmmState?: boolean;
   /** MONITOR and MWAIT are #UD: KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS is off and the guest's CPUID does not have them. */
   mwaitIsUd?(): boolean;
   /**

@@ -179,7 +179,7 @@ function saveShort(c: Core, view: DataView): void {
   view.setUint8(SHORT.shadow, c.shadow);
 }
 
-/** An SMI is taken. Where the state cannot be saved, KVM gives the whole VM up. */
+/** An SMI is taken. Where the state cannot be saved, KVM gives the whole VM up; older kernels do not look. */
 export function enterSmm(c: Core): void {
   const view = new DataView(new ArrayBuffer(AREA_SIZE));
   const long = hasLongMode(c);
@@ -191,7 +191,7 @@ export function enterSmm(c: Core): void {
   const saved = eachByte(c, c.smi.base + AREA, 'write', (ram, at, i) => {
     ram[at] = bytes[i]!;
   });
-  if (!saved) {
+  if (!saved && !c.bus.losesSmmState) {
     c.outcome = { kind: 'dead' };
     c.stop |= STOP_EXIT;
     throw ABANDON;

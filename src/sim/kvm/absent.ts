@@ -45,7 +45,6 @@ export const unknownRequests: Readonly<Record<string, string>> = {
   'KVM_SET_DEVICE_ATTR (vm)': 'VMs of x86 have no attributes: ENOTTY',
   'KVM_GET_DEVICE_ATTR (vm)': 'VMs of x86 have no attributes: ENOTTY',
   'KVM_HAS_DEVICE_ATTR (vm)': 'VMs of x86 have no attributes: ENOTTY',
-  'KVM_GET_NR_MMU_PAGES (vm)': 'KVM has forgotten it: ENOTTY',
 };
 
 /** Capabilities a captured profile may have and no simulated machine has: 0 everywhere, and what depends on them is unknown. Why. */

@@ -1,3 +1,4 @@
+import { has } from '../changes.ts';
 import * as apic from './apic-regs.ts';
 import type { Lapic } from './lapic.ts';
 import type { Vcpu } from './vcpu.ts';
@@ -27,6 +28,8 @@ type LogicalMode = 'software disabled' | 'xapic flat' | 'xapic cluster' | 'x2api
 
 interface Built {
   readonly maxId: number;
+  /** APICs that share an id or a bit are all told apart: where the map cannot, each APIC is asked. */
+  readonly exact: boolean;
   readonly physical: Map<number, Lapic>;
   readonly flat: Lapic[];
   readonly clusters: Lapic[][];
@@ -59,6 +62,7 @@ export class ApicMap {
     const present = [...vm.vcpus.values()].flatMap(({ lapic }) => (lapic?.hwEnabled ? [lapic] : []));
     const map: Built = {
       maxId: Math.max(255, ...present.map(({ x2apicId }) => x2apicId)),
+      exact: has(vm.machine, 'aliasedApicIds'),
       physical: new Map(),
       flat: [],
       clusters: Array.from({ length: 16 }, () => []),
@@ -70,12 +74,12 @@ export class ApicMap {
 }
 
 /**
- * False: two APICs have one id, and there is no map. With 32-bit ids an x2APIC id is reachable in xAPIC mode too (KVM's aid for hotplug),
- * and aliased xAPIC ids are the first one's.
+ * False: two APICs have one id, and there is no map. With 32-bit ids, on older kernels always, an x2APIC id is reachable in xAPIC mode too (KVM's aid
+ * for hotplug), and aliased xAPIC ids are the first one's.
  */
-function addPhysical({ physical }: Built, lapic: Lapic, x2apicFormat: boolean): boolean {
+function addPhysical({ physical, exact }: Built, lapic: Lapic, x2apicFormat: boolean): boolean {
   const { x2apic, x2apicId, xapicId } = lapic;
-  if (x2apicFormat) {
+  if (x2apicFormat || !exact) {
     if (x2apic || x2apicId > 0xff) physical.set(x2apicId, lapic);
     if (!x2apic && !physical.has(xapicId)) physical.set(xapicId, lapic);
     return true;
@@ -86,7 +90,10 @@ function addPhysical({ physical }: Built, lapic: Lapic, x2apicFormat: boolean): 
   return true;
 }
 
-/** All software-enabled APICs have to be in one mode, with one bit each that no other has; otherwise each is asked. */
+/**
+ * All software-enabled APICs have to be in one mode, with one bit each that no other has; otherwise each is asked. On older kernels an APIC is found
+ * by its lowest bit, which is the last one's.
+ */
 function addLogical(map: Built, lapic: Lapic): void {
   if (map.logicalMode === 'disabled' || !lapic.swEnabled) return;
   const ldr = lapic.get(apic.APIC_LDR);
@@ -101,7 +108,7 @@ function addLogical(map: Built, lapic: Lapic): void {
   const mask = flat ? id : id & 0xf;
   if (mask === 0) return;
   const bit = 31 - Math.clz32(mask & -mask);
-  if (mask & (mask - 1) || row[bit] !== undefined) map.logicalMode = 'disabled';
+  if (map.exact && (mask & (mask - 1) || row[bit] !== undefined)) map.logicalMode = 'disabled';
   else row[bit] = lapic;
 }
 
@@ -109,7 +116,7 @@ function addLogical(map: Built, lapic: Lapic): void {
 function logicalCandidates(map: Built, destId: number): Candidates | undefined {
   switch (map.logicalMode) {
     case 'software disabled':
-      return { at: () => undefined, mask: 0 };
+      return map.exact ? { at: () => undefined, mask: 0 } : undefined;
     case 'x2apic': {
       const first = (destId >>> 16) * 16;
       if (first > map.maxId) return { at: () => undefined, mask: 0 };
@@ -163,10 +170,8 @@ export function matchesDest(target: Lapic, source: Lapic | undefined, irq: Lapic
   const toX2apic = !irqchip.broadcastQuirkDisabled && source === undefined && irq.destId === APIC_BROADCAST && target.x2apic;
   const mda = toX2apic ? X2APIC_BROADCAST : irq.destId;
   if (mda === (target.x2apic ? X2APIC_BROADCAST : APIC_BROADCAST)) return true;
-  if (irq.destMode === 'physical') {
-    if (target.x2apic) return mda === target.x2apicId;
-    return mda === target.xapicId || (irqchip.x2apicFormat && target.x2apicId > 0xff && mda === target.x2apicId);
-  }
+  // What no xAPIC id can be reaches an x2APIC's in any mode.
+  if (irq.destMode === 'physical') return mda === (target.x2apic || mda > 0xff ? target.x2apicId : target.xapicId);
   const ldr = target.get(apic.APIC_LDR);
   if (target.x2apic) return ldr >>> 16 === mda >>> 16 && (ldr & mda & 0xffff) !== 0;
   const id = ldr >>> 24;

@@ -1,4 +1,5 @@
 import { KVM_MEM_READONLY, KVM_X86_QUIRK_FIX_HYPERCALL_INSN, KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS } from '../../uapi/kvm.ts';
+import { has } from '../changes.ts';
 import type { CpuBus, CpuidResult, Hypercall, MsrExit, PageAccess, RamPage } from '../cpu/bus.ts';
 import { legalXcr0 } from './debugregs.ts';
 import { type DevicePage, devicePage, loadDevice, storeDevice } from './device-memory.ts';
@@ -11,6 +12,10 @@ import type { Memslot } from './memslots.ts';
 import { getMsr, setMsr } from './msrs.ts';
 import { legalCr4 } from './sregs.ts';
 import type { Vcpu } from './vcpu.ts';
+
+/** CPUID leaf of SVM, and a bit of its EDX. */
+const SVM_FEATURES = 0x8000_000a;
+const VGIF = 1 << 16;
 
 /** A page was told of, and the ring has room for no more. */
 export class DirtyRingFull extends Error {}
@@ -230,6 +235,17 @@ export class VcpuBus implements CpuBus {
 
   get fixHypercall(): boolean {
     return this.#vcpu.vm.caps.quirk(KVM_X86_QUIRK_FIX_HYPERCALL_INSN);
+  }
+
+  /** KVM's own CPUID tells of a virtual GIF. */
+  get virtualGif(): boolean {
+    const { machine } = this.#vcpu.vm;
+    const { edx = 0 } = machine.kvm.cpuid.find((leaf) => leaf.function === SVM_FEATURES) ?? {};
+    return machine.backend === 'svm' && !has(machine, 'gifNeedsSvme') && (edx & VGIF) !== 0;
+  }
+
+  get losesSmmState(): boolean {
+    return !has(this.#vcpu.vm.machine, 'smmStateSaved');
   }
 
   mwaitIsUd(): boolean {

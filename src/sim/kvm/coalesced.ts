@@ -1,5 +1,6 @@
 import { kvm_coalesced_mmio, kvm_coalesced_mmio_ring, kvm_coalesced_mmio_zone } from '../../uapi/kvm.ts';
 import { EFAULT, EINVAL } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import { PAGE_SIZE } from '../pages.ts';
 import type { Process } from '../process.ts';
 import type { IoBus, IoDevice } from './io-bus.ts';
@@ -15,6 +16,11 @@ const FIRST: number = kvm_coalesced_mmio_ring.offsetOf('first');
 const LAST: number = kvm_coalesced_mmio_ring.offsetOf('last');
 const at = (path: string): number => kvm_coalesced_mmio.offsetOf(path);
 const FIELD = { phys_addr: at('phys_addr'), len: at('len'), pio: at('pio'), data: at('data') };
+
+/** coalesced_mmio_has_room, the other way round: one entry stays free. */
+function isFull({ machine }: Vm, first: number, last: number): boolean {
+  return has(machine, 'coalescedRingWhole') ? (last + 1) % ENTRIES === first : ((first - last - 1) >>> 0) % ENTRIES === 0;
+}
 
 /** A zone as KVM_REGISTER_COALESCED_MMIO made it: writes wholly inside it go to the ring while there is room, and cost no exit. */
 export class CoalescedZone implements IoDevice {
@@ -43,7 +49,7 @@ export class CoalescedZone implements IoDevice {
     const { view, u8 } = pages;
     const page = pages.ringOffset;
     const last = view.getUint32(page + LAST, true);
-    if (last >= ENTRIES || (last + 1) % ENTRIES === view.getUint32(page + FIRST, true)) return false;
+    if (last >= ENTRIES || isFull(vm, view.getUint32(page + FIRST, true), last)) return false;
     const entry = page + HEADER + last * ENTRY;
     view.setBigUint64(entry + FIELD.phys_addr, BigInt(address), true);
     view.setUint32(entry + FIELD.len, data.length, true);

@@ -1,6 +1,7 @@
 /** What userspace and the MSRs of APIC base and x2APIC do to a local APIC. */
 import { kvm_lapic_state, kvm_tpr_access_ctl } from '../../uapi/kvm.ts';
 import { EFAULT, EINVAL } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import type { Process } from '../process.ts';
 import {
   APIC_BASE_MSR,
@@ -46,7 +47,7 @@ export function setApicBase(vcpu: Vcpu, value: bigint, host: boolean): boolean {
   }
   if ((old ^ value) & X2APIC_ENABLE) {
     if (value & X2APIC_ENABLE) lapic.setX2apicId(vcpu.id);
-    else if (value & MSR_IA32_APICBASE_ENABLE) lapic.setXapicId(vcpu.id);
+    else if (value & MSR_IA32_APICBASE_ENABLE && has(vcpu.vm.machine, 'xapicIdRestored')) lapic.setXapicId(vcpu.id);
   }
   vcpu.vm.apicMap.rebuild(vcpu.vm);
   return true;
@@ -78,14 +79,14 @@ export function getLapic({ lapic, vm }: Vcpu, p: Process, arg: bigint): number {
   view.setUint32(APIC_LVR, lapic.version, true);
   view.setUint32(APIC_TMCCT, lapic.timer.count, true);
   if (lapic.x2apic) {
-    if (!vm.irqchip.x2apicFormat) view.setUint32(APIC_ID, lapic.x2apicId << 24, true);
+    if (!vm.irqchip.x2apicFormat) view.setUint32(APIC_ID, lapic.get(APIC_ID) << 24, true);
     else if (lapic.get(APIC_ID) !== lapic.x2apicId) return -EINVAL;
     view.setUint32(APIC_ICR2, lapic.get(lapic.icrHigh), true);
   }
   return p.mm.copyTo(arg, bytes) ? 0 : -EFAULT;
 }
 
-/** KVM_SET_LAPIC: SPIV is taken before anything is checked. Version, LDR and id of an x2APIC are KVM's own. */
+/** KVM_SET_LAPIC: SPIV is taken before anything is checked. Version and LDR, and of newer kernels the id, of an x2APIC are KVM's own. */
 export function setLapic({ lapic, vm }: Vcpu, p: Process, arg: bigint): number {
   if (lapic === undefined) return -EINVAL;
   const bytes = p.mm.copyFrom(arg, kvm_lapic_state.size);
@@ -93,12 +94,14 @@ export function setLapic({ lapic, vm }: Vcpu, p: Process, arg: bigint): number {
   const image = viewOf(bytes);
   lapic.setSpiv(image.getUint32(APIC_SPIV, true));
   if (lapic.x2apic) {
-    if (!vm.irqchip.x2apicFormat) image.setUint32(APIC_ID, lapic.x2apicId, true);
+    const readOnly = has(vm.machine, 'x2apicIdReadOnly');
+    if (!vm.irqchip.x2apicFormat)
+      image.setUint32(APIC_ID, readOnly ? lapic.x2apicId : image.getUint32(APIC_ID, true) >>> 24, true);
     else if (image.getUint32(APIC_ID, true) !== lapic.x2apicId) {
       vm.apicMap.rebuild(vm);
       return -EINVAL;
     }
-    image.setUint32(APIC_LDR, x2apicLdr(lapic.x2apicId), true);
+    image.setUint32(APIC_LDR, x2apicLdr(image.getUint32(APIC_ID, true)), true);
     image.setUint32(lapic.icrHigh, image.getUint32(APIC_ICR2, true), true);
   }
   new Uint8Array(lapic.regs.buffer).set(bytes);

@@ -102,6 +102,11 @@ export class Memslots {
     return this.#spaces[as_id]?.list() ?? [];
   }
 
+  /** `nr_memslot_pages`: of all address spaces. */
+  get pages(): number {
+    return this.#spaces.flatMap((space) => space.list()).reduce((sum, { npages }) => sum + npages, 0);
+  }
+
   /** RFC: the VM is gone, and what its slots hold with it. */
   releaseDmaBufs(): void {
     for (const space of this.#spaces) for (const { dmaBuf } of space.list()) dmaBuf?.release();

@@ -378,7 +378,7 @@ const vendor: Readonly<Record<Machine['backend'], readonly MsrRow[]>> = {
   svm: rows([
     [0x48, 0n, any], // SPEC_CTRL
     // The lab's processor has neither IBPB nor L1D_FLUSH.
-    [0x49, undefined, zeroOnly], // PRED_CMD
+    [0x49, undefined, (value, access) => (has(access.vcpu.vm.machine, 'predCmdTakesZero') ? zeroOnly(value, access) : undefined)], // PRED_CMD
     [0x10b, undefined, readOnly], // FLUSH_CMD
     [0x140, 0n, setMiscFeatures],
     [0xc0000104, 1n << 32n, setTscRatio],
@@ -425,24 +425,35 @@ function listed(machine: Machine, index: number): boolean {
   return machine.kvm.msrs.includes(index) || machine.kvm.featureMsrs.some(([feature]) => feature === index);
 }
 
+/** The numbers KVM takes for MTRRs, of which not all are there. */
+function isMtrr(machine: Machine, index: number): boolean {
+  if (has(machine, 'mtrrsByNumber')) return index >= 0x200 && index <= 0x26f;
+  return index >= 0x200 && index <= 0x2ff && !(index >= 0x280 && index < 0x2a0);
+}
+
 /** Whether KVM has a rule for it at all: what fails otherwise is unknown to it. Read-only ones are unknown to a write. */
 export function isKnownMsr(vcpu: Vcpu, index: number): boolean {
   const row = rowOf(vcpu.vm.machine, accessOf(vcpu, index, false).index);
-  // The MTRRs have all of their range.
-  if (index >= 0x200 && index < 0x280) return true;
+  if (isMtrr(vcpu.vm.machine, index)) return true;
   return row !== undefined && row.set !== readOnly && !pvDenied(vcpu, index);
 }
 
 /** undefined: there is no such MSR (the guest takes #GP). */
 export function getMsr(vcpu: Vcpu, index: number, host: boolean): bigint | undefined {
-  const value = pvDenied(vcpu, index) ? undefined : read(accessOf(vcpu, index, host));
-  return value ?? (host && listed(vcpu.vm.machine, index) ? 0n : undefined);
+  const { machine } = vcpu.vm;
+  const denied = pvDenied(vcpu, index);
+  if (denied && !has(machine, 'deniedMsrsReadZero')) return undefined;
+  const value = denied ? undefined : read(accessOf(vcpu, index, host));
+  return value ?? (host && listed(machine, index) ? 0n : undefined);
 }
 
 /** False: refused (the guest takes #GP). */
 export function setMsr(vcpu: Vcpu, index: number, value: bigint, host: boolean): boolean {
-  const row = rowOf(vcpu.vm.machine, index);
-  if (row === undefined || pvDenied(vcpu, index)) return host && value === 0n && listed(vcpu.vm.machine, index);
+  const { machine } = vcpu.vm;
+  const row = rowOf(machine, index);
+  const denied = pvDenied(vcpu, index);
+  if (denied && !has(machine, 'deniedMsrsReadZero')) return false;
+  if (row === undefined || denied) return host && value === 0n && listed(machine, index);
   const access = accessOf(vcpu, index, host);
   const stored = row.set(value, access);
   if (stored === undefined) return false;

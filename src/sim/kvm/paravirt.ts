@@ -46,7 +46,8 @@ function clockPage(vcpu: Vcpu): bigint | undefined {
 
 /** KVM_KVMCLOCK_CTRL: tells the guest through its clock page that it was stopped, when it is entered. */
 export function kvmclockCtrl(vcpu: Vcpu): number {
-  if (clockPage(vcpu) === undefined) return -EINVAL;
+  const active = has(vcpu.vm.machine, 'clockInOnePage') ? clockPage(vcpu) !== undefined : is(vcpu, MSR.systemTime) & ENABLED;
+  if (!active) return -EINVAL;
   vcpu.pvRequests.guestStopped = vcpu.pvRequests.clock = true;
   return 0;
 }

@@ -1,4 +1,5 @@
 import {
+  KVM_CAP_PMU_EVENT_MASKED_EVENTS,
   KVM_PMU_EVENT_DENY,
   KVM_PMU_EVENT_FLAG_MASKED_EVENTS,
   KVM_PMU_EVENT_FLAGS_VALID_MASK,
@@ -10,6 +11,7 @@ import {
 } from '../../uapi/kvm.ts';
 import { E2BIG, EFAULT, EINVAL } from '../../uapi/sys.ts';
 import type { Process } from '../process.ts';
+import { capability } from './ioctl-table.ts';
 import type { Vm } from './vm.ts';
 
 const HEADER: number = kvm_pmu_event_filter.size;
@@ -28,7 +30,8 @@ export function setPmuEventFilter(vm: Vm, p: Process, arg: bigint): number {
   const flags = view.getUint32(AT.flags, true);
   const nevents = view.getUint32(AT.nevents, true);
   if (view.getUint32(AT.action, true) > KVM_PMU_EVENT_DENY) return -EINVAL;
-  if (flags & ~KVM_PMU_EVENT_FLAGS_VALID_MASK) return -EINVAL;
+  const masked = capability(vm.machine, KVM_CAP_PMU_EVENT_MASKED_EVENTS) !== 0;
+  if (flags & ~(masked ? KVM_PMU_EVENT_FLAGS_VALID_MASK : 0)) return -EINVAL;
   if (nevents > MAX_EVENTS) return -E2BIG;
   const events = p.mm.copyFrom(arg + BigInt(HEADER), nevents * 8);
   if (events === null) return -EFAULT;

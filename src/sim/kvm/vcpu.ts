@@ -135,6 +135,7 @@ export class Vcpu {
   /** INIT: what a LAPIC's INIT does, and SVM on a triple fault. FPU, XCR0 and most MSRs stay; KVM's paravirtual ones are switched off. */
   init(): void {
     this.cpu.init(this.cpuid.register(1, 0, 'eax') || 0x600);
+    if (!has(this.vm.machine, 'nmisMaskedByInit')) this.cpu.events.nmi.masked = false;
     this.resetSegmentTypes();
     this.rflagsHigh = 0;
     this.completion = undefined;
@@ -189,9 +190,9 @@ export class Vcpu {
    * leaves 64. Without them page tables cannot be loaded (−ENOSPC).
    */
   get hasShadowPages(): boolean {
-    const { machine, memslots, mmuPagesSet } = this.vm;
+    const { machine, memslots, requestedMmuPages } = this.vm;
     const needed = this.backend.badHostPage === 'mmio' || !has(machine, 'rootsWithoutMmuPages');
-    return !needed || memslots.generation > 0 || mmuPagesSet;
+    return !needed || memslots.generation > 0 || requestedMmuPages > 0n;
   }
 
   /** The host's TSC. */

@@ -47,6 +47,8 @@ import { VmCaps } from './vm-caps.ts';
 /** SET_TSS_ADDR needs three pages below 4 GiB. */
 const MAX_TSS_ADDR = 0xffff_d000n;
 const KVM_MIN_ALLOC_MMU_PAGES = 64n;
+/** KVM_MEMSLOT_PAGES_TO_MMU_PAGES_RATIO. */
+const MEMSLOT_PAGES_RATIO = 50;
 
 /**
  * `struct kvm`. The VM descriptor and each vCPU descriptor hold a reference; a mapping holds its descriptor's file. Nothing is left of
@@ -100,8 +102,8 @@ export class Vm implements Tvm {
   identityMapAddr = 0n;
   /** MSR KVM_WALL_CLOCK: every vCPU has the same one. */
   wallClock = 0n;
-  /** KVM_SET_NR_MMU_PAGES was accepted. */
-  mmuPagesSet = false;
+  /** KVM_SET_NR_MMU_PAGES; 0n: never accepted. */
+  requestedMmuPages = 0n;
   /** KVM has given it up: every call on its descriptors is EIO. */
   dead = false;
   /** The host's TSC when the first vCPU was made. */
@@ -291,8 +293,18 @@ function setTssAddr(_vm: Vm, _p: Process, arg: bigint): number {
 
 function setNrMmuPages(vm: Vm, _p: Process, arg: bigint): number {
   if (arg < KVM_MIN_ALLOC_MMU_PAGES) return -EINVAL;
-  vm.mmuPagesSet = true;
+  vm.requestedMmuPages = arg;
   return 0;
+}
+
+/** KVM_GET_NR_MMU_PAGES: what was asked for, as an int, or one page for 50 of the memslots; none before the first of them. */
+function getNrMmuPages(vm: Vm): number {
+  if (has(vm.machine, 'nrMmuPagesForgotten')) return -ENOTTY;
+  const { requestedMmuPages: requested, memslots } = vm;
+  if (requested !== 0n) return Number(BigInt.asIntN(32, requested));
+  return memslots.generation === 0
+    ? 0
+    : Math.max(Number(KVM_MIN_ALLOC_MMU_PAGES), Math.floor(memslots.pages / MEMSLOT_PAGES_RATIO));
 }
 
 /** Refused after a vCPU exists before the pointer is read. */
@@ -342,6 +354,7 @@ export const vmIoctls: IoctlTable<Vm> = new IoctlTable<Vm>('vm', ENOTTY, {
   KVM_SET_IDENTITY_MAP_ADDR: setIdentityMapAddr,
   KVM_SET_BOOT_CPU_ID: setBootCpuId,
   KVM_SET_NR_MMU_PAGES: setNrMmuPages,
+  KVM_GET_NR_MMU_PAGES: getNrMmuPages,
   KVM_SET_TSC_KHZ: setVmTscKhz,
   KVM_GET_TSC_KHZ: (vm) => vm.tscKhz,
   KVM_GET_DIRTY_LOG: getDirtyLog,

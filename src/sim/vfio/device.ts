@@ -2,6 +2,7 @@ import type { Stat } from '../../kernel/backend.ts';
 import { EINVAL, ENODEV } from '../../uapi/sys.ts';
 import { VFIO_DEVICE_BIND_IOMMUFD } from '../../uapi/vfio.ts';
 import type { AssignedFunction } from '../assigned-function.ts';
+import { has } from '../changes.ts';
 import { Completion } from '../completion.ts';
 import { type Backing, File, type FileMap } from '../file.ts';
 import type { Directory } from '../fs/directory.ts';
@@ -200,7 +201,7 @@ export class VfioDeviceFile extends File {
     super(origin.from === 'cdev' ? origin.node.path : 'anon_inode:[vfio-device]', flags);
     this.device = device;
     this.from = origin.from;
-    this.noexec = origin.from === 'group';
+    this.noexec = origin.from === 'group' && has(device.system.machine, 'anonInodesNoexec');
     this.#node = origin.from === 'cdev' ? origin.node : undefined;
     this.vfio = new DeviceFileOperations(this);
   }

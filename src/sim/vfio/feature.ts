@@ -19,6 +19,7 @@ import {
   vfio_device_feature_mig_state,
   vfio_device_feature_migration,
 } from '../../uapi/vfio.ts';
+import { has } from '../changes.ts';
 import type { Process } from '../process.ts';
 import { type LoggingOps, reportLogging, startLogging } from './dma-logging.ts';
 import type { MigrationOps } from './migration.ts';
@@ -118,7 +119,8 @@ function loggingReport(p: Process, { logging }: FeatureDevice, request: FeatureR
 }
 
 /** A device that cannot pre-copy refuses it as a wrong argument, where it does not know other features of migration. */
-function precopyInfoV2(_p: Process, device: FeatureDevice, request: FeatureRequest): number {
+function precopyInfoV2(p: Process, device: FeatureDevice, request: FeatureRequest): number {
+  if (!has(p.system.machine, 'precopyInfoV2')) return -ENOTTY;
   if (((device.migration?.flags ?? 0) & VFIO_MIGRATION_PRE_COPY) === 0) return -EINVAL;
   const checked = checkFeature(request, SET, 0);
   if (checked === 1) device.precopyInfoV2 = true;

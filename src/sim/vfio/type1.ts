@@ -58,11 +58,13 @@ export class Type1 implements IommuBackend {
   dirtyTracking = false;
   /** Groups whose devices write memory without telling which. */
   nonPinnedGroups = 0;
+  readonly #nesting: boolean;
   readonly #emulated: Set<IommuGroup> = new Set();
 
-  constructor(system: System, v2: boolean) {
+  constructor(system: System, v2: boolean, nesting = false) {
     this.system = system;
     this.v2 = v2;
+    this.#nesting = nesting;
     this.dmaAvail = system.parameters.vfio_iommu_type1.dma_entry_limit;
   }
 
@@ -93,6 +95,8 @@ export class Type1 implements IommuBackend {
       this.#emulated.add(group);
       return 0;
     }
+    // iommu_enable_nesting: of no processor's but Arm's.
+    if (this.#nesting) return -EINVAL;
     const domain = new Type1Domain(this, group.iommu!, group.enforceCoherency);
     const attached = group.attach(domain);
     if (attached < 0) return attached;
@@ -232,7 +236,9 @@ export const type1Driver: IommuDriver = {
   checkExtension: ({ machine }, arg) => (extensions.has(arg) || (arg === NESTING && !has(machine, 'noType1Nesting')) ? 1 : 0),
   /** VFIO_UNMAP_ALL is an extension, and no type. */
   open(p, arg) {
-    if (arg === NESTING) return p.system.notModelled('VFIO_TYPE1_NESTING_IOMMU', -ENODEV);
+    if (arg === NESTING && p.system.machine.iommu?.kind === 'smmuv3')
+      return p.system.notModelled('VFIO_TYPE1_NESTING_IOMMU', -ENODEV);
+    if (arg === NESTING) return new Type1(p.system, true, true);
     if (arg === BigInt(v.VFIO_TYPE1v2_IOMMU)) return new Type1(p.system, true);
     return arg === BigInt(v.VFIO_TYPE1_IOMMU) ? new Type1(p.system, false) : -EINVAL;
   },

@@ -153,7 +153,10 @@ const programs: readonly Program[] = [
   { name: 'clflush', mode: 'protected', code: [0x0f, 0xae, 0x38, 0x40, ...report] },
   { name: 'rsm-outside-smm', mode: 'protected', code: [0x0f, 0xaa] },
   { name: 'vmrun', mode: 'protected', code: [0x0f, 0x01, 0xd8] },
-  { name: 'stgi', mode: 'protected', code: [0x0f, 0x01, 0xdc] },
+  { name: 'user-vmrun', mode: 'protected', user: true, code: [0x0f, 0x01, 0xd8] },
+  { name: 'stgi', mode: 'protected', code: [0x0f, 0x01, 0xdc, 0x40, ...report] },
+  { name: 'user-stgi', mode: 'protected', user: true, code: [0x0f, 0x01, 0xdc] },
+  { name: 'real-stgi', mode: 'real', code: [0x0f, 0x01, 0xdc, ...report], start: { data: { 24: [0, 0x11, 0, 0], 4352: [HLT] } } },
   { name: 'vmxoff', mode: 'protected', code: [0x0f, 0x01, 0xc4] },
 ];
 

@@ -177,14 +177,14 @@ function byNode(kernel: Kernel): Made<(typeof BY_NODE)[number]> {
   };
 }
 
-const needs = { ...ASSISTED.needs, pci: ['edu'] as const };
+const needs = { ...ASSISTED.needs, pci: ['edu'] as const, devices: ['/dev/vfio/vfio', '/dev/kvm', '/dev/iommu'] };
 const section = 'Lifetimes';
 const prepare = (kernel: Kernel): void => bindToVfio(kernel, DEVICE);
 
 export const vfioByGroup: Scene<(typeof BY_GROUP)[number]> = {
   name: 'vfio-by-group',
   section,
-  needs: { ...needs, devices: ['/dev/vfio/vfio', '/dev/kvm'] },
+  needs,
   things: BY_GROUP,
   prepare,
   make: byGroup,
@@ -193,7 +193,7 @@ export const vfioByGroup: Scene<(typeof BY_GROUP)[number]> = {
 export const vfioByNode: Scene<(typeof BY_NODE)[number]> = {
   name: 'vfio-by-node',
   section,
-  needs: { ...needs, devices: ['/dev/vfio/vfio', '/dev/kvm', '/dev/iommu'] },
+  needs,
   things: BY_NODE,
   prepare,
   make: byNode,

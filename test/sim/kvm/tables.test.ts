@@ -13,7 +13,7 @@ import { Kit, u } from './kit.ts';
 /** In the headers for x86 too, but no x86 kernel knows them there. */
 const UNKNOWN: Readonly<Record<string, readonly string[]>> = {
   kvm: [],
-  vm: ['KVM_GET_NR_MMU_PAGES', 'KVM_SET_DEVICE_ATTR', 'KVM_GET_DEVICE_ATTR', 'KVM_HAS_DEVICE_ATTR'],
+  vm: ['KVM_SET_DEVICE_ATTR', 'KVM_GET_DEVICE_ATTR', 'KVM_HAS_DEVICE_ATTR'],
   vcpu: [],
 };
 

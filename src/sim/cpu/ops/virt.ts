@@ -58,9 +58,24 @@ export const vmmcall: Exec = (c) => {
 export const vmx: Exec = (c) => {
   throw c.emulated ? c.emulationFailure() : new Fault(UD);
 };
-/** VMRUN, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, INVLPGA. */
-export const svm: Exec = () => {
+/** SVM's instructions are in AMD's processors and in KVM's emulator: there the level is looked at first. No guest has EFER.SVME. */
+const svmInstruction = (c: Core): void => {
+  if (!c.protectedMode || (c.vmcall && !c.emulated)) throw new Fault(UD);
+  c.privileged();
+};
+/** VMRUN, VMLOAD, VMSAVE, SKINIT, INVLPGA. */
+export const svm: Exec = (c) => {
+  svmInstruction(c);
   throw new Fault(UD);
+};
+/** Nothing but CLGI clears the flag. */
+export const stgi: Exec = (c) => {
+  svmInstruction(c);
+  if (!c.bus.virtualGif) throw new Fault(UD);
+};
+export const clgi: Exec = (c) => {
+  svmInstruction(c);
+  throw c.bus.virtualGif ? c.notModelled('CLGI') : new Fault(UD);
 };
 
 /** MONITOR and MWAIT: KVM lets them pass as NOPs (KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS); its emulator does not have them. */

@@ -1,14 +1,15 @@
+import type { Width } from '../../../kernel/memory.ts';
 import { EEXIST, EFAULT, EINVAL, ENODEV, ENOSPC } from '../../../uapi/sys.ts';
 import { VFIO_DEVICE_IOEVENTFD_SIZE_MASK, vfio_device_ioeventfd } from '../../../uapi/vfio.ts';
+import { has } from '../../changes.ts';
 import { eventfdOf } from '../../eventfd.ts';
 import type { Process } from '../../process.ts';
-import { barLength, type RegionOwner } from './rdwr.ts';
+import { barLength, type RegionOwner, storeBar } from './rdwr.ts';
 import { VirqfdSlot } from './virqfd.ts';
 
 /** All of the struct but its padding. */
 const MINSZ = 28;
 const MAX = 1000;
-const WIDTHS: readonly number[] = [1, 2, 4];
 const IORESOURCE_MEM = 0x200n;
 const MSB = 1n << 63n;
 
@@ -16,7 +17,7 @@ interface Ioeventfd {
   readonly bar: number;
   readonly offset: number;
   readonly data: bigint;
-  readonly width: 1 | 2 | 4;
+  readonly width: Width;
   readonly slot: VirqfdSlot;
 }
 
@@ -49,7 +50,7 @@ export class VfioPciIoeventfds {
     if (bar > 5) return -EINVAL;
     if (offset + width > barLength(pdev, bar)) return -EINVAL;
     if (msixTable?.bar === bar && offset + width > msixTable.start && offset < msixTable.end) return -EINVAL;
-    if (!WIDTHS.includes(width)) return -EINVAL;
+    if (width === 8 && has(p.system.machine, 'ioeventfdsOf32Bits')) return -EINVAL;
     const error = this.#owner.useBar(bar);
     if (error < 0) return error;
     const at = this.#all.findIndex((one) => one.bar === bar && one.offset === offset && one.data === data && one.width === width);
@@ -62,7 +63,7 @@ export class VfioPciIoeventfds {
     if (this.#all.length >= MAX) return -ENOSPC;
     const eventfd = eventfdOf(p, fd);
     if (typeof eventfd === 'number') return eventfd;
-    const one: Ioeventfd = { bar, offset, data, width: width as 1 | 2 | 4, slot: new VirqfdSlot() };
+    const one: Ioeventfd = { bar, offset, data, width: width as Width, slot: new VirqfdSlot() };
     this.#all.push(one);
     return one.slot.enable(eventfd, () => this.#store(one));
   }
@@ -71,7 +72,7 @@ export class VfioPciIoeventfds {
   #store({ bar, offset, data, width }: Ioeventfd): void {
     const { pdev } = this.#owner;
     if ((pdev.resources[bar]!.flags & IORESOURCE_MEM) !== 0n && !this.#owner.memoryEnabled) return;
-    pdev.barWrite(bar, offset, width, Number(BigInt.asUintN(8 * width, data)));
+    storeBar(pdev, bar, offset, width, width === 8 ? data : Number(BigInt.asUintN(8 * width, data)));
   }
 
   /** The last close. */

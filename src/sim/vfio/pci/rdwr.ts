@@ -1,6 +1,7 @@
 import { loadWidth, storeWidth } from '../../../kernel/by-width.ts';
 import type { Width } from '../../../kernel/memory.ts';
 import { EINVAL, EIO, ENOMEM } from '../../../uapi/sys.ts';
+import { has } from '../../changes.ts';
 import type { PciDev } from '../../pci/pci-dev.ts';
 import { romSize } from '../../pci/rom.ts';
 
@@ -43,17 +44,14 @@ export function accessBar(owner: RegionOwner, bar: number, { bytes, write }: Tra
   const error = owner.useBar(bar);
   if (error < 0) return error;
   const table = owner.msixTable?.bar === bar ? owner.msixTable : { start: end, end };
-  const memory = (pdev.resources[bar]!.flags & IORESOURCE_MEM) !== 0n;
+  const memory = isMemory(pdev, bar);
   return move(owner, transfer, offset, {
     bar,
     gated: memory,
-    maxWidth: 8,
+    maxWidth: has(pdev.system.machine, 'regionsByEightBytes') ? 8 : 4,
     hole: table,
     read: (at, width) => (width === 8 && !memory ? readTwice(pdev, bar, at) : pdev.barRead(bar, at, width)),
-    store: (at, width, value) => {
-      if (width === 8 && !memory) writeTwice(pdev, bar, at, BigInt(value));
-      else pdev.barWrite(bar, at, width, value);
-    },
+    store: (at, width, value) => storeBar(pdev, bar, at, width, value),
   });
 }
 
@@ -110,7 +108,14 @@ function readTwice(pdev: PciDev, bar: number, at: number): bigint {
   return low | (BigInt(pdev.barRead(bar, at + 4, 4)) << 32n);
 }
 
-function writeTwice(pdev: PciDev, bar: number, at: number, value: bigint): void {
-  pdev.barWrite(bar, at, 4, Number(value & 0xffff_ffffn));
-  pdev.barWrite(bar, at + 4, 4, Number(value >> 32n));
+export function storeBar(pdev: PciDev, bar: number, at: number, width: Width, value: number | bigint): void {
+  if (width < 8 || isMemory(pdev, bar)) pdev.barWrite(bar, at, width, value);
+  else {
+    pdev.barWrite(bar, at, 4, Number(BigInt(value) & 0xffff_ffffn));
+    pdev.barWrite(bar, at + 4, 4, Number(BigInt(value) >> 32n));
+  }
+}
+
+function isMemory(pdev: PciDev, bar: number): boolean {
+  return (pdev.resources[bar]!.flags & IORESOURCE_MEM) !== 0n;
 }

@@ -64,15 +64,15 @@ function inMemslot(kernel: Kernel, see: Observer, [edu]: string[]): void {
   see.note('the store is an exit to', { gpa: guest.run.get('mmio.phys_addr'), write: guest.run.get('mmio.is_write') });
 }
 
-/** KVM_PRE_FAULT_MEMORY of a BAR: what it maps, and how far it gets. */
-function preFaulted(kernel: Kernel, see: Observer, [edu]: string[]): void {
-  const { device } = openDevice(kernel, edu!);
+const SLOT = 0x4000n;
+
+/** A BAR to be pre-faulted. */
+function toPreFault(kernel: Kernel, see: Observer, edu: string) {
+  const { device } = openDevice(kernel, edu);
   const bar = mapRegion(kernel, device, 0);
-  const config = new ConfigSpace(kernel, device);
   const guest = startGuest(kernel, code, {
     sregs: (sregs) => Object.assign(sregs.ds, { base: WINDOW, selector: 0x1000 }),
   });
-  const SLOT = 0x4000n;
   const slot = (flags: number, userspace_addr = bar.address, memory_size = SLOT): number =>
     setRegion(kernel, guest.vm, { slot: 1, flags, guest_phys_addr: WINDOW, memory_size, userspace_addr });
   const ask = (label: string, gpa = WINDOW, size = SLOT): void => {
@@ -81,6 +81,13 @@ function preFaulted(kernel: Kernel, see: Observer, [edu]: string[]): void {
     const left = kvm_pre_fault_memory.decode(bytes);
     see.note(`${label}: left`, { gpa: left.gpa, size: left.size });
   };
+  return { device, bar, guest, slot, ask };
+}
+
+/** KVM_PRE_FAULT_MEMORY of a BAR: what it maps, and how far it gets. */
+function preFaulted(kernel: Kernel, see: Observer, [edu]: string[]): void {
+  const { device, guest, slot, ask } = toPreFault(kernel, see, edu!);
+  const config = new ConfigSpace(kernel, device);
   const read = (label: string): void => {
     setRegs(kernel, guest.vcpu, { rip: guest.entry, rax: 0n, rcx: 0n });
     const returned = result(kernel.run(guest.vcpu, { budget: 20_000 }));
@@ -98,6 +105,13 @@ function preFaulted(kernel: Kernel, see: Observer, [edu]: string[]): void {
   read('the guest reads it, decode off');
   decode(true);
   ask('decode on again');
+}
+
+/** The same of a slot that takes the place of one whose pages were mapped, before the guest runs again. */
+function preFaultedAnew(kernel: Kernel, see: Observer, [edu]: string[]): void {
+  const { device, bar, slot, ask } = toPreFault(kernel, see, edu!);
+  slot(0);
+  ask('the slot');
   slot(0, bar.address, 0n);
   slot(KVM_MEM_READONLY);
   ask('a slot to read');
@@ -167,7 +181,11 @@ export const kvmBarCases: readonly Case[] = [
     needs: { devices: ['/dev/kvm', '/dev/vfio/vfio'] },
   }),
   withDevices('vfio/kvm/pre-faulted-bar', 'KVM-VFIO', ['edu'], preFaulted, {
-    needs: { devices: ['/dev/kvm', '/dev/vfio/vfio'], since: '6.18' },
+    needs: { devices: ['/dev/kvm', '/dev/vfio/vfio'] },
+  }),
+  // Of a root that went with the old slot nothing is mapped, nor another loaded: kvm_tdp_map_page tries until a signal (*read*: 6.14).
+  withDevices('vfio/kvm/bar-pre-faulted-anew', 'KVM-VFIO', ['edu'], preFaultedAnew, {
+    needs: { devices: ['/dev/kvm', '/dev/vfio/vfio'], since: '6.14' },
   }),
   withDevices('vfio/kvm/msi-as-irqfd', 'KVM-VFIO', ['edu'], msiAsIrqfd, { needs: { devices: ['/dev/kvm', '/dev/vfio/vfio'] } }),
   withDevices('vfio/kvm/user-access', 'KVM-VFIO', ['edu', 'second edu'], kernelAccess),
