@@ -20,6 +20,8 @@ const releases = {
   regionsByEightBytes: '6.11',
   /** VFIO_DEVICE_IOEVENTFD takes no 64-bit stores. */
   ioeventfdsOf32Bits: '6.13',
+  /** A device that is opened has its BARs claimed; before, each when it was used or mapped first. */
+  barsClaimedByOpen: '7.0',
   /** VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2 (*read*: 7.0). */
   precopyInfoV2: '7.0',
   /** Ranges of type1 that wrap are EOVERFLOW, and one may end with the last address; before, EINVAL (*read*). */

@@ -69,6 +69,8 @@ export interface Machine {
   readonly iommu?: IommuMachine;
   /** Interrupt lines go to an IO-APIC; false: to the two PICs (`noapic`). Default true. */
   readonly ioapic?: boolean;
+  /** CONFIG_VFIO_NOIOMMU. Default true. */
+  readonly vfioNoiommu?: boolean;
   /** The sample of a mediated device is built in (CONFIG_SAMPLE_VFIO_MDEV_MTTY). */
   readonly mtty?: boolean;
   /** The kernel's own PCIe hot-plug driver has the slots. */

@@ -55,10 +55,15 @@ export function makeParameters(values: ParameterValues = {}): Parameters {
   return made as unknown as Parameters;
 }
 
-/** /sys/module/NAME/{parameters,version} of these modules. */
-export function addModules(fs: FsTree, parameters: Parameters, modules: readonly (keyof Parameters)[]): void {
+/** /sys/module/NAME/{parameters,version} of these modules. `absent`: parameters that were configured away. */
+export function addModules(
+  fs: FsTree,
+  parameters: Parameters,
+  modules: readonly (keyof Parameters)[],
+  absent: readonly string[] = [],
+): void {
   for (const { module, name, mode } of rows) {
-    if (mode === 0 || !modules.includes(module)) continue;
+    if (mode === 0 || !modules.includes(module) || absent.includes(name)) continue;
     const owner = parameters[module] as Record<string, boolean | number>;
     fs.mkdirp(`/sys/module/${module}/parameters`).add(name, parameter(owner, name, mode));
   }

@@ -13,6 +13,7 @@ const modules: Readonly<Record<string, readonly (keyof Parameters)[]>> = {
 export function makeSys(system: System): void {
   for (const path of ['bus', 'class', 'dev/char', 'devices/virtual', 'kernel', 'module']) system.fs.mkdirp(`/sys/${path}`);
   const present = deviceNodes(system.machine).flatMap((path) => modules[path] ?? []);
-  addModules(system.fs, system.parameters, present);
+  const absent = system.machine.vfioNoiommu === false ? ['enable_unsafe_noiommu_mode'] : [];
+  addModules(system.fs, system.parameters, present, absent);
   addHugePages(system);
 }

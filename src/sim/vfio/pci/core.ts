@@ -1,5 +1,6 @@
 import { EAGAIN, EINVAL, ENOTTY } from '../../../uapi/sys.ts';
 import { VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_NUM_REGIONS, VFIO_PCI_ROM_REGION_INDEX } from '../../../uapi/vfio.ts';
+import { has } from '../../changes.ts';
 import type { Backing, FileMap } from '../../file.ts';
 import type { DeviceMemory } from '../../hardware/dma-target.ts';
 import type { PowerState } from '../../hardware/pci-function.ts';
@@ -43,7 +44,8 @@ interface Opened {
   /** Registers as the user shall leave them. */
   readonly saved: SavedState;
   /** By BAR: 0, or why it cannot be used. */
-  readonly claims: readonly number[];
+  /** Of each BAR: 0, or the error it is used with; none: nobody has used it. */
+  readonly claims: number[];
   readonly mappable: readonly boolean[];
 }
 
@@ -153,7 +155,8 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
     const saved = pdev.saveState();
     this.#probeIntx();
     const config = new ConfigSpaceView(this);
-    const claims = pdev.resources.slice(0, VFIO_PCI_ROM_REGION_INDEX).map((_, bar) => pdev.claim(bar, 'vfio'));
+    const bars = has(this.system.machine, 'barsClaimedByOpen') ? pdev.resources.slice(0, VFIO_PCI_ROM_REGION_INDEX) : [];
+    const claims = bars.map((_, bar) => pdev.claim(bar, 'vfio'));
     this.#opened = { config, saved, claims, mappable: mappableBars(pdev) };
     this.migrationOpened();
     if (this.physical?.vfToken !== undefined) this.physical.vfToken.users++;
@@ -320,12 +323,16 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
     return this.#opened!.mappable[bar]!;
   }
 
-  barError(bar: number): number {
-    return this.#opened!.claims[bar]!;
+  /** vfio_pci_core_setup_barmap. Who was not claimed yet is as often as it is tried. */
+  barError(bar: number, by = 'vfio'): number {
+    const { claims } = this.#opened!;
+    const claim = claims[bar] ?? this.pdev.claim(bar, by);
+    if (claim === 0) claims[bar] = claim;
+    return claim;
   }
 
-  useBar(bar: number): number {
-    return this.barError(bar) || (this.assigned?.claims.use(bar) ?? 0);
+  useBar(bar: number, by?: string): number {
+    return this.barError(bar, by) || (this.assigned?.claims.use(bar) ?? 0);
   }
 
   isPrivateBar(bar: number): boolean {

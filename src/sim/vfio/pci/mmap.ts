@@ -16,7 +16,7 @@ export interface MapOwner {
   readonly reachable: boolean;
   mappable(bar: number): boolean;
   /** The BAR is used: 0, or why it cannot be. */
-  useBar(bar: number): number;
+  useBar(bar: number, by?: string): number;
   barMemory(bar: number): DeviceMemory;
 }
 
@@ -69,7 +69,7 @@ export function checkMmap(owner: MapOwner, regions: number, { page, pages, share
   if (bar > 5 || !owner.mappable(bar)) return -EINVAL;
   const first = page % pagesPerRegion;
   if (first + pages > Math.ceil(barLength(owner.pdev, bar) / PAGE_SIZE)) return -EINVAL;
-  return owner.useBar(bar);
+  return owner.useBar(bar, 'vfio-pci');
 }
 
 /** vfio_pci_probe_mmaps: memory BARs of whole pages, and shorter ones that have their page for themselves. */
