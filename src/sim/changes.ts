@@ -14,6 +14,8 @@ const releases = {
   creatDirectoryInvalid: '6.4',
   /** VFIO_IOMMU_GET_INFO writes `pad` too, and no more than the caller has; before, up to cap_offset where that fitted (*read*). */
   type1InfoPadded: '6.6',
+  /** A device whose driver is taken away cannot be opened any more, and is gone from /sys, while its users are waited for (*read*: 6.6). */
+  unregisteredAtOnce: '6.6',
   /** VFIO_TYPE1_NESTING_IOMMU is no extension and no type any more (*read*: 6.13). */
   noType1Nesting: '6.13',
   /** read and write of a region reach the device eight bytes at a time; before, four (*read*: 6.11). */

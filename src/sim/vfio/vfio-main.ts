@@ -1,4 +1,5 @@
 import { EINVAL } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import { Completion } from '../completion.ts';
 import { ClassDevice } from '../fs/class-device.ts';
 import type { Directory } from '../fs/directory.ts';
@@ -85,19 +86,24 @@ export class VfioCore {
   }
 
   /**
-   * vfio_unregister_group_dev. At once nobody can open the device any more, and its users are asked to give it back, again each ten seconds; complete when the last
-   * of them has, and the group is gone with its last device.
+   * vfio_unregister_group_dev. At once nobody can open the device any more (on older kernels, when the last of its users has gone), and its users are asked to give it
+   * back, again each ten seconds; complete when the last of them has, and the group is gone with its last device.
    */
   unregisterDevice(p: Process, device: VfioDevice): Completion {
     const done = new Completion();
     const { group } = device;
-    group.devices.delete(device);
-    this.#devices.get(device)!.remove();
+    const leave = (): void => {
+      group.devices.delete(device);
+      this.#devices.get(device)!.remove();
+    };
+    const atOnce = has(this.system.machine, 'unregisteredAtOnce');
+    if (atOnce) leave();
     device.unregistering = true;
     device.put();
     const cancel = this.#ask(device, 0);
     device.released.whenDone(() => {
       cancel();
+      if (!atOnce) leave();
       const { parent } = this.#devices.get(device)!;
       if (group.type === 'noiommu') removeFromGroup(this.system, group.iommuGroup!, device.name, parent!);
       this.#devices.delete(device);

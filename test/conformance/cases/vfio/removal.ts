@@ -46,7 +46,8 @@ async function inUse(kernel: Kernel, see: Observer, [edu]: string[]): Promise<vo
     'the cdev',
     attempt(() => kernel.open(`/dev/vfio/devices/${name}`)),
   );
-  see.call('GET_DEVICE_FD', () => getDevice(kernel, group, edu!));
+  const again = see.descriptor('GET_DEVICE_FD', () => getDevice(kernel, group, edu!));
+  if (again >= 0) kernel.close(again);
   see.note(
     'GET_STATUS',
     attempt(() => kernel.ioctl(group, VFIO_GROUP_GET_STATUS, u32s(8, 0))),
