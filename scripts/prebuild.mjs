@@ -5,7 +5,7 @@
 //   node scripts/prebuild.mjs
 import { execFileSync, spawnSync } from 'node:child_process';
 import { cpSync, existsSync, realpathSync, rmSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -42,6 +42,8 @@ function check(file) {
 
 if (process.platform !== 'linux') fail(`the addon is for linux, this is ${process.platform}`);
 const headers = nodedir();
+/** binding.gyp asks `node` where node-addon-api is. */
+const path = { PATH: [dirname(process.execPath), process.env.PATH].join(delimiter) };
 const folder = at('prebuilds', name);
 rmSync(folder, { recursive: true, force: true });
 // In a folder of its own: prebuildify moves the binary away, and the checkout keeps what `npm start` built.
@@ -61,7 +63,7 @@ const { status } = spawnSync(
     '--out',
     root,
   ],
-  { cwd: scratch, env: headers === undefined ? process.env : { ...process.env, npm_config_nodedir: headers }, stdio: 'inherit' },
+  { cwd: scratch, env: { ...process.env, ...path, ...(headers && { npm_config_nodedir: headers }) }, stdio: 'inherit' },
 );
 if (status !== 0) fail(`prebuildify ended with status ${status}`);
 if (!existsSync(join(folder, 'kvio.node'))) fail(`prebuildify left no kvio.node in ${folder}`);

@@ -21,6 +21,7 @@ describe.skipIf('reason' in loaded)('the addon', () => {
       ['close', [Number.NaN], RangeError, /^fd must be/],
       ['read', [0, 'x'], TypeError, /^into must be a typed array/],
       ['read', [0, new ArrayBuffer(8)], TypeError, /^into must be/],
+      ['read', [0, new DataView(new SharedArrayBuffer(8))], TypeError, /^into must be a typed array/],
       ['pread', [0, new Uint8Array(1), 2n ** 64n], RangeError, /^offset must fit 64 bits/],
       ['pread', [0, new Uint8Array(1), 1.5], RangeError, /^offset must be a whole number/],
       ['fstat', [0, new BigUint64Array(9)], RangeError, /^into must be ten/],
