@@ -8,12 +8,13 @@ import { iommufdFacts } from './iommufd-facts.ts';
 import { iommufdSelftests } from './iommufd-selftests.ts';
 import { iommufdTraps } from './iommufd-traps.ts';
 import { traps as kvmTraps } from './traps.ts';
+import { vfioFacts } from './vfio-facts.ts';
 import { vfioTraps } from './vfio-traps.ts';
 
 const root = resolve(import.meta.dirname, '../..');
 const names = new Set(cases.map(({ name }) => name));
 const recorded = new Set(readGoldens(`${root}/test/golden`).flatMap((golden) => Object.keys(golden.cases)));
-const traps = [...kvmTraps, ...vfioTraps, ...iommufdTraps, ...iommufdFacts];
+const traps = [...kvmTraps, ...vfioTraps, ...iommufdTraps, ...iommufdFacts, ...vfioFacts];
 const shown = traps.filter((trap) => Array.isArray(trap)) as readonly (readonly string[])[];
 
 test('there are 66 of KVM, 36 of VFIO and 35 of iommufd, each with cases or with a reason', () => {
@@ -24,6 +25,11 @@ test('there are 66 of KVM, 36 of VFIO and 35 of iommufd, each with cases or with
 test('what was seen of iommufd: 81 facts, each with cases or with a reason', () => {
   expect(iommufdFacts.length).toBe(81);
   expect(iommufdFacts.filter((fact) => 'why' in fact).length).toBe(5);
+});
+
+test('what was seen of VFIO when something goes: 38 facts, each with cases', () => {
+  expect(vfioFacts.length).toBe(38);
+  expect(vfioFacts.filter((fact) => 'why' in fact)).toEqual([]);
 });
 
 test('their cases exist, and were recorded', () => {

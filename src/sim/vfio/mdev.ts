@@ -155,15 +155,16 @@ export class MdevParent<T extends MdevType> {
     this.#drivers.remove(uuid);
     const { iommuGroup } = mdev.device.group;
     const gone: Completion = this.#core.unregisterDevice(p, mdev.device);
-    return new Pending(gone, () => {
+    const pending = new Pending(gone, () => {
       removeFromGroup(this.#system, iommuGroup!, uuid, mdev.directory);
       this.#system.fs.mkdirp('/sys/bus/mdev/devices').remove(uuid);
       mdev.siblings.remove(uuid);
       this.#directory.remove(uuid);
       this.#devices.delete(uuid);
       this.#driver.removed(mdev.device);
-      this.#system.runner.wake();
       return text.length;
     });
+    pending.over.whenDone(() => this.#system.runner.wake());
+    return pending;
   }
 }

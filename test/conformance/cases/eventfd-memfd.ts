@@ -9,7 +9,11 @@ import {
   F_GETFL,
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
+  MADV_MERGEABLE,
+  MADV_UNMERGEABLE,
+  MAP_ANONYMOUS,
   MAP_PRIVATE,
+  MAP_SHARED,
   MFD_ALLOW_SEALING,
   MFD_CLOEXEC,
   PROT_READ,
@@ -230,4 +234,19 @@ export const eventfdMemfdCases: Case[] = [
     },
     { needs: { features: ['exactAccess'], devices: [] } },
   ),
+  define('file/advice/merging', 'madvise', (kernel, see) => {
+    const fd = kernel.memfd('advised');
+    kernel.ftruncate(fd, 0x4000);
+    for (const [name, memory] of [
+      ['memory', kernel.mmap({ length: 0x4000, view: false })],
+      ['shared memory', kernel.mmap({ length: 0x4000, flags: MAP_SHARED | MAP_ANONYMOUS, view: false })],
+      ['a memfd', kernel.mmap({ length: 0x4000, fd, view: false })],
+    ] as const) {
+      memory.write(0x1000, Uint8Array.of(7));
+      see.call(`${name}: MADV_MERGEABLE`, () => kernel.madvise(memory, MADV_MERGEABLE));
+      see.call(`${name}: of a page`, () => kernel.madvise(memory, MADV_MERGEABLE, { offset: 0x1000, length: 0x1000 }));
+      see.call(`${name}: MADV_UNMERGEABLE`, () => kernel.madvise(memory, MADV_UNMERGEABLE));
+      see.note(`${name}: as it was`, memory.read(0x1000, 1));
+    }
+  }),
 ].map((one) => (one.needs === undefined ? { ...one, needs: { devices: [] } } : one));

@@ -2,8 +2,9 @@
 import type { Kernel, Memory } from 'kvio';
 import * as u from 'kvio/uapi';
 import { type Case, define, type Observer } from '../case.ts';
-import { exhausted, HUGE, huge, hugeMemory, peek, poke, pool, since } from '../hugepages.ts';
+import { exhausted, GIANT, giant, giantMemory, HUGE, huge, hugeMemory, POOL, peek, poke, pool, since } from '../hugepages.ts';
 import { getRegs, mapRun, newVcpu, openKvm, PAGE, RunPage, setRegion, setRegs, setSregs, UNSAFE } from '../machine.ts';
+import { show, store } from '../parts.ts';
 import { guestMemfd, protectedVm, setAttributes, setGmem } from '../private.ts';
 
 const section = 'Huge pages';
@@ -293,12 +294,127 @@ function privateMemory(kernel: Kernel, see: Observer): void {
   see.call('half of it private', () => setAttributes(kernel, vm, 0n, BIG / 2n));
 }
 
+/** What a private mapping was promised is promised again only while no page is surplus: one that is thrown away then is nobody's, and the next may be refused. */
+function promiseLost(kernel: Kernel, see: Observer): void {
+  const limit = `${POOL}/nr_overcommit_hugepages`;
+  const before = show(kernel, limit);
+  const own = hugeMemory(kernel, 1, { flags: PRIVATE });
+  poke(own, 0, 1);
+  try {
+    exhausted(kernel, () => {
+      const counted = pool(kernel);
+      store(kernel, limit, '1');
+      const other = hugeMemory(kernel, 1, { flags: PRIVATE });
+      see.note('another, of a surplus page', since(kernel, counted));
+      kernel.madvise(own, u.MADV_DONTNEED);
+      see.note('MADV_DONTNEED', since(kernel, counted));
+      store(kernel, limit, '0');
+      see.note('a load', peek(own, 0));
+      see.note('a store', poke(own, 0, 2));
+      see.note('a system call that reads it', readFrom(kernel, own));
+      see.call('MADV_POPULATE_WRITE', () => kernel.madvise(own, u.MADV_POPULATE_WRITE));
+      see.note('then', since(kernel, counted));
+      see.note('the other’s', [poke(other, 0, 3), since(kernel, counted)]);
+      other.close();
+      see.note('unmapped', since(kernel, counted));
+      see.note('a load, then', [peek(own, 0), since(kernel, counted)]);
+    });
+  } finally {
+    store(kernel, limit, before);
+  }
+}
+
+/** A page of 1 GiB: a pool of its own, and nothing smaller is cut from it. */
+function giants(kernel: Kernel, see: Observer): void {
+  const before = pool(kernel, GIANT);
+  const counts = (): unknown => since(kernel, before, GIANT);
+  for (const [name, flags] of [
+    ['shared', SHARED],
+    ['private', PRIVATE],
+    ['without a promise', SHARED | NORESERVE],
+  ] as const) {
+    const memory = giantMemory(kernel, flags);
+    see.note(`${name}: mapped`, [counts(), memory.address % BigInt(GIANT) === 0n]);
+    see.call(`${name}: another`, () => giantMemory(kernel, flags).close());
+    see.note(`${name}: a store`, [poke(memory, GIANT - 1, 7), counts()]);
+    for (const [part, range] of [
+      ['a page', { offset: HUGE, length: P }],
+      ['a page of 2 MiB', { offset: HUGE, length: HUGE }],
+      ['the second half', { offset: GIANT / 2, length: GIANT / 2 }],
+      ['its end and its start', { offset: 0, length: GIANT }],
+    ] as const) {
+      see.call(`${name}: mprotect of ${part}`, () => kernel.mprotect(memory, u.PROT_READ, range));
+      see.call(`${name}: MADV_DONTNEED of ${part}`, () => kernel.madvise(memory, u.MADV_DONTNEED, range));
+      see.note(`${name}: then, of ${part}`, [peek(memory, GIANT - 1), counts()]);
+    }
+    memory.close();
+    see.note(`${name}: unmapped`, counts());
+  }
+  const fd = kernel.memfd('giant', u.MFD_HUGETLB | u.MFD_HUGE_1GB);
+  const stat = (): unknown => {
+    const { size, blksize, blocks } = kernel.fstat(fd);
+    return { size, blksize, blocks };
+  };
+  see.note('a file', stat());
+  see.call('ftruncate to a page of 2 MiB', () => kernel.ftruncate(fd, HUGE));
+  see.call('ftruncate', () => kernel.ftruncate(fd, GIANT));
+  see.call('fallocate of a byte', () => kernel.fallocate(fd, 0, 0n, 1n));
+  see.note('allocated', [stat(), counts()]);
+  see.call('a hole of 2 MiB', () => kernel.fallocate(fd, PUNCH, 0n, BIG));
+  see.note('a hole of 2 MiB: then', [stat(), counts()]);
+  see.call('a hole of it all', () => kernel.fallocate(fd, PUNCH, 0n, BigInt(GIANT)));
+  see.note('a hole of it all: then', [stat(), counts()]);
+  kernel.close(fd);
+}
+
+/** /proc/meminfo has the pool of the default size, and what all of them take. */
+function meminfo(kernel: Kernel, see: Observer): void {
+  const lines = (): string[] =>
+    show(kernel, '/proc/meminfo')
+      .split('\n')
+      .filter((line) => /^Huge/.test(line));
+  const values = (): bigint[] => lines().map((line) => BigInt(/\d+/.exec(line)![0]));
+  see.note(
+    'lines',
+    lines().map((line) => `${line.replace(/\s*\d+/, ' n')}, ${line.length} characters`),
+  );
+  see.note('Hugepagesize', Number(values()[4]));
+  const before = values();
+  const changes = (): string =>
+    values()
+      .map((value, at) => value - before[at]!)
+      .join(' ');
+  const memory = hugeMemory(kernel, 3);
+  see.note('three promised', changes());
+  poke(memory, 0, 1);
+  see.note('one taken', changes());
+  memory.close();
+  see.note('unmapped', changes());
+}
+
+/** A guest whose memory is one: its slots may be parts of it. */
+function guestInGiant(kernel: Kernel, see: Observer): void {
+  const before = pool(kernel, GIANT);
+  const memory = giantMemory(kernel, PRIVATE);
+  const guest = guestIn(kernel, memory, COUNT);
+  memory.write(HUGE - 0x10000 + 0x1234, Uint8Array.of(0x41));
+  see.note('runs', guest.again({ rax: 0n }));
+  see.note('what it stored', [peek(memory, HUGE - 1), since(kernel, before, GIANT)]);
+  see.call('without the slot', () => guest.set({ memory_size: 0n }));
+  see.call('a slot of 2 MiB and a page', () => guest.set({ memory_size: BIG + PAGE, userspace_addr: memory.address }));
+  see.note('runs in a part', guest.again({ rax: 0n }));
+}
+
 export const hugepageCases: Case[] = [
   define('file/hugepages/reservations', section, reservations, huge(8)),
   define('file/hugepages/exhaustion', section, exhaustion, huge(1)),
   define('file/hugepages/files', section, files, huge(8)),
   define('file/hugepages/private-of-file', section, privateOfFile, huge(8)),
   define('file/hugepages/cuts', section, cuts, huge(4)),
+  define('file/hugepages/promise-lost', section, promiseLost, huge(4)),
+  define('file/hugepages/meminfo', section, meminfo, huge(4)),
+  define('file/hugepages/giants', section, giants, giant()),
+  define('kvm/hugepages/giant', section, guestInGiant, giant()),
   define('kvm/hugepages/guests', section, guests, huge(4)),
   define('kvm/hugepages/unaligned', section, unaligned, huge(4)),
   define('kvm/hugepages/dirty-log', section, dirtyLog, huge(4)),

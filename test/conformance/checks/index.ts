@@ -8,6 +8,7 @@ import { irqChecks } from './irq.ts';
 import { lapicChecks } from './lapic.ts';
 import { memoryChecks } from './memory.ts';
 import { privateMemoryChecks } from './private-memory.ts';
+import { slotChecks } from './slots.ts';
 import { stateChecks } from './state.ts';
 import { systemChecks } from './system.ts';
 import { teeIoChecks } from './tee-io.ts';
@@ -30,6 +31,7 @@ export const areas: Readonly<Record<string, Checks>> = {
   'VFIO containers': vfioContainerChecks,
   'VFIO groups': vfioGroupChecks,
   'VFIO devices': vfioDeviceChecks,
+  '/sys/bus/pci: what goes': slotChecks,
   'iommufd: address spaces': iommufdChecks,
   'iommufd: page tables, events, vIOMMUs': iommufdHwptChecks,
   'iommufd: VFIO’s requests, and the test interface': iommufdCompatChecks,

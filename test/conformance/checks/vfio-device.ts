@@ -36,6 +36,8 @@ export const vfioDeviceChecks: Checks = {
     unbound,
     ['EFAULT', 'the struct cannot be read', 'vfio/device-info/interrupts of edu', 'GET_IRQ_INFO, pointer 0'],
     ['EINVAL', 'argsz below 16', 'vfio/device-info/interrupts of edu', 'interrupt 1, argsz 15'],
+    ['128', 'MSI of a device that was pulled out', 'vfio/surprise/e1000e', 'SET_IRQS: GET_IRQ_INFO, MSI'],
+    ['2048', 'its MSI-X', 'vfio/surprise/e1000e', 'SET_IRQS: GET_IRQ_INFO, MSI-X'],
     ['EINVAL', 'no such interrupt; ERR of a device without PCIe', 'vfio/device-info/interrupts of edu', 'interrupt 3'],
   ],
   'VFIO_DEVICE_SET_IRQS (vfio-device)': [
@@ -59,13 +61,16 @@ export const vfioDeviceChecks: Checks = {
     ['1', 'the same, before the descriptors are looked at', ranges, 'four, the first a number nobody has'],
     ['EINVAL', 'MSI is on: a vector beyond those it was enabled with', 'vfio/irqs/vectors-active', 'the second besides'],
     ['EINVAL', 'a vector that cannot be had in D3', 'vfio/irqs/asleep', 'D3: MSI-X'],
+    ['ENOMEM', 'MSI-X of a device that was pulled out', 'vfio/surprise/e1000e', 'SET_IRQS: MSI-X on'],
+    ['0', 'its MSI', 'vfio/surprise/e1000e', 'SET_IRQS: MSI on'],
     ['EBADF', 'half-way: the triggers before it are gone', 'vfio/irqs/msix', 'three, the second of them bad'],
     ['EINVAL', 'ERR or REQ: a negative number other than −1', 'vfio/irqs/err-and-req of e1000e', 'ERR: fd -2'],
   ],
   'VFIO_DEVICE_RESET (vfio-device)': [
     unbound,
     ['EINVAL', 'no reset worked when it was opened', 'vfio/reset/reset of edu', 'DEVICE_RESET'],
-    ['EAGAIN', 'the device’s lock is held'],
+    ['EAGAIN', 'the device’s lock is held: it is being removed', 'vfio/surprise/e1000e', 'DEVICE_RESET'],
+    ['ENOTTY', 'no method works: nobody answers after it', 'vfio/surprise/untold-flr', 'DEVICE_RESET'],
     ['0', 'whatever the argument', 'vfio/reset/reset of nvme', 'DEVICE_RESET, with an argument'],
   ],
   'VFIO_DEVICE_GET_PCI_HOT_RESET_INFO (vfio-device)': [
@@ -87,6 +92,8 @@ export const vfioDeviceChecks: Checks = {
     ['EBADF', 'a number nobody has', hot, 'a number nobody has'],
     ['EINVAL', 'it is no group', hot, 'the container'],
     ['EINVAL', 'a device that is not bound', 'vfio/reset/hot-reset of half', 'HOT_RESET: the other is not bound'],
+    ['EAGAIN', 'a device’s lock is held: it is being removed', 'vfio/surprise/e1000e', 'PCI_HOT_RESET'],
+    ['ENOTTY', 'nobody answers after it', 'vfio/surprise/untold-resets of e1000e', 'PCI_HOT_RESET'],
     ['0', 'one group of both devices', 'vfio/reset/hot-reset of two', 'the group'],
   ],
   'VFIO_DEVICE_IOEVENTFD (vfio-device)': [
@@ -134,6 +141,8 @@ export const vfioDeviceChecks: Checks = {
     ['EBADFD', 'no iommufd', bind, 'an eventfd'],
     ['EINVAL', 'the device is open by another descriptor', bind, 'another descriptor: the same iommufd'],
     ['EPERM', 'another owns a device of the group', 'vfio/cdev/siblings', 'the sibling to another iommufd'],
+    ['EAGAIN', 'the device is being removed, and could be reset', 'vfio/removal/bind-too-late of nvme', 'BIND_IOMMUFD'],
+    ['0', 'it is being removed, and has no reset', 'vfio/removal/bind-too-late of edu', 'BIND_IOMMUFD'],
   ],
   'VFIO_DEVICE_ATTACH_IOMMUFD_PT (vfio-device)': [
     ['EINVAL', 'not bound', attach, 'before BIND: ATTACH'],

@@ -145,6 +145,7 @@ export const vfioGroupChecks: Checks = {
     ['EINVAL', 'no container', device, 'no container: GET_DEVICE_FD, the name'],
     ['EINVAL', 'the container has no IOMMU', device, 'no IOMMU: GET_DEVICE_FD, the name'],
     ['ENODEV', 'the driver is being taken away', 'vfio/removal/in-use', 'GET_DEVICE_FD'],
+    ['ENODEV', 'the device was pulled out', 'vfio/surprise/e1000e', 'GET_DEVICE_FD'],
     ['EAGAIN', 'the device’s lock is held'],
   ],
 };

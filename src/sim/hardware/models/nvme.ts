@@ -1,5 +1,5 @@
 import type { Width } from '../../../kernel/memory.ts';
-import { PciFunction } from '../pci-function.ts';
+import { PciFunction, type ResetKind } from '../pci-function.ts';
 import { admin, type Command, type Completion, input, Status } from './nvme-commands.ts';
 
 const CAP = 0x00;
@@ -110,10 +110,12 @@ export class Nvme extends PciFunction {
     return this.#disk;
   }
 
-  /** The disk stays. */
-  override reset(): void {
+  /** The disk stays; so does, as QEMU has it, what was said of the admin queues, unless it was just plugged in. */
+  override reset(kind: ResetKind): void {
     this.#stop();
-    this.#mask = this.#configuration = this.#status = this.#adminAttributes = 0;
+    this.#mask = this.#configuration = this.#status = 0;
+    if (kind !== 'power') return;
+    this.#adminAttributes = 0;
     this.#adminSubmission = this.#adminCompletion = 0n;
   }
 

@@ -409,9 +409,10 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
     this.withoutMemory(() => this.tryReset());
   }
 
-  /** pci_try_reset_function: −EAGAIN while an unbind has the device's lock. */
+  /** pci_try_reset_function: −ENOTTY without a method, −EAGAIN while an unbind has the device's lock. */
   tryReset(): number {
-    return this.unregistering ? -EAGAIN : tryResetFunction(this.pdev);
+    const { resetMethods } = this.pdev;
+    return this.unregistering && resetMethods.length > 0 ? -EAGAIN : tryResetFunction(this.pdev);
   }
 
   get maxPayload(): number {

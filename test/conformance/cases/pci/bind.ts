@@ -1,7 +1,7 @@
 /** Which driver has which device: bind, unbind, new_id, driver_override and their errors. */
 import type { Kernel } from 'kvio';
 import type { Case, Needs, Observer } from '../../case.ts';
-import { driverOf, exists, link, parts, pci, show, store, unbindFromVfio } from '../../parts.ts';
+import { driverOf, exists, hardware16, link, parts, pci, show, store, unbindFromVfio } from '../../parts.ts';
 import { ofDevices } from './sysfs.ts';
 
 const VFIO = '/sys/bus/pci/drivers/vfio-pci';
@@ -92,6 +92,33 @@ function bridge(kernel: Kernel, see: Observer, [port]: string[]): void {
   see.note('it is back', driverOf(kernel, bdf));
 }
 
+/** A driver that is told to take what is not its own asks the device, and leaves it turned on. */
+function notItsOwn(kernel: Kernel, see: Observer, [edu]: string[]): void {
+  const bdf = name(edu!);
+  const state = (label: string): void =>
+    see.note(label, {
+      driver: driverOf(kernel, bdf) ?? 'none',
+      enable: show(kernel, `${edu}/enable`),
+      command: hardware16(kernel, bdf, 4),
+    });
+  for (const driver of ['virtio-pci', 'pcieport']) {
+    const directory = `/sys/bus/pci/drivers/${driver}`;
+    state(`${driver}: before`);
+    see.call(`${driver}: bind, no match`, () => store(kernel, `${directory}/bind`, bdf));
+    override(kernel, edu!, driver);
+    see.call(`${driver}: bind, overridden`, () => store(kernel, `${directory}/bind`, bdf));
+    state(`${driver}: overridden`);
+    see.call(`${driver}: drivers_probe`, () => store(kernel, PROBE, bdf));
+    override(kernel, edu!, '\n');
+    see.call(`${driver}: new_id`, () => store(kernel, `${directory}/new_id`, '1234 11e8'));
+    see.call(`${driver}: bind, by new_id`, () => store(kernel, `${directory}/bind`, bdf));
+    state(`${driver}: by new_id`);
+    see.call(`${driver}: drivers_probe, by new_id`, () => store(kernel, PROBE, bdf));
+    see.call(`${driver}: remove_id`, () => store(kernel, `${directory}/remove_id`, '1234 11e8'));
+  }
+  state('afterwards');
+}
+
 function newId(kernel: Kernel, see: Observer, [e1000e]: string[]): void {
   const bdf = name(e1000e!);
   const steps: [file: string, text: string][] = [
@@ -174,6 +201,7 @@ export const bindCases: readonly Case[] = [
   ofDevices('pci/bind/errors', 'Driver binding', ['edu', 'root port'], bind, NEEDS),
   ofDevices('pci/bind/bound', 'Driver binding', ['edu'], bound, NEEDS),
   ofDevices('pci/bind/bridge', 'Driver binding', ['root port'], bridge, NEEDS),
+  ofDevices('pci/bind/not-its-own', 'Driver binding', ['edu'], notItsOwn, NEEDS),
   ofDevices('pci/bind/new-id', 'Driver binding', ['e1000e'], newId, NEEDS),
   ofDevices('pci/bind/autoprobe', 'Driver binding', ['testdev'], autoprobe, NEEDS),
   ofDevices('pci/bind/ownership', 'Driver binding', ['edu'], ownership, NEEDS),

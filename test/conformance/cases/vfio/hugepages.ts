@@ -1,12 +1,12 @@
 /** Memory of huge pages for a device: mapped by type1 and by an iommufd, charged by pages of 4 KiB, cut by what was mapped and by nothing else. */
-import type { Kernel, Ram } from 'kvio';
+import type { Kernel, Memory, Ram } from 'kvio';
 import * as u from 'kvio/uapi';
 import type { Case, Observer } from '../../case.ts';
 import { computes, copies, interrupts, isLockedOut } from '../../edu.ts';
-import { exhausted, HUGE, hugeMemory, pool, since } from '../../hugepages.ts';
+import { exhausted, GIANT, giant, giantMemory, HUGE, hugeMemory, pool, since } from '../../hugepages.ts';
 import { FIXED, RW } from '../../iommufd.ts';
 import { show } from '../../parts.ts';
-import { mapDma, openDevice, openGroup, unmapDma, view, withDevices } from '../../vfio.ts';
+import { ConfigSpace, mapDma, mapRegion, openDevice, openGroup, unmapDma, view, withDevices } from '../../vfio.ts';
 import { bound } from './iommufd.ts';
 
 const section = 'Huge pages';
@@ -96,11 +96,45 @@ function pins(kernel: Kernel, see: Observer, [edu]: string[]): void {
   });
 }
 
+/** A page of 1 GiB is charged by pages of 4 KiB too, and reached to its end. */
+async function giants(kernel: Kernel, see: Observer, [edu]: string[]): Promise<void> {
+  const { container, device } = openDevice(kernel, edu!);
+  new ConfigSpace(kernel, device).enable();
+  const memory = giantMemory(kernel);
+  const size = BigInt(GIANT);
+  const iova = size;
+  const before = locked(kernel);
+  see.call('MAP_DMA', () => mapDma(kernel, container, { vaddr: memory.address, iova, size }));
+  see.note('charged', locked(kernel) - before);
+  const bar = mapRegion(kernel, device, 0);
+  const last = GIANT - 0x1000;
+  memory.write(last, Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8));
+  see.note('a transfer ends', await transfer(bar, iova + BigInt(last), BUFFER, 1));
+  see.note('and back', await transfer(bar, BUFFER, iova + BigInt(last) + 0x800n, 3));
+  see.note('what came', memory.read(last + 0x800, 8));
+  see.note('UNMAP_DMA of 2 MiB', unmapDma(kernel, container, { iova, size: BIG }));
+  see.note('UNMAP_DMA', unmapDma(kernel, container, { iova, size }));
+  see.note('charged then', locked(kernel) - before);
+}
+
+/** edu's buffer, in addresses of its DMA engine. */
+const BUFFER = 0x40000n;
+
+/** Eight bytes by edu's DMA engine: whether it came to an end. */
+async function transfer(bar: Memory, source: bigint, destination: bigint, command: number): Promise<boolean> {
+  const words = [source & 0xffff_ffffn, source >> 32n, destination & 0xffff_ffffn, destination >> 32n, 8n, 0n, BigInt(command)];
+  for (const [at, word] of words.entries()) bar.write32(0x80 + 4 * at, Number(word));
+  for (const end = Date.now() + 20_000; (bar.read32(0x98) & 1) !== 0 && Date.now() < end; )
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  return (bar.read32(0x98) & 1) === 0;
+}
+
 const assisted = (hugepages: number, more = {}) => ({ needs: { iommu: true, hugepages, ...more } });
 
 export const hugepageCases: Case[] = [
   withDevices('vfio/hugepages/dma', section, ['edu'], dma, assisted(2)),
   withDevices('vfio/hugepages/dma-by-iommufd', section, ['edu'], dmaByIommufd, assisted(4, { devices: ['/dev/iommu'] })),
+  withDevices('vfio/hugepages/giants', section, ['edu'], giants, giant({ iommu: true })),
   withDevices('vfio/hugepages/cuts', section, ['edu'], cuts, assisted(2)),
   withDevices('vfio/hugepages/pins', section, ['edu'], pins, assisted(4)),
 ];

@@ -14,6 +14,7 @@ import {
   VFIO_SET_IOMMU,
 } from 'kvio/uapi';
 import { type Case, define, type Observer } from '../../case.ts';
+import { storeLater } from '../../later.ts';
 import { UNSAFE } from '../../machine.ts';
 import { link, MDEVS, MTTY, mdev, show, store } from '../../parts.ts';
 import {
@@ -442,7 +443,22 @@ function logging(kernel: Kernel, see: Observer): void {
   see.call('STOP again', () => feature(kernel, device, u32s(8, 7 | SET)));
 }
 
-const of = (what: string, body: (kernel: Kernel, see: Observer) => void): Case =>
+/** Who removes it waits for who has it. */
+async function removal(kernel: Kernel, see: Observer): Promise<void> {
+  const { container, group, device } = open(kernel);
+  const remove = await storeLater(kernel, `${mdev(UUID)}/remove`, '1');
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  see.note('remove waits', remove.answer === undefined);
+  see.call('GET_DEVICE_FD', () => getDevice(kernel, group, UUID));
+  see.call('GET_INFO', () => kernel.ioctl(device, VFIO_DEVICE_GET_INFO, u32s(16, 0, 0, 0)));
+  for (const fd of [group, container]) kernel.close(fd);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  see.note('group and container closed: it waits', remove.answer === undefined);
+  kernel.close(device);
+  see.note('the device closed: remove', await remove.ended());
+}
+
+const of = (what: string, body: (kernel: Kernel, see: Observer) => void | Promise<void>): Case =>
   define(`vfio/mtty/${what}`, 'Mediated devices', body, { needs: { devices: ['/dev/vfio/vfio'], mtty: true } });
 
 export const mttyCases: readonly Case[] = [
@@ -458,4 +474,5 @@ export const mttyCases: readonly Case[] = [
   of('migration', migration),
   of('stream', stream),
   of('logging', logging),
+  of('removal', removal),
 ];

@@ -2,6 +2,12 @@
 import type { Kernel } from 'kvio';
 import {
   EFD_NONBLOCK,
+  O_CLOEXEC,
+  O_RDWR,
+  POLLIN,
+  VFIO_DEVICE_BIND_IOMMUFD,
+  VFIO_DEVICE_FEATURE_DMA_BUF,
+  VFIO_DEVICE_FEATURE_GET,
   VFIO_DEVICE_GET_INFO,
   VFIO_GROUP_GET_STATUS,
   VFIO_GROUP_SET_CONTAINER,
@@ -9,21 +15,27 @@ import {
   VFIO_PCI_REQ_IRQ_INDEX,
 } from 'kvio/uapi';
 import type { Case, Observer } from '../../case.ts';
+import { FIXED, Iommufd, RW } from '../../iommufd.ts';
 import { storeLater } from '../../later.ts';
-import { bindToVfio, driverOf, pci } from '../../parts.ts';
+import { UNSAFE } from '../../machine.ts';
+import { bindToVfio, driverOf, exists, pci } from '../../parts.ts';
 import {
   ASSISTED,
   attempt,
   awaited,
   ConfigSpace,
   cdevOf,
+  feature,
   getDevice,
   groupPath,
+  join,
   mapRegion,
   openDevice,
   s32,
   setTrigger,
+  taken,
   u32s,
+  u64s,
   vfioName,
   withDevices,
 } from '../../vfio.ts';
@@ -131,9 +143,69 @@ async function unasked(kernel: Kernel, see: Observer, [edu]: string[]): Promise<
   see.note('the device closed: unbind', await unbind.ended());
 }
 
+/** Whoever does not go is asked again. */
+async function askedAgain(kernel: Kernel, see: Observer, [edu]: string[]): Promise<void> {
+  const { device, group, container } = openDevice(kernel, edu!);
+  const request = kernel.eventfd(0, EFD_NONBLOCK);
+  setTrigger(kernel, device, VFIO_PCI_REQ_IRQ_INDEX, request);
+  const unbind = await storeLater(kernel, `${pci(edu!)}/${UNBIND}`, edu!);
+  see.note('asked to go', (await awaited(kernel, request)) > 0);
+  const asked = (milliseconds: number): number =>
+    kernel.poll([{ fd: request, events: POLLIN }], milliseconds)[0]! === 0 ? 0 : taken(kernel, request);
+  see.note('in the seconds after that', asked(3_000));
+  see.note('once more', asked(20_000));
+  for (const fd of [device, group, container]) kernel.close(fd);
+  see.note('closed: unbind', await unbind.ended());
+}
+
+/** A cdev that is opened and bound to nothing keeps the driver. It can be bound still where that resets nothing: a reset would need the lock that unbind has. */
+async function bindTooLate(kernel: Kernel, see: Observer, [edu]: string[]): Promise<void> {
+  const path = cdevOf(kernel, edu!);
+  const device = kernel.open(path);
+  const iommufd = kernel.open('/dev/iommu');
+  const unbind = await storeLater(kernel, `${pci(edu!)}/${UNBIND}`, edu!);
+  for (const end = Date.now() + 20_000; exists(kernel, path) && Date.now() < end; ) await pause(5);
+  see.note('its node', exists(kernel, path));
+  see.note('unbind waits', unbind.answer === undefined);
+  const bytes = join(u32s(24, 0), s32(iommufd), u32s(0, 0, 0));
+  see.call('BIND_IOMMUFD', () => kernel.ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, bytes, UNSAFE));
+  see.call('BIND_IOMMUFD of no iommufd', () =>
+    kernel.ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, join(u32s(24, 0), s32(kernel.eventfd()), u32s(0, 0, 0)), UNSAFE),
+  );
+  kernel.close(device);
+  see.note('closed: unbind', await unbind.ended());
+}
+
+/** A dma-buf keeps nobody, and is of nothing afterwards; nor does it come back with the device. */
+async function dmaBufLeft(kernel: Kernel, see: Observer, [edu]: string[]): Promise<void> {
+  const { device, group, container } = openDevice(kernel, edu!);
+  const get = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF;
+  const buffer = feature(kernel, device, join(u32s(40, get, 0, O_CLOEXEC | O_RDWR, 0, 1), u64s(0, 0x1000)));
+  const iommufd = new Iommufd(kernel);
+  const ioas = iommufd.ioas();
+  const map = (): unknown =>
+    iommufd.mapFile({ ioas_id: ioas, fd: buffer, start: 0n, length: 0x1000n, iova: 0x100000n, flags: RW | FIXED });
+  const unbind = await storeLater(kernel, `${pci(edu!)}/${UNBIND}`, edu!);
+  await pause();
+  see.note('unbind waits', unbind.answer === undefined);
+  for (const fd of [device, group, container]) kernel.close(fd);
+  see.note('closed, a dma-buf left: unbind', await unbind.ended());
+  see.note('MAP_FILE', map());
+  bindToVfio(kernel, edu!);
+  const again = openDevice(kernel, edu!);
+  see.note('bound and opened again: MAP_FILE', map());
+  for (const fd of [again.device, again.group, again.container]) kernel.close(fd);
+}
+
+const withIommufd = { needs: { ...ASSISTED.needs, devices: ['/dev/iommu'] } };
+
 export const removalCases: readonly Case[] = [
   withDevices('vfio/removal/in-use', 'Removal', ['edu'], inUse),
   withDevices('vfio/removal/unasked', 'Removal', ['edu'], unasked),
   withDevices('vfio/removal/open-cdev', 'Removal', ['edu'], openCdev, ASSISTED),
+  withDevices('vfio/removal/asked-again', 'Removal', ['edu'], askedAgain),
+  withDevices('vfio/removal/bind-too-late of edu', 'Removal', ['edu'], bindTooLate, withIommufd),
+  withDevices('vfio/removal/bind-too-late of nvme', 'Removal', ['nvme'], bindTooLate, withIommufd),
+  withDevices('vfio/removal/dma-buf-left', 'Removal', ['edu'], dmaBufLeft, withIommufd),
   withDevices('vfio/removal/open-group', 'Removal', ['edu'], openGroupOnly),
 ];

@@ -9,7 +9,7 @@ import {
 } from 'kvio/uapi';
 import type { Case, Observer } from '../../case.ts';
 import { UNSAFE } from '../../machine.ts';
-import { type Part, pci, show } from '../../parts.ts';
+import { hardware16, type Part, pci, show, store } from '../../parts.ts';
 import {
   ASSISTED,
   attempt,
@@ -179,6 +179,60 @@ function halfBound(kernel: Kernel, see: Observer, [edu]: string[]): void {
   see.call('HOT_RESET: the other is not bound', () => hot(kernel, device, 16, 0, 1, group));
 }
 
+/** CAP, VS, INTMS, CC, CSTS, AQA, ASQ, ACQ. */
+const NVME = [0, 4, 8, 0xc, 0x14, 0x1c, 0x24, 0x28, 0x2c, 0x30, 0x34] as const;
+const MSIX_TABLE = 0x2000;
+
+/** What an NVMe controller forgets, by each way to reset it: its registers, the table of MSI-X, and what configuration space has of its own. */
+function registersAfter(kernel: Kernel, see: Observer, [address]: string[]): void {
+  const { group, device } = openDevice(kernel, address!);
+  const config = new ConfigSpace(kernel, device);
+  const [express, msix, pm] = [0x10, 0x11, 0x01].map((id) => config.find(id)) as [number, number, number];
+  const bar = mapRegion(kernel, device, 0);
+  const registers = (): string => NVME.map((at) => bar.read32(at).toString(16)).join(' ');
+  const table = (): string => [0, 4, 8, 12].map((at) => bar.read32(MSIX_TABLE + at).toString(16)).join(' ');
+  const hardware = (): string =>
+    [COMMAND, express + 8, express + 0x10, express + 0x28, msix + 2, pm + 4]
+      .map((at) => hardware16(kernel, address!, at).toString(16))
+      .join(' ');
+  const ways: readonly (readonly [name: string, reset: () => number])[] = [
+    ['DEVICE_RESET', () => kernel.ioctl(device, VFIO_DEVICE_RESET)],
+    ['sysfs reset', () => store(kernel, `${pci(address!)}/reset`, '1')],
+    ['the FLR bit of Device Control', () => config.write16(express + 8, config.read16(express + 8) | 0x8000)],
+    ['PCI_HOT_RESET', () => hot(kernel, device, 16, 0, 1, group)],
+    ['D3hot and back', () => config.write16(pm + 4, 3) + config.write16(pm + 4, 0)],
+  ];
+  for (const [name, reset] of ways) {
+    config.write16(COMMAND, 0x6);
+    config.write16(express + 8, 0x2810);
+    for (const [at, value] of [
+      [0xc, 5],
+      [0x24, 0x1f_001f],
+      [0x28, 0x10_0000],
+      [0x2c, 1],
+      [0x30, 0x20_0000],
+      [0x34, 2],
+    ] as const)
+      bar.write32(at, value);
+    for (const [at, value] of [
+      [0, 0xfee0_0000],
+      [4, 0],
+      [8, 0x4141],
+      [12, 1],
+    ] as const)
+      bar.write32(MSIX_TABLE + at, value);
+    bar.write32(0x14, 0x46_0001);
+    for (const end = Date.now() + 20_000; (bar.read32(0x1c) & 1) === 0 && Date.now() < end; );
+    see.note(`${name}: before`, [registers(), table(), hardware()]);
+    see.call(name, reset);
+    see.note(`${name}: registers`, registers());
+    see.note(`${name}: table`, table());
+    see.note(`${name}: configuration`, hardware());
+    see.note(`${name}: Device Control as VFIO has it`, config.read16(express + 8).toString(16));
+    bar.write32(0x14, 0);
+  }
+}
+
 /** A cdev that is not bound is asked in vain. */
 function unbound(kernel: Kernel, see: Observer, [address]: string[]): void {
   const device = kernel.open(cdevOf(kernel, address!));
@@ -198,6 +252,7 @@ export const resetCases: readonly Case[] = [
   ...each('hot-reset-info', ['edu', 'nvme', 'e1000e', 'shared edu'], hotInfo),
   ...each('hot-reset', ['edu', 'nvme', 'e1000e'], hotReset),
   ...each('after-hot-reset', ['nvme', 'e1000e'], afterHotReset),
+  withDevices('vfio/reset/registers of nvme', 'Reset', ['nvme'], registersAfter),
   withDevices('vfio/reset/hot-reset of two', 'Reset', ['shared edu', 'shared testdev'], together, ASSISTED),
   withDevices('vfio/reset/hot-reset of half', 'Reset', ['shared edu'], halfBound),
   withDevices('vfio/reset/unbound', 'Reset', ['nvme'], unbound, ASSISTED),
