@@ -4,6 +4,9 @@
  * No view ever dangles: `bytes` lies in shared memory that never moves and is never given back to the allocator while a view
  * is reachable; after `close()` a stale view reads zeros. What a memslot, an IOAS or a container names stays mapped until it is
  * unmapped or the last file that could use it is closed, whatever the holder of this handle does.
+ *
+ * A mapping is the process's, and no handle: it lasts until `close()`, or that of its kernel. An object that nobody has any more is not unmapped, as a descriptor would be closed, and nobody is
+ * warned: its address may stand in a struct or in a guest, its `bytes` may be all that somebody kept, here or in a worker, and the kernel layer finds it by its address (`kernel.memoryAt`).
  */
 export interface Memory {
   /** Where the kernel sees it. Page-aligned. */
