@@ -17,7 +17,7 @@ export const vfio = [
   {
     kind: 'off-by-one',
     what: 'version 2 refuses to unmap up to the end of a mapping',
-    file: 'vfio/type1-map.js',
+    file: 'vfio/type1.js',
     from: 'high.last > last;',
     to: 'high.last >= last;',
   },

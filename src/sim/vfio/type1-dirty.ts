@@ -4,7 +4,6 @@ import type { Process } from '../process.ts';
 import { TASK_SIZE } from '../user-memory.ts';
 import type { Type1 } from './type1.ts';
 import type { VfioDma } from './type1-dma.ts';
-import { cutsMapping } from './type1-map.ts';
 
 /** DIRTY_BITMAP_PAGES_MAX: INT_MAX. */
 export const MAX_BITMAP_PAGES = 0x7fff_ffffn;
@@ -56,7 +55,7 @@ function getBitmap(type1: Type1, p: Process, arg: bigint, argsz: number): number
   if (bitmap.pgsize !== type1.pageSize) return -EINVAL;
   if (((iova | size) & (type1.pageSize - 1n)) !== 0n) return -EINVAL;
   if (!type1.dirtyTracking) return -EINVAL;
-  if (cutsMapping(type1, iova, last)) return -EINVAL;
+  if (type1.cutsMapping(iova, last)) return -EINVAL;
   for (const dma of type1.mappings.within(iova, last)) {
     const error = copyOutDirty(type1, p, dma, iova, bitmap.data);
     if (error < 0) return error;

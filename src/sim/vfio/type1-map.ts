@@ -112,16 +112,7 @@ function checkUnmap(
   const last = iova + size - 1n;
   if (last > MAX) return type1.wraps;
   if (bitmap !== undefined && (!type1.dirtyTracking || bitmap.pgsize !== type1.pageSize)) return -EINVAL;
-  return type1.v2 && cutsMapping(type1, iova, last) ? -EINVAL : { last };
-}
-
-/** A mapping lies across a border of [first, last]. */
-export function cutsMapping({ mappings }: Type1, first: bigint, last: bigint): boolean {
-  const low = mappings.overlap(first, last);
-  if (low === undefined) return false;
-  if (low.first < first || low.last >= last) return low.first < first || low.last > last;
-  const high = mappings.find(last);
-  return high !== undefined && high.last > last;
+  return type1.v2 && type1.cutsMapping(iova, last) ? -EINVAL : { last };
 }
 
 /** The mappings of a range; of version 1 none from the first on that it does not cover from its start. */

@@ -77,6 +77,15 @@ export class Type1 implements IommuBackend {
     return this.#emulated.size > 0;
   }
 
+  /** A mapping lies across a border of [first, last]. */
+  cutsMapping(first: bigint, last: bigint): boolean {
+    const low = this.mappings.overlap(first, last);
+    if (low === undefined) return false;
+    if (low.first < first || low.last >= last) return low.first < first || low.last > last;
+    const high = this.mappings.find(last);
+    return high !== undefined && high.last > last;
+  }
+
   checkExtension(arg: bigint): number {
     if (arg === BigInt(v.VFIO_UPDATE_VADDR)) return this.hasEmulated ? 0 : 1;
     if (arg === BigInt(v.VFIO_DMA_CC_IOMMU)) return this.domains.every(({ enforceCoherency }) => enforceCoherency) ? 1 : 0;
