@@ -249,7 +249,7 @@ export class MemfdFile extends File {
     }
     if (inode.growSealed && end > inode.size) return -EPERM;
     if (length > BigInt(p.system.machine.limits.memory)) return -ENOMEM;
-    inode.reserve(Number(offset / PAGE), Number((end + PAGE - 1n) / PAGE));
+    inode.fill(Number(offset / PAGE), Number((end + PAGE - 1n) / PAGE));
     if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && end > inode.size) inode.grow(end);
     return 0;
   }

@@ -186,14 +186,6 @@ export class PageStore implements Backing, PinnedObject {
     });
   }
 
-  /** Allocates pages [first, end) as zeros, past the end of the object too (fallocate with KEEP_SIZE). */
-  reserve(first: number, end: number): void {
-    for (let index = first; index < end; index++) {
-      const extent = this.#extent(index);
-      extent.present[index - extent.first] = 1;
-    }
-  }
-
   /** The object becomes `pages` long; nothing is dropped. */
   extend(pages: number): void {
     this.#pages = pages;
@@ -354,8 +346,8 @@ export class PageStore implements Backing, PinnedObject {
     return chunk;
   }
 
-  /** Allocates pages [first, end), without memory for those that would only hold zeros. */
-  protected fill(first: number, end: number): void {
+  /** Allocates pages [first, end), past the end of the object too (fallocate with KEEP_SIZE). It takes no memory for those that would only hold zeros. */
+  fill(first: number, end: number): void {
     if (end - first === 1) {
       const only = this.#find(first);
       if (only === undefined) this.#blank.add(first, end);

@@ -112,6 +112,17 @@ describe('views', () => {
     expect(view.bytes![299 * P]).toBe(5);
   });
 
+  it('what fallocate allocates is there, and takes no memory before it is written', () => {
+    const { kernel } = boot();
+    const fd = kernel.memfd('m');
+    const before = process.memoryUsage().arrayBuffers;
+    kernel.fallocate(fd, 0, 0, 2 ** 30);
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(2 ** 24);
+    expect(kernel.fstat(fd)).toMatchObject({ size: 2n ** 30n, blocks: 2n ** 21n });
+    kernel.fallocate(fd, 3, P, P);
+    expect(kernel.fstat(fd).blocks).toBe(2n ** 21n - 8n);
+  });
+
   it('a hole punched and a file truncated show in the views', () => {
     const { kernel } = boot();
     const fd = kernel.memfd('m');

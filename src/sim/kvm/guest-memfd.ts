@@ -169,7 +169,7 @@ export class GuestMemfdFile extends File {
     }
     if (end > this.inode.size) return -EINVAL;
     if (length > BigInt(p.system.machine.limits.memory)) return -ENOMEM;
-    this.inode.reserve(Number(offset / PAGE), Number(end / PAGE));
+    this.inode.fill(Number(offset / PAGE), Number(end / PAGE));
     return 0;
   }
 
