@@ -54,6 +54,7 @@ export const PCI_BRIDGE_CTL_BUS_RESET = 0x40;
 
 // Capabilities
 export const PCI_CAP_ID_PM = 0x01;
+export const PCI_CAP_ID_VPD = 0x03;
 export const PCI_CAP_ID_MSI = 0x05;
 export const PCI_CAP_ID_VNDR = 0x09;
 export const PCI_CAP_ID_SSVID = 0x0d;

@@ -16,6 +16,7 @@ import { setPowerState } from './power.ts';
 import { busDevices, resetFunction, resetMethods, resetSlotOrBus, slotOrBusResettable, tryResetFunction } from './reset.ts';
 import { restoreState, type SavedState, saveState } from './save-state.ts';
 import { PciSriov } from './sriov.ts';
+import { Vpd } from './vpd.ts';
 
 export type { SavedState } from './save-state.ts';
 export type { PciSriov } from './sriov.ts';
@@ -61,6 +62,7 @@ export class PciDev implements IommuMember {
   /** A virtual function's physical one. */
   readonly physfn: PciDev | undefined;
   readonly irq: PciIrq;
+  readonly vpd: Vpd;
   readonly configSize: 256 | 4096;
   /** The interrupt of the line once the device has been enabled. */
   readonly interruptLine: number;
@@ -111,6 +113,7 @@ export class PciDev implements IommuMember {
     this.configSize = fn.config.size;
     this.#capabilities = this.#walkCapabilities();
     this.irq = new PciIrq(this);
+    this.vpd = new Vpd(this, this.findCapability(r.PCI_CAP_ID_VPD));
     const firmware = fn.config.peek(r.PCI_INTERRUPT_LINE, 1);
     this.interruptLine = subsystem.system.machine.ioapic === false ? firmware : lineOf(subsystem.fabric, fn);
     this.sizeResources();

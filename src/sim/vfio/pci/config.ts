@@ -1,6 +1,7 @@
 import { EFAULT } from '../../../uapi/sys.ts';
 import type { ConfigWidth, PowerState } from '../../hardware/pci-function.ts';
 import type { Resource } from '../../pci/pci-dev.ts';
+import type { Vpd } from '../../pci/vpd.ts';
 import { BASIC, CFG_SPACE_SIZE, ConfigMap, type ConfigRegisters, INVALID, STD_HEADER_SIZE } from './config-map.ts';
 import {
   basic,
@@ -11,7 +12,6 @@ import {
   unassigned,
   type WriteKind,
 } from './config-tables.ts';
-import { Vpd } from './vpd.ts';
 
 const PCI_COMMAND = 0x04;
 const COMMAND_IO = 1;
@@ -23,13 +23,14 @@ const PCI_INTERRUPT_PIN = 0x3d;
 /** BARs, then the ROM. */
 const BASE_ADDRESSES = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, PCI_ROM_ADDRESS];
 const CAP_MSI = 5;
+const VPD_FLAG = 0x8000;
 const IORESOURCE_IO = 0x100n;
 const IORESOURCE_PREFETCH = 0x2000n;
 const IORESOURCE_MEM_64 = 0x10_0000n;
 
 /** What configuration space asks of the device it belongs to. */
 export interface ConfigOwner {
-  readonly pdev: ConfigRegisters & { readonly resources: readonly Resource[] };
+  readonly pdev: ConfigRegisters & { readonly resources: readonly Resource[]; readonly vpd: Vpd };
   readonly isVirtualFunction: boolean;
   /** The vendor and device id a virtual function is known by. */
   readonly ids: readonly [vendor: number, device: number];
@@ -75,7 +76,6 @@ export class ConfigSpaceView {
   /** BARs and ROM as the host has set them. */
   readonly #rbar: readonly number[];
   #barDirty = true;
-  #vpd: Vpd | undefined;
 
   constructor(owner: ConfigOwner) {
     this.#owner = owner;
@@ -296,22 +296,24 @@ export class ConfigSpaceView {
     const { at, offset, width } = chunk;
     if (offset > 3 || offset + width <= 3) return;
     const start = at - offset;
-    this.#vpd ??= new Vpd(this.#owner.pdev, start);
+    const { vpd } = this.#owner.pdev;
     const address = this.#get(this.vconfig, start + 2, 2);
-    if ((address & 0x8000) !== 0) {
-      if (!this.#vpd.write(address & 0x7fff, this.#get(this.vconfig, start + 4, 4))) return;
+    const data = this.vconfig.subarray(start + 4, start + 8);
+    if ((address & VPD_FLAG) !== 0) {
+      if (vpd.write(address & ~VPD_FLAG, data) !== 4) return;
     } else {
-      const data = this.#vpd.read(address);
-      if (data === undefined) return;
-      this.#set(this.vconfig, start + 4, 4, data);
+      const read = new Uint8Array(4);
+      if (vpd.read(address, read) < 0) return;
+      data.set(read);
     }
-    this.#set(this.vconfig, start + 2, 2, address ^ 0x8000);
+    this.#set(this.vconfig, start + 2, 2, address ^ VPD_FLAG);
   }
 
   #writeMsi(chunk: Chunk, value: number): void {
     this.#writeBits(chunk, value);
     const { at, offset, width } = chunk;
-    if (offset > 2 || offset + width <= 2) return;
+    // So drivers/vfio/pci/vfio_pci_config.c has it: a write that ends before the register counts too.
+    if (offset > 2 || offset + width < 2) return;
     const control = at - offset + 2;
     let flags = this.#get(this.vconfig, control, 2);
     if (!this.#owner.msiActive) flags &= ~1;

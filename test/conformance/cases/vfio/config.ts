@@ -172,6 +172,28 @@ function msi(kernel: Kernel, see: Observer, [address]: string[]): void {
   see.note('control, both bytes', control());
 }
 
+/** A write that ends where MSI's control begins is one of it: what the interrupts are now is looked at again. */
+function besideMsi(kernel: Kernel, see: Observer, [address]: string[]): void {
+  const { device } = openDevice(kernel, address!);
+  const config = new ConfigSpace(kernel, device);
+  const at = config.find(5);
+  const control = (): string => config.read16(at + 2).toString(16);
+  const writes: Readonly<Record<string, () => unknown>> = {
+    'its id': () => config.put(at, 0),
+    'its link': () => config.put(at + 1, 0),
+    'both, as one': () => config.write16(at, 0),
+    'its address': () => config.put(at + 4, 0),
+  };
+  for (const [what, write] of Object.entries(writes)) {
+    setTrigger(kernel, device, 1, kernel.eventfd(0, 2048));
+    config.put(at + 2, 1);
+    setTrigger(kernel, device, 1);
+    const before = control();
+    write();
+    see.note(`off, and written ${what}`, [before, control()]);
+  }
+}
+
 function msix(kernel: Kernel, see: Observer, [address]: string[]): void {
   const { device } = openDevice(kernel, address!);
   const config = new ConfigSpace(kernel, device);
@@ -310,6 +332,7 @@ export const configCases: readonly Case[] = [
   ...each('extents', extents, ['edu', 'nvme']),
   ...each('command', command),
   ...each('msi', msi, ['edu', 'e1000e', 'xhci']),
+  ...each('beside msi', besideMsi, ['edu', 'e1000e', 'xhci']),
   ...each('msix', msix, ['nvme', 'e1000e', 'xhci']),
   ...each('power', power, ['nvme', 'e1000e']),
   ...each('express', express, ['nvme', 'e1000e']),

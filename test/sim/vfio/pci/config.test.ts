@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { ConfigWidth } from '../../../../src/sim/hardware/pci-function.ts';
 import type { Resource } from '../../../../src/sim/pci/pci-dev.ts';
+import { Vpd } from '../../../../src/sim/pci/vpd.ts';
 import { type ConfigOwner, ConfigSpaceView } from '../../../../src/sim/vfio/pci/config.ts';
 import { EFAULT } from '../../../../src/uapi/sys.ts';
 
@@ -9,6 +10,7 @@ class Registers {
   readonly configSize: 256 | 4096;
   readonly bytes: Uint8Array;
   readonly writes: [offset: number, width: number, value: number][] = [];
+  readonly vpd = new Vpd(this, 0);
   resources: Resource[];
 
   constructor(text: Record<number, string>, configSize: 256 | 4096, bars: Record<number, { size: bigint; flags: bigint }> = {}) {
@@ -219,23 +221,61 @@ describe('writes', () => {
     expect(hex(view, 0xcc, 2)).toBe('0000');
   });
 
-  test('vital product data: the flag turns when a transfer is done', () => {
-    const data = Buffer.from('8203004142437800', 'hex');
+  /** Registers with an engine for vital product data at 0x40; `answers`: how many transfers it makes. */
+  function productData(data: Buffer, answers = Infinity) {
     const registers = new Registers({ 6: '1000', 52: '40', 64: '0300' }, 256);
-    const hardware: ConfigOwner['pdev'] = {
+    let left = answers;
+    const hardware: Omit<ConfigOwner['pdev'], 'vpd'> = {
       configSize: 256,
       resources: registers.resources,
       readConfig: (offset, width) => registers.readConfig(offset, width),
       writeConfig(offset, width, value) {
         registers.writeConfig(offset, width, value);
-        if (offset !== 0x42) return;
+        if (offset !== 0x42 || left-- <= 0) return;
+        const at = value & 0x7fff;
+        if ((value & 0x8000) !== 0) data.set(registers.bytes.subarray(0x44, 0x48), at);
+        else for (let i = 0; i < 4; i++) registers.bytes[0x44 + i] = data[at + i] ?? 0;
         registers.bytes[0x43]! ^= 0x80;
-        for (let i = 0; i < 4; i++) registers.bytes[0x44 + i] = data[(value & 0x7fff) + i] ?? 0;
       },
     };
-    const view = new ConfigSpaceView({ ...owner(registers).owner, pdev: hardware });
-    write(view, 0x42, '0000');
-    expect(hex(view, 0x42, 6)).toBe('008082030041');
+    const pdev = { ...hardware, vpd: new Vpd(hardware, 0x40) };
+    const view = new ConfigSpaceView({ ...owner(registers).owner, pdev });
+    /** Address and flag as they are afterwards, and the data. */
+    const read = (address: string): string => {
+      write(view, 0x44, 'eeeeeeee');
+      write(view, 0x42, address);
+      return hex(view, 0x42, 6);
+    };
+    return { view, read };
+  }
+
+  test('vital product data: the flag turns when a transfer is done; what is beyond the end tag is nothing', () => {
+    const data = Buffer.from('82030041424378ff99aa', 'hex');
+    const { view, read } = productData(data);
+    expect(read('0000')).toBe('008082030041');
+    expect(read('0400')).toBe('048042437800');
+    expect(read('0800')).toBe('088000000000');
+    write(view, 0x44, '82020051');
+    write(view, 0x42, '0080');
+    expect([hex(view, 0x42, 2), data.toString('hex', 0, 4)]).toEqual(['0000', '82020051']);
+    write(view, 0x42, '0480');
+    expect(hex(view, 0x42, 2)).toBe('0480');
+  });
+
+  test.each([
+    [
+      'a tag that leads beyond 32 KiB: what is before it',
+      '9003004142439effff',
+      Infinity,
+      ['008090030041', '048042430000', '088000000000'],
+    ],
+    ['nothing at all: no data, the flag stays', 'ffffffff', Infinity, ['0000eeeeeeee', '0400eeeeeeee']],
+    ['no answer: zeros, and the flag turns', '8203004142437800', 0, ['008000000000', '048000000000']],
+    ['no answer to the length of the first tag: no data', '8203004142437800', 1, ['0000eeeeeeee']],
+    ['no answer any more: the flag stays', '82030041424378', 4, ['008082030041', '0400eeeeeeee']],
+  ])('vital product data, %s', (_what, data, answers, expected) => {
+    const { read } = productData(Buffer.from(data, 'hex'), answers);
+    expect(expected.map((seen) => read(`${seen.slice(0, 2)}00`))).toEqual(expected);
   });
 });
 
