@@ -14,7 +14,7 @@ export interface WriteLog {
   /** Logging of these ranges begins; the page size it is done in, or −errno as a number. */
   start(ranges: readonly LoggedRange[], pageSize: bigint): bigint | number;
   stop(): number;
-  /** Calls `dirty` for each page of the range that was written since it was last asked, and forgets it. */
+  /** Calls `dirty` for what of the range was written since it was last asked, by page, and forgets it. */
   readAndClear(iova: bigint, length: bigint, dirty: (iova: bigint, length: bigint) => void): number;
 }
 
@@ -77,12 +77,16 @@ export class PageLog implements WriteLog {
     }
   }
 
+  /** A page that is only partly in the range stays for whoever asks of its rest. */
   readAndClear(iova: bigint, length: bigint, dirty: (iova: bigint, length: bigint) => void): number {
+    const end = iova + length;
     for (const page of [...this.#dirty].sort((a, b) => (a < b ? -1 : 1))) {
       const at = page * this.#pageSize;
-      if (at + this.#pageSize <= iova || at >= iova + length) continue;
-      dirty(at, this.#pageSize);
-      this.#dirty.delete(page);
+      const next = at + this.#pageSize;
+      const [from, to] = [at > iova ? at : iova, next < end ? next : end];
+      if (from >= to) continue;
+      dirty(from, to - from);
+      if (from === at && to === next) this.#dirty.delete(page);
     }
     return 0;
   }

@@ -40,7 +40,7 @@ export function startLogging(p: Process, ops: LoggingOps, arg: bigint): number {
     const { iova, length } = vfio_device_feature_dma_logging_range.decode(one);
     if (!aligned(iova, control.page_size) || !aligned(length, control.page_size)) return -EINVAL;
     if (iova + length >= TOP) return -EOVERFLOW;
-    const range = { start: iova, last: iova + length - 1n };
+    const range = { start: iova, last: BigInt.asUintN(64, iova + length - 1n) };
     if (ranges.some((other) => other.start <= range.last && range.start <= other.last)) return -EINVAL;
     ranges.push(range);
   }

@@ -168,13 +168,21 @@ describe('the log of what it writes', () => {
     expect(from.feature(SET | v.VFIO_DEVICE_FEATURE_DMA_LOGGING_START, control)).toBe(0);
     fill(ram, IOVA + 0x3ff0n, 0x20);
     expect(ram.bytes.subarray(0x3fef, 0x3ff1)).toEqual(Uint8Array.of(0, 0x55));
-    const report = (): string => {
+    const report = (iova = IOVA, length = 0x10000n): string => {
       ranges.bytes.fill(0);
-      const arg = words(8, IOVA, 0x10000n, 4096n, ranges.address);
+      const arg = words(8, iova, length, 4096n, ranges.address + 8n);
       expect(from.feature(GET | v.VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, arg)).toBe(0);
-      return Buffer.from(ranges.bytes.subarray(0, 2)).toString('hex');
+      expect(ranges.read64(0)).toBe(0n);
+      return Buffer.from(ranges.bytes.subarray(8, 10)).toString('hex');
     };
     expect([report(), report()]).toEqual(['1800', '0000']);
+    fill(ram, IOVA + 0x3ff0n, 0x20);
+    expect([report(IOVA + 0x3800n, 0x800n), report(IOVA + 0x4800n, 0x800n), report(), report()]).toEqual([
+      '0100',
+      '0100',
+      '1800',
+      '0000',
+    ]);
     expect(from.feature(SET | v.VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP)).toBe(0);
     fill(ram, IOVA + 0x5000n, 4);
     expect(report()).toBe('0000');
