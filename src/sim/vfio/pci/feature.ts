@@ -25,14 +25,12 @@ function vfToken(p: Process, { vfToken: token }: VfioPciCoreDevice, request: Fea
   return 0;
 }
 
-/** Mappings go, dma-bufs are revoked, the user's count of the device's power goes. */
+/** Mappings go, dma-bufs are revoked, the user's count of the device's power goes. In low power already: all that happens but for the count. */
 function enter(device: VfioPciCoreDevice, wakeup: EventfdFile | undefined): number {
   const held = device.disturb();
   if (held < 0) return held;
   device.memoryGoesDown();
-  if (device.power.enter(wakeup)) return 0;
-  device.memoryComesUp();
-  return -EINVAL;
+  return device.power.enter(wakeup) ? 0 : -EINVAL;
 }
 
 function lowPowerEntry(_p: Process, device: VfioPciCoreDevice, request: FeatureRequest): number {

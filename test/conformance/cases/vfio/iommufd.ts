@@ -146,6 +146,31 @@ function dmaBuf(kernel: Kernel, see: Observer, [edu]: string[]): void {
   see.note('its files closed: all of it goes', [iommufd.unmapAll(ioas), iommufd.unmapAll(lazy)]);
 }
 
+/** Low power revokes what is exported, however often it is entered; leaving it, and a write of COMMAND, give it back. */
+function dmaBufInLowPower(kernel: Kernel, see: Observer, [edu]: string[]): void {
+  const { iommufd, device } = bound(kernel, edu!);
+  const config = new ConfigSpace(kernel, device);
+  config.enable();
+  const ioas = iommufd.ioas();
+  const one = see.descriptor('a range', () => exported(kernel, device, 0, 0x4000));
+  if (one < 0) return;
+  const map = (): unknown => {
+    const mapped = iommufd.mapFile({ ioas_id: ioas, fd: one, start: 0n, length: PAGE, iova: IOVA, flags: RW | FIXED });
+    iommufd.unmapAll(ioas);
+    return mapped;
+  };
+  const set = (number: number) => attempt(() => feature(kernel, device, u32s(8, number | u.VFIO_DEVICE_FEATURE_SET)));
+  const { VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY: entry, VFIO_DEVICE_FEATURE_LOW_POWER_EXIT: exit } = u;
+  see.note('mapped', map());
+  see.note('ENTRY', [set(entry), map()]);
+  see.note('ENTRY again', [set(entry), map()]);
+  config.enable();
+  see.note('COMMAND written', map());
+  see.note('ENTRY once more', [set(entry), map()]);
+  see.note('EXIT', [set(exit), map()]);
+  see.note('EXIT again', [set(exit), map()]);
+}
+
 /** An iommufd as a container: an address space is made where none is set. */
 function compatIoas(kernel: Kernel, see: Observer, [edu]: string[]): void {
   const iommufd = new Iommufd(kernel);
@@ -226,6 +251,7 @@ export const iommufdDeviceCases: readonly Case[] = [
   of('hardware', ['edu'], hardware),
   of('bar-memory', ['edu'], barMemory),
   of('dma-buf', ['edu'], dmaBuf),
+  of('dma-buf in low power', ['edu'], dmaBufInLowPower),
   of('compat-ioas', ['edu'], compatIoas),
   define('vfio/iommufd/mediated', 'VFIO on iommufd', mediated, { needs: { devices: ['/dev/iommu'], mtty: true } }),
 ];
