@@ -46,7 +46,10 @@ import type { Vm } from './vm.ts';
 
 /** What is known of a failed KVM_RUN besides its errno (virt/kvm/kvm_main.c, arch/x86/kvm/x86.c: kvm_arch_vcpu_ioctl_run). */
 const runNotes: ReadonlyMap<number, string> = new Map([
-  [EINVAL, 'kvm_valid_regs, kvm_dirty_regs, the registers they name, or cr8 of kvm_run are not valid'],
+  [
+    EINVAL,
+    'kvm_valid_regs, kvm_dirty_regs, the registers they name, or cr8 of kvm_run are not valid; or the vCPU waits for a SIPI in SMM',
+  ],
   [EFAULT, 'the host memory behind a memslot cannot be accessed as the guest asked'],
   [EAGAIN, 'the vCPU left the uninitialized state: run it again'],
 ]);

@@ -81,6 +81,8 @@ const releases = {
   x2apicEoiBroadcasts: '6.13',
   /** KVM_CAP_X86_DISABLE_EXITS is refused once there are vCPUs. */
   disableExitsBeforeVcpus: '6.13',
+  /** A vCPU can be made to wait for a SIPI where INIT is blocked, and KVM_RUN is refused; before, KVM_SET_MP_STATE was, with an SMI pending too (*read*: 6.17). */
+  blockedInitRefusedByRun: '6.17',
   /** An eventfd has one irqfd in all; before, one in each VM (*read*: 6.17). */
   irqfdOfOneVm: '6.17',
   /** Anonymous inodes, guest_memfd's too, are no regular files to FIOQSIZE and FIONREAD (*read*: 6.16). */

@@ -9,6 +9,7 @@ import {
   kvm_mp_state,
 } from '../../uapi/kvm.ts';
 import { EFAULT, EINVAL } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import { IF } from '../cpu/state.ts';
 import type { Process } from '../process.ts';
 import { MSR_IA32_APICBASE_BSP } from './apic-regs.ts';
@@ -24,7 +25,7 @@ const WITH_LAPIC: ReadonlySet<number> = new Set([
 ]);
 
 /** kvm_apic_init_sipi_allowed: SMM blocks INIT. */
-function initAllowed({ cpu }: Vcpu): boolean {
+export function initAllowed({ cpu }: Vcpu): boolean {
   return !cpu.smi.active;
 }
 
@@ -83,14 +84,15 @@ export function getMpState(vcpu: Vcpu, p: Process, arg: bigint): number {
   return p.mm.copyTo(arg, bytes) ? 0 : -EFAULT;
 }
 
-/** KVM_SET_MP_STATE: RUNNABLE always, others with an in-kernel local APIC. SIPI_RECEIVED is INIT_RECEIVED with a SIPI on its way. */
+/** KVM_SET_MP_STATE: RUNNABLE always, others with an in-kernel local APIC. SIPI_RECEIVED is INIT_RECEIVED with a SIPI on its way. That INIT is blocked is KVM_RUN's to say. */
 export function setMpState(vcpu: Vcpu, p: Process, arg: bigint): number {
   const state = p.mm.read32(arg);
   if (state === null) return -EFAULT;
   const { lapic } = vcpu;
   if (state !== KVM_MP_STATE_RUNNABLE && !(WITH_LAPIC.has(state) && lapic !== undefined)) return -EINVAL;
   const waits = state === KVM_MP_STATE_INIT_RECEIVED || state === KVM_MP_STATE_SIPI_RECEIVED;
-  if (waits && !initAllowed(vcpu)) return -EINVAL;
+  const blocked = !initAllowed(vcpu) || vcpu.cpu.smi.pending;
+  if (waits && blocked && !has(vcpu.vm.machine, 'blockedInitRefusedByRun')) return -EINVAL;
   if (state === KVM_MP_STATE_SIPI_RECEIVED) {
     vcpu.mpState = KVM_MP_STATE_INIT_RECEIVED;
     lapic!.pendingSipi = true;

@@ -6,6 +6,7 @@ import {
   KVM_EXIT_TPR_ACCESS,
   KVM_EXIT_UNKNOWN,
   KVM_MP_STATE_HALTED,
+  KVM_MP_STATE_INIT_RECEIVED,
   KVM_MP_STATE_RUNNABLE,
   KVM_MP_STATE_UNINITIALIZED,
   KVM_RUN_X86_SMM,
@@ -27,7 +28,7 @@ import { DmaBufFault } from './dma-buf-slot.ts';
 import { deliverPayload, loadEvents, storeEvents } from './events.ts';
 import { complete, writeExit } from './exits.ts';
 import { HostPageFault, MemoryFault, memoryFaultExit } from './memory-fault.ts';
-import { acceptApicEvents, hasEvents, runnable } from './mp-state.ts';
+import { acceptApicEvents, hasEvents, initAllowed, runnable } from './mp-state.ts';
 import { truncateSysenterCs } from './msrs.ts';
 import { updateParavirt } from './paravirt.ts';
 import { loadRegs, storeRegs } from './regs.ts';
@@ -108,6 +109,8 @@ function enter(vcpu: Vcpu, pending: Pending): Slice | undefined {
     if (exit !== 'fuel') return exit;
   }
   if (immediateExit) return -EINTR;
+  if (vcpu.mpState === KVM_MP_STATE_INIT_RECEIVED && !initAllowed(vcpu) && has(vcpu.vm.machine, 'blockedInitRefusedByRun'))
+    return -EINVAL;
   if (has(vcpu.vm.machine, 'exitReasonCleared')) view.setUint32(RUN.exit_reason, KVM_EXIT_UNKNOWN, true);
   if (vcpu.backend.turn !== undefined) vcpu.cpu.beginTurn();
   return undefined;

@@ -2,6 +2,7 @@
 
 import type { Kernel } from 'kvio';
 import {
+  KVM_CAP_X86_SMM,
   KVM_CREATE_VCPU,
   KVM_GET_VCPU_EVENTS,
   KVM_INTERRUPT,
@@ -202,6 +203,37 @@ export const mpStateCases: Case[] = [
       nonZero(getEvents(kernel, ap.vcpu)),
     ]);
   }),
+  define(
+    'kvm/mp-states/init-blocked',
+    section,
+    (kernel, see) => {
+      const { ap } = pair(kernel);
+      const smi = (smm: number, pending: number): number =>
+        setEvents(kernel, ap.vcpu, (events) => {
+          Object.assign(events.smi, { smm, pending });
+          events.flags = 8;
+        });
+      const set = (name: string, state: number): void => {
+        see.call(`${name}: SET ${state}`, () => setState(kernel, ap.vcpu, state));
+        see.note(`${name}: GET after ${state}`, mpState(kernel, ap.vcpu));
+      };
+      see.call('SMM', () => smi(1, 0));
+      for (const state of [INIT_RECEIVED, SIPI_RECEIVED, HALTED, UNINITIALIZED]) {
+        set('in SMM', state);
+        if (state !== HALTED) see.note(`in SMM: KVM_RUN in ${state}`, step(ap, 50));
+      }
+      ap.run.set('immediate_exit', 1);
+      setState(kernel, ap.vcpu, RUNNABLE);
+      see.call('in SMM: SET 2 again', () => setState(kernel, ap.vcpu, INIT_RECEIVED));
+      see.note('in SMM: immediate_exit', step(ap, 50));
+      ap.run.set('immediate_exit', 0);
+      see.call('left', () => smi(0, 0));
+      see.note('and KVM_RUN', [mpState(kernel, ap.vcpu), ...(mpState(kernel, ap.vcpu) === RUNNABLE ? [] : [step(ap, 50)])]);
+      see.call('an SMI', () => smi(0, 1));
+      for (const state of [INIT_RECEIVED, SIPI_RECEIVED]) set('an SMI pending', state);
+    },
+    { needs: { features: ['kick'], capability: KVM_CAP_X86_SMM } },
+  ),
   define('kvm/mp-states/init-resets', section, (kernel, see) => {
     const { bsp, ap, send } = pair(kernel);
     const dirty = (vcpu: number): void => {
