@@ -59,11 +59,10 @@ export class EventfdFile extends AnonFile {
     this.wait.wake(POLLHUP);
   }
 
-  /** eventfd_signal: never blocks; the counter sticks at its maximum (POLLERR). */
-  signal(n = 1n): void {
-    const sum = this.#count + n;
-    this.#count = sum > ULLONG_MAX ? ULLONG_MAX : sum;
-    this.wait.wake(this.#count === ULLONG_MAX ? POLLIN | POLLERR : POLLIN);
+  /** eventfd_signal: never blocks; the counter sticks at its maximum, of which nobody is told (poll(2) says POLLERR). */
+  signal(): void {
+    if (this.#count < ULLONG_MAX) this.#count++;
+    this.wait.wake(POLLIN);
   }
 
   /** eventfd_ctx_do_read: what a reader takes; 0 when nothing is there. */

@@ -71,6 +71,7 @@ export const EFER_SCE = 1n;
 export const EFER_LME = 0x100n;
 export const EFER_LMA = 0x400n;
 export const EFER_NX = 0x800n;
+export const EFER_SVME = 0x1000n;
 
 /** Canonical addresses of 48 bits, as signed numbers. */
 export const CANONICAL_LOW: number = -(2 ** 47);

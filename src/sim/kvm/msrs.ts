@@ -1,6 +1,6 @@
 import { KVM_CAP_X86_SMM } from '../../uapi/kvm.ts';
 import { has } from '../changes.ts';
-import { FS, GS } from '../cpu/state.ts';
+import { CR0_PG, EFER_LMA, EFER_LME, EFER_SVME, FS, GS } from '../cpu/state.ts';
 import type { Machine } from '../machine.ts';
 import { linearWidth } from './cpuid.ts';
 import { getHypervMsr, HYPERV_MSRS, setHypervMsr } from './hyperv.ts';
@@ -132,8 +132,8 @@ const setSysenter: Setter = (value, { vcpu }) => {
 const setEfer: Setter = (value, { vcpu, host }) => {
   const { cpu } = vcpu;
   if (value & ~vcpu.backend.eferBits) return undefined;
-  if (!host && ((value ^ cpu.efer) & 0x100n) !== 0n && (cpu.cr0 & 0x80000000) !== 0) return undefined;
-  cpu.efer = (value & ~0x400n) | (cpu.efer & 0x400n);
+  if (!host && ((value ^ cpu.efer) & EFER_LME) !== 0n && (cpu.cr0 & CR0_PG) !== 0) return undefined;
+  cpu.efer = (value & ~EFER_LMA) | (cpu.efer & EFER_LMA);
   cpu.refresh();
   return cpu.efer;
 };
@@ -182,7 +182,7 @@ const setVmCr: Setter = (value, { vcpu, index }) => {
   const old = vcpu.msrs.get(index) ?? 0n;
   const kept = old & VM_CR_DISABLE ? VM_CR_LOCK_AND_DISABLE : 0n;
   const made = (old & kept) | (value & ~kept);
-  return made & VM_CR_DISABLE && vcpu.cpu.efer & 0x1000n ? undefined : made;
+  return made & VM_CR_DISABLE && vcpu.cpu.efer & EFER_SVME ? undefined : made;
 };
 
 /** What the host's own feature MSR has. */

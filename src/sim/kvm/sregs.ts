@@ -1,7 +1,7 @@
 import { KVM_MP_STATE_RUNNABLE, KVM_SREGS2_FLAGS_PDPTRS_VALID, kvm_sregs, kvm_sregs2 } from '../../uapi/kvm.ts';
 import { EFAULT, EINVAL } from '../../uapi/sys.ts';
 import { has } from '../changes.ts';
-import { CS } from '../cpu/state.ts';
+import { CS, EFER_LMA, EFER_LME, EFER_NX, EFER_SVME } from '../cpu/state.ts';
 import type { Process } from '../process.ts';
 import { MSR_IA32_APICBASE_BSP } from './apic-regs.ts';
 import { setApicBase } from './lapic-state.ts';
@@ -29,8 +29,6 @@ const CR0_NW = 1n << 29n;
 const CR0_CD = 1n << 30n;
 const CR0_PG = 1n << 31n;
 const CR4_PAE = 1n << 5n;
-const EFER_LME = 1n << 8n;
-const EFER_LMA = 1n << 10n;
 
 /** CR4 bits by the guest CPUID bit that allows them: [bit, leaf, register, bit there]. VME … PCE, OSFXSR, OSXMMEXCPT are always legal. */
 const CR4_OLD = 0x7ffn;
@@ -49,9 +47,9 @@ const CR4_FEATURES: readonly (readonly [number, number, 'ebx' | 'ecx' | 'edx', n
 
 /** EFER bits by guest CPUID leaf 0x80000001: NX, LME and LMA, SVME, FFXSR. SCE is always legal. */
 const EFER_FEATURES: readonly (readonly [bigint, 'ecx' | 'edx', number])[] = [
-  [1n << 11n, 'edx', 20],
+  [EFER_NX, 'edx', 20],
   [EFER_LME | EFER_LMA, 'edx', 29],
-  [1n << 12n, 'ecx', 2],
+  [EFER_SVME, 'ecx', 2],
   [1n << 14n, 'edx', 25],
 ];
 
