@@ -76,8 +76,8 @@ export const kvm = [
     kind: 'state',
     what: 'immediate_exit sets exit_reason',
     file: 'kvm/run.js',
-    from: 'if (immediateExit)\n        return -EINTR;\n    if (has(',
-    to: 'if (immediateExit) {\n        view.setUint32(RUN.exit_reason, KVM_EXIT_INTR, true);\n        return -EINTR;\n    }\n    if (has(',
+    from: 'if (immediateExit)\n        return -EINTR;\n    if (vcpu',
+    to: 'if (immediateExit) {\n        view.setUint32(RUN.exit_reason, KVM_EXIT_INTR, true);\n        return -EINTR;\n    }\n    if (vcpu',
   },
   { kind: 'state', what: 'one applied register set clears every dirty bit', file: 'kvm/run.js', from: 'dirty & ~flag', to: '0n' },
   {
