@@ -44,6 +44,19 @@ export function deliverPayload({ cpu }: Vcpu): void {
   exception.payload = 0n;
 }
 
+/** kvm_inject_exception: in real mode an exception has no error code. */
+export function suppressErrorCode({ cpu }: Vcpu): void {
+  const { exception } = cpu.events;
+  if (!cpu.protectedMode && (exception.injected || exception.pending)) exception.hasErrorCode = false;
+}
+
+/** The guest cannot be entered: what was injected waits, on hardware as the VMCB told it (svm_cancel_injection): without a code, whose value is gone. */
+export function cancelInjection({ cpu, backend }: Vcpu): void {
+  cpu.acceptNmi();
+  const { exception } = cpu.events;
+  if (!backend.emulated && exception.injected && !exception.hasErrorCode) exception.errorCode = 0;
+}
+
 /** NMIs that can wait: two, or one while another is blocked. */
 function pendingNmis(count: number, masked: boolean): number {
   return Math.min(count, masked ? 1 : 2);

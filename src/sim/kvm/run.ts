@@ -25,7 +25,7 @@ import { assistEntry, assistExit } from './apic-assist.ts';
 import { DirtyRingFull } from './bus.ts';
 import { linearWidth } from './cpuid.ts';
 import { DmaBufFault } from './dma-buf-slot.ts';
-import { deliverPayload, loadEvents, storeEvents } from './events.ts';
+import { cancelInjection, deliverPayload, loadEvents, storeEvents, suppressErrorCode } from './events.ts';
 import { complete, writeExit } from './exits.ts';
 import { HostPageFault, MemoryFault, memoryFaultExit } from './memory-fault.ts';
 import { acceptApicEvents, hasEvents, initAllowed, runnable } from './mp-state.ts';
@@ -149,8 +149,9 @@ function turn(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
   if (!awake) return 'idle';
   if (vcpu.rootLostAt === vcpu.vm.memslots.roots) return exitOf(vcpu, vcpu.cpu.spin(fuel));
   vcpu.rootLostAt = undefined;
+  suppressErrorCode(vcpu);
   if (!vcpu.hasShadowPages) {
-    vcpu.cpu.acceptNmi();
+    cancelInjection(vcpu);
     return -ENOSPC;
   }
   deliverPayload(vcpu);

@@ -121,6 +121,21 @@ export const fuzzedCases: Case[] = [
     noteEvents(kernel, vcpu, see, 'the NMI is gone, others stay blocked');
     see.note('regs', nonZero(getRegs(kernel, vcpu)));
   }),
+  define('kvm/fuzzed/error-code-in-real-mode', 'Events', (kernel, see) => {
+    const withCode = ({ exception }: ReturnType<typeof kvm_vcpu_events.decode>): void =>
+      void Object.assign(exception, { injected: 1, nr: 13, has_error_code: 1, error_code: 0x1234 });
+    const { vcpu } = newVcpu(kernel);
+    injectEvents(kernel, vcpu, withCode);
+    see.call('run without memory', () => result(kernel.run(vcpu)));
+    noteEvents(kernel, vcpu, see, 'without memory');
+    const guest = startGuest(kernel, [HLT], { data: haltingVectors });
+    // Hardware that meets a nested page fault on the way delivers another, without a code, once the page is there.
+    for (const label of ['run', 'run again']) {
+      injectEvents(kernel, guest.vcpu, withCode);
+      see.call(label, () => result(kernel.run(guest.vcpu)));
+    }
+    noteEvents(kernel, guest.vcpu, see, 'delivered');
+  }),
   define('kvm/fuzzed/rflags-above-32', 'Registers', (kernel, see) => {
     const guest = startGuest(kernel, [0x90, HLT], { regs: { rflags: 0xffff_ffff_0000_0002n } });
     play(guest, see);
