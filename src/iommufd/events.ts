@@ -63,7 +63,7 @@ export abstract class EventQueue<T> extends Handle {
   /** Closes the descriptor, then IOMMU_DESTROY. EBUSY: a page table still reports to it. */
   destroy(): void {
     this.close();
-    this.iommufd.destroy(this.id);
+    this.iommufd.destroy(this);
   }
 }
 

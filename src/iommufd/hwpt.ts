@@ -41,7 +41,7 @@ export class InvalidationIncomplete extends KernelError {
 /** IOMMU_HWPT_INVALIDATE of a page table or a vIOMMU: throws InvalidationIncomplete where it ended early. */
 export function invalidate(object: IommufdObject, request: InvalidateRequest): void {
   const { data_type, entries, entry_len } = encodeInvalidations(request);
-  const { iommufd, id } = object;
+  const { iommufd, liveId: id } = object;
   const entry_num = entry_len === 0 ? 0 : Math.floor(entries.length / entry_len);
   const struct = iommu_hwpt_invalidate;
   withMemory(iommufd.kernel, entries, (data_uptr) => {
@@ -60,7 +60,7 @@ export class Hwpt extends IommufdObject {
   setDirtyTracking(enable: boolean): void {
     const struct = iommu_hwpt_set_dirty_tracking;
     const flags = enable ? IOMMU_HWPT_DIRTY_TRACKING_ENABLE : 0;
-    this.iommufd.ioctl(IOMMU_HWPT_SET_DIRTY_TRACKING, struct.encode({ size: struct.size, flags, hwpt_id: this.id }));
+    this.iommufd.ioctl(IOMMU_HWPT_SET_DIRTY_TRACKING, struct.encode({ size: struct.size, flags, hwpt_id: this.liveId }));
   }
 
   /**
@@ -97,7 +97,7 @@ export class Hwpt extends IommufdObject {
     data: bigint,
   ): void {
     const struct = iommu_hwpt_get_dirty_bitmap;
-    const bytes = struct.encode({ size: struct.size, hwpt_id: this.id, flags, iova, length, page_size, data });
+    const bytes = struct.encode({ size: struct.size, hwpt_id: this.liveId, flags, iova, length, page_size, data });
     this.iommufd.ioctl(IOMMU_HWPT_GET_DIRTY_BITMAP, bytes);
   }
 }

@@ -83,7 +83,7 @@ export class Ioas extends IommufdObject {
   map(what: Memory | AddressRange, options: MapOptions & MemoryPart = {}): bigint {
     const { user_va, length, ...how } = plainRange(this.iommufd.kernel, what, options);
     const struct = iommu_ioas_map;
-    const bytes = struct.encode({ size: struct.size, ioas_id: this.id, user_va, length, ...placed(how) });
+    const bytes = struct.encode({ size: struct.size, ioas_id: this.liveId, user_va, length, ...placed(how) });
     this.iommufd.ioctl(IOMMU_IOAS_MAP, bytes);
     return struct.decode(bytes).iova;
   }
@@ -96,7 +96,7 @@ export class Ioas extends IommufdObject {
     const range = { start: wide(start, 'start'), length: wide(length, 'length') };
     const struct = iommu_ioas_map_file;
     const file = fdOf(fd, 'fd', this.iommufd.kernel);
-    const bytes = struct.encode({ size: struct.size, ioas_id: this.id, fd: file, ...range, ...placed(how) });
+    const bytes = struct.encode({ size: struct.size, ioas_id: this.liveId, fd: file, ...range, ...placed(how) });
     this.iommufd.ioctl(IOMMU_IOAS_MAP_FILE, bytes);
     return struct.decode(bytes).iova;
   }
@@ -106,7 +106,7 @@ export class Ioas extends IommufdObject {
     const length = wide(bytesToCopy, 'length');
     const struct = iommu_ioas_copy;
     const { iova: dst_iova, ...placement } = placed(how);
-    const ids = { dst_ioas_id: this.id, src_ioas_id: idOf(source, 'source', this.iommufd) };
+    const ids = { dst_ioas_id: this.liveId, src_ioas_id: idOf(source, 'source', this.iommufd) };
     const bytes = struct.encode({ size: struct.size, ...ids, length, dst_iova, src_iova, ...placement });
     this.iommufd.ioctl(IOMMU_IOAS_COPY, bytes);
     return struct.decode(bytes).dst_iova;
@@ -115,7 +115,7 @@ export class Ioas extends IommufdObject {
   /** IOMMU_IOAS_UNMAP: how many bytes were unmapped: whole mappings in the range. ENOENT: nothing there, or one is cut: those before it are gone. EBUSY: a hardware queue uses it. */
   unmap(iova: bigint, length: number | bigint): bigint {
     const struct = iommu_ioas_unmap;
-    const bytes = struct.encode({ size: struct.size, ioas_id: this.id, iova, length: wide(length, 'length') });
+    const bytes = struct.encode({ size: struct.size, ioas_id: this.liveId, iova, length: wide(length, 'length') });
     this.iommufd.ioctl(IOMMU_IOAS_UNMAP, bytes);
     return struct.decode(bytes).length;
   }
@@ -140,17 +140,17 @@ export class Ioas extends IommufdObject {
     const struct = iommu_ioas_allow_iovas;
     withMemory(this.iommufd.kernel, array, (allowed_iovas) => {
       const counts = { num_iovas: ranges.length, allowed_iovas };
-      this.iommufd.ioctl(IOMMU_IOAS_ALLOW_IOVAS, struct.encode({ size: struct.size, ioas_id: this.id, ...counts }));
+      this.iommufd.ioctl(IOMMU_IOAS_ALLOW_IOVAS, struct.encode({ size: struct.size, ioas_id: this.liveId, ...counts }));
     });
   }
 
   /** IOMMU_OPTION_HUGE_PAGES: whether page tables may use large pages. Turning it off is EINVAL once something is mapped in one. */
   get hugePages(): boolean {
-    return this.iommufd.getOption(IOMMU_OPTION_HUGE_PAGES, this.id) === 1n;
+    return this.iommufd.getOption(IOMMU_OPTION_HUGE_PAGES, this.liveId) === 1n;
   }
 
   set hugePages(on: boolean) {
-    this.iommufd.setOption(IOMMU_OPTION_HUGE_PAGES, on ? 1n : 0n, this.id);
+    this.iommufd.setOption(IOMMU_OPTION_HUGE_PAGES, on ? 1n : 0n, this.liveId);
   }
 
   #iovaRanges(room: number): { total: number; ranges: iommu_iova_range[]; alignment: bigint } {
@@ -159,7 +159,7 @@ export class Ioas extends IommufdObject {
     return withRoom(kernel, room * iommu_iova_range.size, (memory) => {
       const base = {
         size: struct.size,
-        ioas_id: this.id,
+        ioas_id: this.liveId,
         num_iovas: room,
         allowed_iovas: memory.address,
         out_iova_alignment: 0n,

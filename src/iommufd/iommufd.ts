@@ -45,7 +45,7 @@ import { decodeHwInfo, encodeNested, type HwInfoStructs, type NestedData } from 
 import { FaultQueue } from './events.ts';
 import { Hwpt } from './hwpt.ts';
 import { Ioas } from './ioas.ts';
-import { idOf, type ObjectId } from './object.ts';
+import { type HasId, idOf, noteDestroyed, type ObjectId } from './object.ts';
 import { Viommu } from './viommu.ts';
 
 const KVM_FD = { series: 'aneeshV2', what: 'IOMMU_VIOMMU_KVM_FD', unknown: ['EOPNOTSUPP', 'E2BIG', 'ENOTTY'] } as const;
@@ -108,9 +108,10 @@ export class Iommufd extends Handle {
   }
 
   /** IOMMU_DESTROY: ENOENT, there is no such object; EBUSY, something refers to it, or it is a bound device. */
-  destroy(object: ObjectId): void {
+  destroy(object: HasId): void {
     const struct = iommu_destroy;
     this.ioctl(IOMMU_DESTROY, struct.encode({ size: struct.size, id: idOf(object, 'object', this) }));
+    if (typeof object === 'object') noteDestroyed(object);
   }
 
   /** IOMMU_IOAS_ALLOC: a new, empty IO address space. */

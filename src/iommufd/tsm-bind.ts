@@ -23,7 +23,7 @@ type Operation = (vdevice: Vdevice, vm: Descriptor | undefined) => void;
 
 const operation =
   (type: number): Operation =>
-  ({ iommufd, id: vdevice_id }) => {
+  ({ iommufd, liveId: vdevice_id }) => {
     const struct = v5.iommu_vdevice_tsm_op;
     const rfc = { series: 'aneeshV5', name: 'IOMMU_VDEVICE_TSM_OP', request: v5.IOMMU_VDEVICE_TSM_OP } as const;
     rfcIoctl(iommufd, rfc, struct.encode({ size: struct.size, type, flags: 0, vdevice_id }));
@@ -31,7 +31,7 @@ const operation =
 
 const ofMay =
   (name: 'IOMMU_VDEVICE_TSM_BIND' | 'IOMMU_VDEVICE_TSM_UNBIND'): Operation =>
-  ({ iommufd, id: vdevice_id }) => {
+  ({ iommufd, liveId: vdevice_id }) => {
     const rfc = { series: 'aneeshMay25', name, request: may[name], displaces: true } as const;
     rfcIoctl(iommufd, rfc, may.iommu_vdevice_id.encode({ size: may.iommu_vdevice_id.size, vdevice_id }));
   };
@@ -45,7 +45,7 @@ const bindSev: Operation = (vdevice, vm) => {
 };
 
 /** What requests of SEV-TIO v2 name. */
-export function sevNames({ id: vdevice_id, madeFor }: Vdevice): { viommu_id: number; dev_id: number; vdevice_id: number } {
+export function sevNames({ liveId: vdevice_id, madeFor }: Vdevice): { viommu_id: number; dev_id: number; vdevice_id: number } {
   if (madeFor === undefined)
     throw typeError("requests of series 'aikV2' name vIOMMU and device: new Vdevice(iommufd, id, { viommu_id, dev_id })");
   return { ...madeFor, vdevice_id };

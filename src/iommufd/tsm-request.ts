@@ -104,7 +104,7 @@ export function guestRequest(vdevice: IommufdObject, given: GuestRequest): Guest
   return withBuffers(vdevice, [request.length, response_length, type_info_length], (ram, [req, resp, info]) => {
     ram.write(req!, request);
     const bytes = struct.encode({
-      ...{ size: struct.size, vdevice_id: vdevice.id, type, type_info_len: type_info_length },
+      ...{ size: struct.size, vdevice_id: vdevice.liveId, type, type_info_len: type_info_length },
       ...{ req_len: request.length, resp_len: response_length },
       ...{ req_uptr: pointer(ram, req!, request.length), resp_uptr: pointer(ram, resp!, response_length) },
       type_info_uptr: pointer(ram, info!, type_info_length),
@@ -141,7 +141,7 @@ export function tsmReq(vdevice: IommufdObject, given: TsmReq): TsmReqResponse {
   return withBuffers(vdevice, [request.length, response_length], (ram, [req, resp]) => {
     ram.write(req!, request);
     const common = {
-      ...{ vdevice_id: vdevice.id, req_len: request.length, resp_len: response_length },
+      ...{ vdevice_id: vdevice.liveId, req_len: request.length, resp_len: response_length },
       ...{ req_uptr: pointer(ram, req!, request.length), resp_uptr: pointer(ram, resp!, response_length) },
     };
     const answer = (residue: number, tsm_code?: bigint): TsmReqResponse => {

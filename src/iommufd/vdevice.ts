@@ -65,6 +65,6 @@ export class Vdevice extends IommufdObject {
   tsmMap({ start_gpa, end_gpa }: { start_gpa: bigint; end_gpa: bigint }): void {
     const struct = v1.iommu_vdevice_tsm_map;
     const rfc = { series: 'aneeshV1', name: 'IOMMU_VDEVICE_TSM_MAP', request: v1.IOMMU_VDEVICE_TSM_MAP } as const;
-    rfcIoctl(this.iommufd, rfc, struct.encode({ size: struct.size, flags: 0, start_gpa, end_gpa, vdevice_id: this.id }));
+    rfcIoctl(this.iommufd, rfc, struct.encode({ size: struct.size, flags: 0, start_gpa, end_gpa, vdevice_id: this.liveId }));
   }
 }

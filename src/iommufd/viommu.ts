@@ -22,9 +22,9 @@ export class Viommu extends IommufdObject {
   /** IOMMU_VDEVICE_ALLOC: this device has that id in the VM. EEXIST: it has one, or another device has this. EINVAL: it is behind another IOMMU. */
   vdeviceAlloc({ dev_id, virt_id }: { dev_id: number; virt_id: bigint }): Vdevice {
     const struct = iommu_vdevice_alloc;
-    const bytes = struct.encode({ size: struct.size, viommu_id: this.id, dev_id, out_vdevice_id: 0, virt_id });
+    const bytes = struct.encode({ size: struct.size, viommu_id: this.liveId, dev_id, out_vdevice_id: 0, virt_id });
     this.iommufd.ioctl(IOMMU_VDEVICE_ALLOC, bytes);
-    return new Vdevice(this.iommufd, struct.decode(bytes).out_vdevice_id, { viommu_id: this.id, dev_id });
+    return new Vdevice(this.iommufd, struct.decode(bytes).out_vdevice_id, { viommu_id: this.liveId, dev_id });
   }
 
   /**
@@ -36,7 +36,7 @@ export class Viommu extends IommufdObject {
     if (dataLength === undefined) throw typeError(`dataLength: how long is an event of type ${type}?`);
     const struct = iommu_veventq_alloc;
     const bytes = struct.encode({
-      ...{ size: struct.size, flags: 0, viommu_id: this.id, type, veventq_depth },
+      ...{ size: struct.size, flags: 0, viommu_id: this.liveId, type, veventq_depth },
       ...{ out_veventq_id: 0, out_veventq_fd: 0 },
     });
     this.iommufd.ioctl(IOMMU_VEVENTQ_ALLOC, bytes);
@@ -48,7 +48,7 @@ export class Viommu extends IommufdObject {
   hwQueueAlloc(queue: { type: number; index: number; nesting_parent_iova: bigint; length: number | bigint }): HwQueue {
     const length = wide(queue.length, 'length');
     const struct = iommu_hw_queue_alloc;
-    const bytes = struct.encode({ size: struct.size, flags: 0, viommu_id: this.id, out_hw_queue_id: 0, ...queue, length });
+    const bytes = struct.encode({ size: struct.size, flags: 0, viommu_id: this.liveId, out_hw_queue_id: 0, ...queue, length });
     this.iommufd.ioctl(IOMMU_HW_QUEUE_ALLOC, bytes);
     return new HwQueue(this.iommufd, struct.decode(bytes).out_hw_queue_id);
   }

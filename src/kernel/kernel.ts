@@ -27,7 +27,7 @@ export interface Kernel {
   readonly arch: KernelArch;
   readonly closed: boolean;
 
-  /** open(2). `flags`: O_* (default O_RDWR); O_CLOEXEC is always added on a real kernel unless `flags` were given. */
+  /** open(2). `flags`: O_*, default O_RDWR | O_CLOEXEC; given ones are taken as they are. `mode`: of a file that is made, default 0. */
   open(path: string, flags?: number, mode?: number): number;
   /** Takes a descriptor from outside; it must be open. Later calls may use and close it; `kernel.close()` leaves it open. TypeError: it is this kernel's already. */
   adopt(fd: number): number;
@@ -41,10 +41,13 @@ export interface Kernel {
   /** With a descriptor: close(2). With none: the kernel itself; closes all it opened, nothing adopted; idempotent. */
   close(fd: number): void;
   close(): void;
+  /** dup(2): the lowest free number, not close-on-exec. */
   dup(fd: number): number;
   /** fcntl(2) with an integer argument: F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC, F_ADD_SEALS, F_GET_SEALS … */
   fcntl(fd: number, command: number, arg?: number): number;
+  /** fstat(2). */
   fstat(fd: number): Stat;
+  /** readlink(2): what a symbolic link points to. */
   readlink(path: string): string;
   /** getdents64(2) on a directory, opened for it: the names in it, without '.' and '..', in no particular order. ENOENT, ENOTDIR, EACCES. */
   readdir(path: string): string[];
@@ -58,13 +61,21 @@ export interface Kernel {
   /** The same, but a failure is the value −errno instead of an exception: for hot paths and conformance cases. */
   tryIoctl(fd: number, request: number, arg?: IoctlArgument, options?: IoctlOptions): number;
 
+  /** read(2): how many bytes came, 0 at the end. It may wait, unless the descriptor is O_NONBLOCK (EAGAIN). */
   read(fd: number, into: Uint8Array): number;
+  /** write(2): how many bytes were taken. */
   write(fd: number, from: Uint8Array): number;
+  /** pread(2): read(2) at `offset`, in bytes. */
   pread(fd: number, into: Uint8Array, offset: number | bigint): number;
+  /** pwrite(2). */
   pwrite(fd: number, from: Uint8Array, offset: number | bigint): number;
+  /** eventfd2(2): a counter. `flags`: EFD_*, default EFD_CLOEXEC. */
   eventfd(initval?: number, flags?: number): number;
+  /** memfd_create(2): an empty file of memory. `flags`: MFD_*, default MFD_CLOEXEC. */
   memfd(name: string, flags?: number): number;
+  /** ftruncate(2), in bytes. */
   ftruncate(fd: number, length: number | bigint): void;
+  /** fallocate(2): `mode` is FALLOC_FL_*, `offset` and `length` are in bytes. */
   fallocate(fd: number, mode: number, offset: number | bigint, length: number | bigint): void;
   /** poll(2). Returns the `revents` in the order of `fds`. `timeout` in ms: 0 (default) never waits, −1 waits for ever. */
   poll(fds: readonly PollFd[], timeout?: number): number[];
@@ -76,14 +87,16 @@ export interface Kernel {
    * several of these, or `mmap({ length })` and its accessors.
    */
   guestRam(length: number | bigint): Ram;
+  /** mmap(2), of a descriptor or anonymous; the kernel layer chooses the address. `memory.close()` is munmap(2). */
   mmap(options: MmapOptions): Memory;
-  /** The same as `memory.close()`. */
+  /** munmap(2): the same as `memory.close()`. */
   munmap(memory: Memory): void;
   /**
    * mprotect(2) on all or a page-aligned part. Memory with `bytes` stays readable and writable (a RangeError otherwise): a view
    * that faults would end the process. Map with `view: false` for other protections.
    */
   mprotect(memory: Memory, prot: number, range?: MemoryRange): void;
+  /** madvise(2) on all or a page-aligned part. RangeError for MADV_HWPOISON and others that let a later touch end the process. */
   madvise(memory: Memory, advice: number, range?: MemoryRange): void;
 
   /**

@@ -30,7 +30,7 @@ export interface Statistic {
 
 /** A descriptor made by KVM_GET_STATS_FD. It keeps the VM alive. */
 export class KvmStats extends Handle {
-  /** A statistics descriptor from outside. */
+  /** A statistics descriptor from outside. `close()` closes it; `kernel.close()` does not. */
   static fromFd(kernel: Kernel, fd: number): KvmStats {
     return new KvmStats(kernel, kernel.adopt(fd));
   }

@@ -114,7 +114,7 @@ export class Kvm extends Handle {
     return cpuid(this, KVM_GET_SUPPORTED_HV_CPUID);
   }
 
-  /** KVM_X86_GET_MCE_CAP_SUPPORTED: the MCG_CAP bits that KVM_X86_SETUP_MCE accepts. */
+  /** KVM_X86_GET_MCE_CAP_SUPPORTED: the MCG_CAP bits that KVM_X86_SETUP_MCE accepts. x86 only. */
   x86GetMceCapSupported(): bigint {
     const bytes = new Uint8Array(8);
     this.ioctl(KVM_X86_GET_MCE_CAP_SUPPORTED, bytes);

@@ -1,7 +1,7 @@
 import { deviceOf, noteDevice, noteMapping } from '../host/holders.ts';
 import { idOf, type ObjectId } from '../iommufd/object.ts';
 import { type Descriptor, fdOf, fdOrNone } from '../kernel/descriptor.ts';
-import { KernelError } from '../kernel/errors.ts';
+import { KernelError, rangeError } from '../kernel/errors.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Memory } from '../kernel/memory.ts';
 import { type RfcRequest, rfcCall, rfcIoctl } from '../kernel/rfc.ts';
@@ -218,6 +218,8 @@ export class VfioDevice extends VfioDeviceFeatures {
    * them.
    */
   ioeventfd({ region, at, width, data, fd }: DeviceIoeventfd): void {
+    if (region.device !== this && region.device.name !== this.name)
+      throw rangeError(`region is one of ${region.device.name ?? 'another device'}, not of ${this.name ?? 'this one'}`);
     const struct = v.vfio_device_ioeventfd;
     const offset = region.offset + BigInt(at);
     this.ioctl(

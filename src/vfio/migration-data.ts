@@ -3,6 +3,7 @@ import { KernelError } from '../kernel/errors.ts';
 import { Handle } from '../kernel/handle.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { FdKind } from '../uapi/ioctls.ts';
+import { EIO } from '../uapi/sys.ts';
 import { VFIO_MIG_GET_PRECOPY_INFO, vfio_precopy_info } from '../uapi/vfio.ts';
 
 /** How much a device has to say before it must stop. */
@@ -62,6 +63,10 @@ export class MigrationData extends Handle {
 
   /** write(2) until all of it is taken. ENOMEM: more than the device's state is long. */
   write(bytes: Uint8Array): void {
-    for (let at = 0; at < bytes.length; ) at += this.kernel.write(this.fd, bytes.subarray(at));
+    for (let at = 0; at < bytes.length; ) {
+      const taken = this.kernel.write(this.fd, bytes.subarray(at));
+      if (taken === 0) throw new KernelError(EIO, 'write', { fd: this.fd, note: `${at} of ${bytes.length} bytes were taken` });
+      at += taken;
+    }
   }
 }

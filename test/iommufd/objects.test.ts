@@ -317,6 +317,33 @@ describe('objects', () => {
     expect(thrown(() => ioas.destroy())).toEqual(code('EBADF'));
   });
 
+  it('that are destroyed are ENOENT, though another has the id by now', () => {
+    using test = testKernel();
+    const { iommufd } = test;
+    const [gone, byId] = [iommufd.ioasAlloc(), iommufd.ioasAlloc()];
+    gone.destroy();
+    iommufd.destroy(byId);
+    const [now] = [iommufd.ioasAlloc(), iommufd.ioasAlloc()] as const;
+    expect([now.id, gone.destroyed, byId.destroyed]).toEqual([gone.id, true, true]);
+    const memory = test.kernel.guestRam(PAGE);
+    now.map(memory, { iova: 0n });
+    const queue = iommufd.faultQueueAlloc();
+    queue.destroy();
+    for (const [call, note] of [
+      [() => gone.destroy(), 'object: this Ioas is destroyed'],
+      [() => iommufd.destroy(gone), 'object: this Ioas is destroyed'],
+      [() => gone.map(memory), 'this Ioas is destroyed'],
+      [() => gone.unmapAll(), 'this Ioas is destroyed'],
+      [() => gone.iovaRanges(), 'this Ioas is destroyed'],
+      [() => byId.hugePages, 'this Ioas is destroyed'],
+      [() => now.copy(gone, { src_iova: 0n, length: PAGE }), 'source: this Ioas is destroyed'],
+      [() => iommufd.setVfioIoas(gone), 'ioas: this Ioas is destroyed'],
+      [() => queue.destroy(), 'object: this FaultQueue is destroyed'],
+    ] as const)
+      expect(thrown(call)).toMatchObject({ code: 'ENOENT', note });
+    expect(now.unmapAll()).toBe(PAGE);
+  });
+
   it('show what they are', () => {
     using test = testKernel();
     const { kernel, iommufd } = test;

@@ -1,6 +1,6 @@
 // What the objects make of structs, descriptors and memory, against a kernel that answers as told.
 import { inspect } from 'node:util';
-import { IrqsUnavailable, VfioContainer, VfioDevice, VfioGroup } from 'kvio';
+import { IrqsUnavailable, Region, VfioContainer, VfioDevice, VfioGroup } from 'kvio';
 import * as u from 'kvio/uapi';
 import { describe, expect, it } from 'vitest';
 import { fake, thrown } from './fake.ts';
@@ -420,6 +420,22 @@ describe('a device', () => {
     expect(device.bindIommufd({ iommufd, token: '00010203-0405-0607-0809-0a0b0c0d0e0f' })).toBe(7);
     expect(thrown(() => device.bindIommufd({ iommufd, token: 'nothing' })).name).toBe('RangeError');
     expect(thrown(() => device.setPciVfToken(new Uint8Array(3))).name).toBe('RangeError');
+  });
+
+  it('makes ioeventfds of its own regions only', () => {
+    const { kernel } = fake();
+    const [one, other, same] = ['0000:00:02.0', '0000:00:03.0', '0000:00:02.0'].map(
+      (name) => new VfioDevice(kernel, kernel.open('/dev/vfio/devices/vfio0'), name),
+    );
+    const region = (device: VfioDevice): Region =>
+      new Region(device, { flags: 7, index: 0, size: 0x1000n, offset: 0n, caps: { other: [] } });
+    const make = (device: VfioDevice) => one!.ioeventfd({ region: region(device), at: 0, width: 4, data: 1n, fd: null });
+    expect(thrown(() => make(other!))).toMatchObject({
+      name: 'RangeError',
+      message: 'region is one of 0000:00:03.0, not of 0000:00:02.0',
+    });
+    make(one!);
+    make(same!);
   });
 
   it('takes away an ioeventfd by null', () => {
