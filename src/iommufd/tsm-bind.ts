@@ -10,7 +10,7 @@ import type { Vdevice } from './vdevice.ts';
 /** RFC: the series in which iommufd binds TDIs, each by requests of its own: IOMMU_VDEVICE_TSM_OP; IOMMU_VDEVICE_TSM_BIND and _UNBIND of May 2025; that of SEV-TIO v2. */
 export type BindSeries = (typeof BIND_SERIES)[number];
 
-export const BIND_SERIES = ['aneeshV5', 'aneeshMay25', 'aikV2'] as const;
+const BIND_SERIES = ['aneeshV5', 'aneeshMay25', 'aikV2'] as const;
 
 export interface TsmBindOptions {
   /** Whose request it is. Default 'aneeshV5'. Numbers of the older ones are other requests' in mainline. */

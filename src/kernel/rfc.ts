@@ -21,7 +21,7 @@ export interface RfcUse {
 }
 
 /** The sentence for an errno that a kernel without the series gives. */
-export function rfcNote(series: SeriesName): string {
+function rfcNote(series: SeriesName): string {
   const { title, author, date } = SERIES[series];
   return `a kernel without “${title}” (${author}, ${date}) answers so, and no released one has it`;
 }

@@ -4,7 +4,7 @@ import { hex } from '../kernel/inspect.ts';
 export const INSPECT: unique symbol = Symbol.for('nodejs.util.inspect.custom') as never;
 
 /** `48 65 6c`, at most `limit` of them. */
-export function hexBytes(bytes: Uint8Array, limit = 16): string {
+function hexBytes(bytes: Uint8Array, limit = 16): string {
   const text = Array.from(bytes.subarray(0, limit), (byte) => byte.toString(16).padStart(2, '0')).join(' ');
   return bytes.length > limit ? `${text} … (${bytes.length} bytes)` : text;
 }

@@ -44,7 +44,7 @@ import { TASK_SIZE, UserMemory } from './user-memory.ts';
 import { AnonymousMemory, type Vma, VmaList } from './vma.ts';
 
 /** mmap places downwards from here: the stack is above, with 16 GiB to begin somewhere in and 128 MiB to grow (mmap_base). */
-export const MMAP_BASE = 0x7ffb_f000_0000;
+const MMAP_BASE = 0x7ffb_f000_0000;
 /** mmap places nothing below; the program, its heap and the scratch windows live there. */
 const MMAP_FLOOR = 0x110_0000_0000;
 

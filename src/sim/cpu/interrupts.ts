@@ -85,7 +85,7 @@ function enterReal(c: Core, pointer: number): void {
 }
 
 /** Delivers one event; faults on the way escape. */
-export function deliverOnce(c: Core, event: Event): void {
+function deliverOnce(c: Core, event: Event): void {
   c.vectoring = !c.emulated;
   try {
     if (isReal(c)) deliverReal(c, event);

@@ -57,7 +57,7 @@ export function commit(c: Core, n: number, d: Descriptor, selector: number): voi
 }
 
 /** Real and virtual-8086 mode: base = selector × 16; limit and attributes stay (hence "unreal" mode). */
-export function loadReal(c: Core, n: number, selector: number): void {
+function loadReal(c: Core, n: number, selector: number): void {
   const segment = c.segments[n]!;
   segment.selector = selector;
   segment.base = BigInt(selector << 4);

@@ -66,7 +66,7 @@ const classic = (n: number): string => {
 const shiftForms = (n: number): string =>
   `c0/${n} Eb,Ib | c1/${n} Ev,Ib | d0/${n} Eb | d1/${n} Ev | d2/${n} Eb,CL | d3/${n} Ev,CL`;
 
-export const ROWS: readonly Row[] = [
+const ROWS: readonly Row[] = [
   ['add', arith.add, classic(0), { ...LOCK, wide: arith64.add }],
   ['or', arith.or, classic(1), { ...LOCK, wide: arith64.or, undef: AF }],
   ['adc', arith.adc, classic(2), { ...LOCK, wide: arith64.adc }],

@@ -110,7 +110,7 @@ class Slot implements Place {
 }
 
 /** '0000:02:1f.7'. */
-export function formatAddress(segment: number, bus: number, devfn: number): string {
+function formatAddress(segment: number, bus: number, devfn: number): string {
   const hex = (value: number, digits: number): string => value.toString(16).padStart(digits, '0');
   return `${hex(segment, 4)}:${hex(bus, 2)}:${hex(devfn >> 3, 2)}.${devfn & 7}`;
 }

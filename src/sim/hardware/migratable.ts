@@ -9,12 +9,12 @@ export interface LoggedRange {
   readonly last: bigint;
 }
 
-/** A device's own log of the pages it wrote. */
+/** A device's own log of the pages it wrote (what `struct vfio_log_ops` asks of a driver). */
 export interface WriteLog {
   /** Logging of these ranges begins; the page size it is done in, or −errno as a number. */
   start(ranges: readonly LoggedRange[], pageSize: bigint): bigint | number;
   stop(): number;
-  /** Calls `dirty` for what of the range was written since it was last asked, by page, and forgets it. */
+  /** Calls `dirty` for what of the range was written since it was last asked, by page, and forgets it: 0 or −errno. */
   readAndClear(iova: bigint, length: bigint, dirty: (iova: bigint, length: bigint) => void): number;
 }
 

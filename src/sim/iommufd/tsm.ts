@@ -18,7 +18,7 @@ export function vdeviceOf({ ctx }: Call, id: number): Vdevice | undefined {
 }
 
 /** The VM a vDEVICE belongs to: the one its device was opened with, or its vIOMMU was made for. */
-export function tvmOf({ idev, viommu }: Vdevice): Tvm | undefined {
+function tvmOf({ idev, viommu }: Vdevice): Tvm | undefined {
   return idev?.assigned?.kvm ?? viommu.kvmFile?.tvm;
 }
 

@@ -111,7 +111,7 @@ function writeTable(p: Process, arg: bigint, table: readonly CpuidLeaf[], room: 
 }
 
 /** The index-aware lookup of the kernel: first entry of the leaf that has no significant index, or the right one. */
-export function findEntry<T extends CpuidLeaf>(entries: readonly T[], leaf: number, index?: number): T | undefined {
+function findEntry<T extends CpuidLeaf>(entries: readonly T[], leaf: number, index?: number): T | undefined {
   return entries.find(
     (entry) =>
       entry.function === leaf &&
@@ -127,7 +127,7 @@ export function linearWidth({ kvm }: Machine): number {
 }
 
 /** Bytes XSAVE needs for these components, standard or compacted format, by the host's leaf 0xD. */
-export function xstateSize(machine: Machine, xfeatures: bigint, compacted: boolean): number {
+function xstateSize(machine: Machine, xfeatures: bigint, compacted: boolean): number {
   let size = 576;
   for (const entry of machine.kvm.cpuid) {
     if (entry.function !== 0xd || entry.index < 2 || ((xfeatures >> BigInt(entry.index)) & 1n) === 0n) continue;

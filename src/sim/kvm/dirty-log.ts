@@ -16,10 +16,10 @@ import type { Vm } from './vm.ts';
 const WORD = 64;
 
 /** Bytes of a bitmap of so many pages: whole 64-bit words. */
-export const bitmapBytes = (pages: number): number => Math.ceil(pages / WORD) * 8;
+const bitmapBytes = (pages: number): number => Math.ceil(pages / WORD) * 8;
 
 /** A bitmap as a slot gets it with KVM_MEM_LOG_DIRTY_PAGES. Bits beyond the slot are 0. */
-export function newBitmap(pages: number, set: boolean): Uint8Array {
+function newBitmap(pages: number, set: boolean): Uint8Array {
   const bitmap = new Uint8Array(bitmapBytes(pages));
   if (!set) return bitmap;
   bitmap.fill(0xff, 0, pages >>> 3);

@@ -35,7 +35,7 @@ type Route =
   | ({ readonly gsi: number; readonly type: 'msi' } & Msi);
 
 /** kvm_msi_to_lapic_irq. The address is not looked at beyond these bits. */
-export function msiToIrq({ irqchip }: Vm, { address_lo, address_hi, data }: Msi): LapicIrq {
+function msiToIrq({ irqchip }: Vm, { address_lo, address_hi, data }: Msi): LapicIrq {
   const extended = irqchip.x2apicFormat ? address_hi & 0xffff_ff00 : 0;
   return {
     destId: (((address_lo >>> 12) & 0xff) | extended) >>> 0,

@@ -30,7 +30,7 @@ export function mcgCap(vcpu: Vcpu): bigint {
   return vcpu.msrs.get(MSR.cap) ?? MCG_CAP_DEFAULT;
 }
 
-export function mceBanks(vcpu: Vcpu): number {
+function mceBanks(vcpu: Vcpu): number {
   return Number(mcgCap(vcpu) & BANKS);
 }
 

@@ -15,7 +15,7 @@ import { SlotIndex } from './slot-index.ts';
 /** User memslot ids per address space: 32767 less 3 internal ones. */
 export const KVM_USER_MEM_SLOTS = 32764;
 /** Pages one slot may have. */
-export const KVM_MEM_MAX_NR_PAGES: number = 2 ** 31 - 1;
+const KVM_MEM_MAX_NR_PAGES: number = 2 ** 31 - 1;
 
 const { KVM_MEM_VFIO_DMABUF } = xuMay25;
 /** What a slot has from its creation to its deletion. */
@@ -40,15 +40,7 @@ export interface Memslot {
 }
 
 /** A region as userspace passes it; the v1 struct has the first five fields, the rest is zero then. */
-export interface Region {
-  slot: number;
-  flags: number;
-  guest_phys_addr: bigint;
-  memory_size: bigint;
-  userspace_addr: bigint;
-  guest_memfd_offset: bigint;
-  guest_memfd: number;
-}
+export type Region = Omit<kvm_userspace_memory_region2, 'pad1' | 'pad2'>;
 
 /** What of the machine and the VM decides about slots. */
 export interface SlotLimits {

@@ -42,8 +42,8 @@ const WINDOW_FLAGS = [0x100n, 0x200n, 0x10_2201n];
 
 /** The ROM's place among the resources, and where those of virtual functions and of a bridge's windows begin. */
 export const PCI_ROM_RESOURCE = 6;
-export const PCI_IOV_RESOURCES = 7;
-export const PCI_BRIDGE_RESOURCES = 13;
+const PCI_IOV_RESOURCES = 7;
+const PCI_BRIDGE_RESOURCES = 13;
 
 /** What an access to a register costs, in nanoseconds. */
 const ACCESS = 1000n;

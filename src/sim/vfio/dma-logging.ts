@@ -4,29 +4,15 @@ import {
   vfio_device_feature_dma_logging_range,
   vfio_device_feature_dma_logging_report,
 } from '../../uapi/vfio.ts';
+import type { LoggedRange, WriteLog } from '../hardware/migratable.ts';
 import type { Process } from '../process.ts';
 
 const MAX_RANGES = 256;
 const PAGE = 4096n;
 const TOP = 1n << 64n;
 
-/** IOVAs, the last one inclusive. */
-export interface LoggedRange {
-  readonly start: bigint;
-  readonly last: bigint;
-}
-
-/** A device that logs what it writes (`struct vfio_log_ops`). */
-export interface LoggingOps {
-  /** Logging of these ranges begins, in pages of `pageSize` or what the device can do instead: that size, or −errno as a number. */
-  start(ranges: readonly LoggedRange[], pageSize: bigint): bigint | number;
-  stop(): number;
-  /** Calls `dirty` for what was written since it was last asked, and forgets it: 0 or −errno. */
-  readAndClear(iova: bigint, length: bigint, dirty: (iova: bigint, length: bigint) => void): number;
-}
-
 /** VFIO_DEVICE_FEATURE_DMA_LOGGING_START, after the checks of every feature. */
-export function startLogging(p: Process, ops: LoggingOps, arg: bigint): number {
+export function startLogging(p: Process, ops: WriteLog, arg: bigint): number {
   const bytes = p.mm.copyFrom(arg, vfio_device_feature_dma_logging_control.size);
   if (bytes === null) return -EFAULT;
   const control = vfio_device_feature_dma_logging_control.decode(bytes);
@@ -52,7 +38,7 @@ export function startLogging(p: Process, ops: LoggingOps, arg: bigint): number {
 }
 
 /** VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT: sets bits of the user's bitmap, never clears one. A bitmap that cannot be written is not an error. */
-export function reportLogging(p: Process, ops: LoggingOps, arg: bigint): number {
+export function reportLogging(p: Process, ops: WriteLog, arg: bigint): number {
   const bytes = p.mm.copyFrom(arg, vfio_device_feature_dma_logging_report.size);
   if (bytes === null) return -EFAULT;
   const { iova, length, page_size, bitmap } = vfio_device_feature_dma_logging_report.decode(bytes);

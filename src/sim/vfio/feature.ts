@@ -20,8 +20,9 @@ import {
   vfio_device_feature_migration,
 } from '../../uapi/vfio.ts';
 import { has } from '../changes.ts';
+import type { WriteLog } from '../hardware/migratable.ts';
 import type { Process } from '../process.ts';
-import { type LoggingOps, reportLogging, startLogging } from './dma-logging.ts';
+import { reportLogging, startLogging } from './dma-logging.ts';
 import type { MigrationOps } from './migration.ts';
 
 const GET = VFIO_DEVICE_FEATURE_GET;
@@ -30,7 +31,7 @@ const SET = VFIO_DEVICE_FEATURE_SET;
 /** A device as VFIO_DEVICE_FEATURE sees it. */
 export interface FeatureDevice {
   readonly migration?: MigrationOps | undefined;
-  readonly logging?: LoggingOps | undefined;
+  readonly logging?: WriteLog | undefined;
   precopyInfoV2: boolean;
   /** The driver's own features. −ENOTTY: it has no such. */
   deviceFeature(p: Process, request: FeatureRequest): number;

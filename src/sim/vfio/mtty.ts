@@ -4,11 +4,11 @@ import * as v from '../../uapi/vfio.ts';
 import type { Backing } from '../file.ts';
 import { shows } from '../fs/class-device.ts';
 import { Directory } from '../fs/directory.ts';
+import type { WriteLog } from '../hardware/migratable.ts';
 import { RequestTable } from '../ioctl-table.ts';
 import type { Process } from '../process.ts';
 import type { System } from '../system.ts';
 import { VfioDevice, type VfioDeviceFile } from './device.ts';
-import type { LoggingOps } from './dma-logging.ts';
 import { deviceFeature, type FeatureDevice } from './feature.ts';
 import { type MdevDriver, MdevParent, type MdevType } from './mdev.ts';
 import { MttyIrqs } from './mtty-irqs.ts';
@@ -56,7 +56,7 @@ export class Mtty extends VfioDevice implements FeatureDevice {
   readonly irqs: MttyIrqs = new MttyIrqs();
   readonly migration: MttyMigration;
   /** Logging is accepted and finds nothing: it does no DMA. */
-  readonly logging: LoggingOps = { start: (_ranges, pageSize) => pageSize, stop: () => 0, readAndClear: () => 0 };
+  readonly logging: WriteLog = { start: (_ranges, pageSize) => pageSize, stop: () => 0, readAndClear: () => 0 };
   precopyInfoV2 = false;
   /** What VFIO_DEVICE_GET_INFO has told once; before it the device has no interrupts. */
   #irqs = 0;

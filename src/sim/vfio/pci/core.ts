@@ -3,6 +3,7 @@ import { VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_NUM_REGIONS, VFIO_PCI_ROM_REGION
 import { has } from '../../changes.ts';
 import type { Backing, FileMap } from '../../file.ts';
 import type { DeviceMemory } from '../../hardware/dma-target.ts';
+import type { WriteLog } from '../../hardware/migratable.ts';
 import type { PowerState } from '../../hardware/pci-function.ts';
 import { RequestTable } from '../../ioctl-table.ts';
 import { idsOf } from '../../pci/ids.ts';
@@ -11,7 +12,6 @@ import type { PciDev, SavedState } from '../../pci/pci-dev.ts';
 import type { Process } from '../../process.ts';
 import type { System } from '../../system.ts';
 import { VfioDevice, type VfioDeviceFile } from '../device.ts';
-import type { LoggingOps } from '../dma-logging.ts';
 import { deviceFeature, type FeatureDevice, type FeatureRequest } from '../feature.ts';
 import type { MigrationOps } from '../migration.ts';
 import { BarMemory } from './bar-memory.ts';
@@ -65,7 +65,7 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
   readonly brokenIntx: boolean;
   readonly msixTable: { readonly bar: number; readonly start: number; readonly end: number } | undefined;
   readonly migration: MigrationOps | undefined = undefined;
-  readonly logging: LoggingOps | undefined = undefined;
+  readonly logging: WriteLog | undefined = undefined;
   precopyInfoV2 = false;
   /** The function reset at the first open worked. */
   resetWorks = false;

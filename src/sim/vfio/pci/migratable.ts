@@ -12,10 +12,9 @@ import {
   VFIO_MIGRATION_STOP_COPY,
 } from '../../../uapi/vfio.ts';
 import type { File } from '../../file.ts';
-import { isMigratable, type Migratable, type RunState } from '../../hardware/migratable.ts';
+import { isMigratable, type Migratable, type RunState, type WriteLog } from '../../hardware/migratable.ts';
 import type { PciDev } from '../../pci/pci-dev.ts';
 import type { Process } from '../../process.ts';
-import type { LoggingOps } from '../dma-logging.ts';
 import { MigrationFile, type MigrationOps, type MigrationSteps, SavingFile, walkStates } from '../migration.ts';
 import { VfioPciCoreDevice } from './core.ts';
 import { VfioPciDriver } from './driver.ts';
@@ -124,7 +123,7 @@ class DeviceMigration implements MigrationOps, MigrationSteps {
 
 export class MigratableVfioDevice extends VfioPciCoreDevice {
   override readonly migration: DeviceMigration;
-  override readonly logging: LoggingOps;
+  override readonly logging: WriteLog;
 
   constructor(pdev: PciDev, fn: Migratable) {
     super(pdev);
