@@ -234,7 +234,7 @@ export const eventfdMemfdCases: Case[] = [
     },
     { needs: { features: ['exactAccess'], devices: [] } },
   ),
-  define('file/advice/merging', 'madvise', (kernel, see) => {
+  define('file/advice/merging', 'Memory advice', (kernel, see) => {
     const fd = kernel.memfd('advised');
     kernel.ftruncate(fd, 0x4000);
     for (const [name, memory] of [
