@@ -290,6 +290,7 @@ const ROWS: readonly Row[] = [
   ['lsl', long.lsl, '0f.03 Gv,Ev', { protectedOnly: true, absent: true, wide: true }],
   ['verr', long.verr, '0f.00/4 Ew', { protectedOnly: true, absent: true }],
   ['verw', long.verw, '0f.00/5 Ew', { protectedOnly: true, absent: true }],
+  ['arpl', long.arpl, '!63 Ew,Gw', { protectedOnly: true, absent: true }],
   ['lfence', move.fence, 'np:0f.ae/5r'],
   ['mfence', move.fence, 'np:0f.ae/6r'],
   ['sfence', move.fence, 'np:0f.ae/7r'],

@@ -38,6 +38,16 @@ const protectedPrograms: readonly Program[] = [
   { name: 'ud', code: [0x40, ...UD2, HLT] },
   { name: 'ud-with-all-flags', code: [...UD2], start: { rflags: 0x246ed7n & ~0x100n } },
   { name: 'ud-and-back', code: [...UD2, 0x40, HLT], start: { handlers: { 6: skipTwo } } },
+  // mov eax,0x10; mov ecx,3; arpl ax,cx; setz dl; arpl ax,cx; setz dh; arpl [0x7000],cx; setz bl; hlt
+  {
+    name: 'arpl',
+    code: [
+      ...[0xb8, ...u32(0x10), 0xb9, ...u32(3), 0x63, 0xc8, 0x0f, 0x94, 0xc2, 0x63, 0xc8, 0x0f, 0x94, 0xc6],
+      ...[0x63, 0x0d, ...u32(0x7000), 0x0f, 0x94, 0xc3, HLT],
+    ],
+    start: { data: { 28672: u16(0x49) } },
+    look: [[0x7000, 2]],
+  },
   { name: 'trap-gate', code: UD2, start: { gates: { 6: { type: 15 } }, rflags: 0x202n } },
   { name: 'interrupt-gate', code: UD2, start: { rflags: 0x202n } },
   { name: 'gate-of-16-bits', code: UD2, start: { gates: { 6: { type: 6 } } } },

@@ -283,3 +283,13 @@ const verify =
 
 export const verr: Exec = verify((type) => !(type & 8) || (type & 2) !== 0);
 export const verw: Exec = verify((type) => (type & 0xa) === 2);
+
+/** ARPL writes its selector also where it stays as it is. */
+export const arpl: Exec = (c, i) => {
+  if (!c.native) throw c.emulationFailure();
+  const rpl = c.readB(i) & 3;
+  const selector = c.modifyA(i);
+  const raised = (selector & 3) < rpl;
+  c.writeA(i, raised ? (selector & ~3) | rpl : selector);
+  setZf(c, raised);
+};

@@ -36,6 +36,7 @@ function ranges(kernel: Kernel, see: Observer): void {
   ]);
   see.note('ranges', iommufd.ranges(ioas));
   see.note('room for one', iommufd.ranges(ioas, 1));
+  see.note('room for all', iommufd.ranges(ioas, iommufd.ranges(ioas).total));
   see.note('an overflow', iommufd.reserve(ioas, U64_MAX, 2n));
   see.note('of no length', iommufd.reserve(ioas, 0n, 0n));
   see.note('of no IOAS', iommufd.reserve(99, 0n, 1n));
