@@ -1,5 +1,5 @@
 // Which pages a device has written to: a page table with dirty tracking, a device that writes, and the bitmap. The lab's IOMMU cannot: this machine is simulated.
-import { bindDriver, Iommufd, pciDevice, VfioDevice } from 'kvio';
+import { bindDriver, dirtyPages, Iommufd, pciDevice, VfioDevice } from 'kvio';
 import { openSim, PciFunction, profiles } from 'kvio/sim';
 import { IOMMU_HW_CAP_DIRTY_TRACKING, IOMMU_HWPT_ALLOC_DIRTY_TRACKING } from 'kvio/uapi';
 
@@ -40,9 +40,7 @@ const doorbell = device.region(0);
 
 const dirty = (): string => {
   const bitmap = table.getDirtyBitmap({ iova: IOVA, length: LENGTH, page_size: PAGE });
-  const pages = Array.from({ length: Number(LENGTH / PAGE) }, (_, page) => page).filter(
-    (page) => (bitmap[page >> 3]! >> (page & 7)) & 1,
-  );
+  const pages = [...dirtyPages(bitmap)];
   return pages.length === 0 ? 'none' : pages.join(' ');
 };
 

@@ -6,6 +6,8 @@ import { findAttribute, linkName, namesIn } from './sysfs.ts';
 /** What is known here of a device that is open: its name is an address (with ` vf_token=…` behind it), or the path of its node. */
 interface Holding {
   readonly name: string;
+  /** Of its own descriptor; −1 when that is closed. */
+  readonly fd?: () => number;
   /** For an error: `descriptor 30`, and what it is where that alone would not tell. Undefined: it is held no longer. */
   readonly describe: () => string | undefined;
 }
@@ -24,6 +26,7 @@ export function noteDevice(kernel: Kernel, name: string, device: { readonly fd: 
   const weak = new WeakRef(device);
   note(kernel, {
     name,
+    fd: () => weak.deref()?.fd ?? -1,
     describe: () => {
       const { fd = -1 } = weak.deref() ?? {};
       return fd !== -1 && isVfio(linkName(kernel, `/proc/self/fd/${fd}`)) ? `descriptor ${fd}` : undefined;
@@ -41,6 +44,17 @@ export function noteMapping(kernel: Kernel, name: string, memory: Memory): void 
       return memory.closed ? `${where}, closed but still named by a memslot or a DMA mapping` : where;
     },
   });
+}
+
+/** A file of the device is held by something else of the kernel's, for as long as `describe` has words for it. */
+export function noteFile(kernel: Kernel, name: string, describe: () => string | undefined): void {
+  note(kernel, { name, describe });
+}
+
+/** The device behind a descriptor, by the name it was opened by here, or by what the kernel tells of it. */
+export function nameOf(kernel: Kernel, fd: number): string | undefined {
+  for (const holding of holdings.get(kernel) ?? []) if (holding.fd?.() === fd) return holding.name;
+  return deviceOf(kernel, fd);
 }
 
 /**

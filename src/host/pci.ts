@@ -1,5 +1,6 @@
-import { rangeError, typeError } from '../kernel/errors.ts';
+import { KernelError, rangeError, typeError } from '../kernel/errors.ts';
 import type { Kernel } from '../kernel/kernel.ts';
+import { ENOENT } from '../uapi/sys.ts';
 import { findAttribute, linkName, namesIn, readAttribute } from './sysfs.ts';
 
 /** A BAR as the kernel has placed it: `end` is inclusive, `flags` are IORESOURCE_*. */
@@ -63,13 +64,15 @@ export function listPciDevices(kernel: Kernel): PciDevice[] {
 /** A device by its address. KernelError ENOENT: there is none. */
 export function pciDevice(kernel: Kernel, bdf: string): PciDevice {
   const path = pciPath(bdf);
+  const vendor = findAttribute(kernel, `${path}/vendor`);
+  if (vendor === undefined) throw new KernelError(ENOENT, 'open', { path, note: 'there is no such device' });
   const number = (name: string): number => Number(readAttribute(kernel, `${path}/${name}`));
   const classCode = number('class');
   const driver = driverOf(kernel, bdf);
   const group = linkName(kernel, `${path}/iommu_group`);
   return {
     bdf,
-    vendor: number('vendor'),
+    vendor: Number(vendor),
     device: number('device'),
     subsystem_vendor: number('subsystem_vendor'),
     subsystem_device: number('subsystem_device'),

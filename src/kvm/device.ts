@@ -1,3 +1,4 @@
+import { nameOf, noteFile } from '../host/holders.ts';
 import { type Descriptor, fdOf } from '../kernel/descriptor.ts';
 import { Handle } from '../kernel/handle.ts';
 import type { Kernel } from '../kernel/kernel.ts';
@@ -56,17 +57,23 @@ export class KvmDevice extends Handle {
  * for the first time after its file was added. WBINVD of the guest is executed while one of them has DMA that bypasses the caches.
  */
 export class KvmVfio extends KvmDevice {
+  /** Devices whose files are held here. */
+  readonly #devices: Set<string> = new Set();
+
   /**
    * KVM_DEV_VFIO_FILE_ADD of a VFIO group or device descriptor, whose file is held until it is deleted or this device is closed.
    * EBADF: not open. EINVAL: no such file. EEXIST: added already.
    */
   addFile(fd: Descriptor): void {
     this.#file(KVM_DEV_VFIO_FILE_ADD, fd);
+    this.#holds(fd);
   }
 
   /** KVM_DEV_VFIO_FILE_DEL: by any descriptor of the same open file. ENOENT: not added. */
   delFile(fd: Descriptor): void {
+    const name = nameOf(this.kernel, fdOf(fd, 'fd', this.kernel));
     this.#file(KVM_DEV_VFIO_FILE_DEL, fd);
+    if (name !== undefined) this.#devices.delete(name);
   }
 
   /** KVM_SET_DEVICE_ATTR of KVM_DEV_VFIO_ADD_GROUP (RFC, kvmVfio2013): a VFIO group, by the number itself. EBADF, EEXIST. ENXIO: a kernel without the series. */
@@ -87,6 +94,18 @@ export class KvmVfio extends KvmDevice {
   /** KVM_SET_DEVICE_ATTR of KVM_DEV_VFIO_DEVICE_TDI_UNBIND (RFC, aikV1). ENOENT: not bound here. */
   tdiUnbind(bind: { guest_rid: number; devfd: Descriptor }): void {
     this.#tdi('KVM_DEV_VFIO_DEVICE_TDI_UNBIND', KVM_DEV_VFIO_DEVICE_TDI_UNBIND, bind);
+  }
+
+  /** A device whose file is held here is open, whatever becomes of its descriptor: its driver waits for that. */
+  #holds(fd: Descriptor): void {
+    const name = nameOf(this.kernel, fdOf(fd, 'fd', this.kernel));
+    if (name === undefined) return;
+    this.#devices.add(name);
+    const [weak, devices] = [new WeakRef(this), this.#devices];
+    noteFile(this.kernel, name, () => {
+      const { closed = true, fd: own } = weak.deref() ?? {};
+      return closed || !devices.has(name) ? undefined : `the KVM-VFIO device, descriptor ${own}`;
+    });
   }
 
   #group(what: string, group: number, fd: Descriptor): void {

@@ -18,7 +18,10 @@ export interface ClearDirtyLog extends DirtyLog {
   num_pages: number;
 }
 
-/** The numbers of the pages whose bits are set, ascending: what a bitmap of KVM_GET_DIRTY_LOG says of a slot. */
+/**
+ * The numbers of the pages whose bits are set, ascending: what a bitmap of KVM_GET_DIRTY_LOG says of a slot, one of IOMMU_HWPT_GET_DIRTY_BITMAP, VFIO_IOMMU_DIRTY_PAGES and
+ * DMA_LOGGING_REPORT of what lies from its first IOVA on.
+ */
 export function* dirtyPages(bitmap: Uint8Array): Generator<number, undefined> {
   for (let at = 0; at < bitmap.length; at++) {
     for (let bits = bitmap[at]!; bits !== 0; bits &= bits - 1) yield at * 8 + 31 - Math.clz32(bits & -bits);

@@ -222,6 +222,38 @@ console.log(teeIo.aneeshV5.IOMMU_VDEVICE_TSM_BIND, teeIo.aneeshV1.iommu_vdevice_
     parts: [0, 'console.log(response.type, tdi.state === TDISP_STATE.ERROR);'],
     prints: ['LOCK_INTERFACE_RESPONSE true'],
   },
+  {
+    page: 'tee-io',
+    parts: [
+      `
+import { bindDriver, Iommufd, Kvm, pciDevice, Tdi, VfioDevice } from 'kvio';
+import { IOMMU_HWPT_ALLOC_NEST_PARENT, KVM_DEV_TYPE_VFIO, KVM_MEMORY_ATTRIBUTE_PRIVATE, KVM_X86_SW_PROTECTED_VM } from 'kvio/uapi';
+`,
+      0,
+      `
+const bdf = '0000:01:00.0';
+using bound = bindDriver(kernel, bdf, 'vfio-pci');
+using iommufd = Iommufd.open(kernel);
+using device = VfioDevice.open(kernel, pciDevice(kernel, bdf).vfio_device!);
+const viommu = {
+  vdeviceAlloc(request: { dev_id: number; virt_id: bigint }) {
+    const hwpt = iommufd.hwptAlloc({ dev_id: request.dev_id, pt: iommufd.ioasAlloc(), flags: IOMMU_HWPT_ALLOC_NEST_PARENT });
+    device.attachIommufdPt({ pt_id: hwpt });
+    return iommufd.viommuAlloc({ type: 1, dev_id: request.dev_id, hwpt, vm }).vdeviceAlloc(request);
+  },
+};
+const [gpa_base, gpa_top, pa_base] = [0xe000_0000n, 0xe000_2000n, pciDevice(kernel, bdf).resource[0]!.start];
+`,
+      1,
+      `
+console.log(kernel.tdi(bdf)!.tdi.state, kvmVfio.closed);
+function guestOf(vcpu: import('kvio').Vcpu, answer: (exit: import('kvio').KvmExit) => void): void {
+`,
+      2,
+      '}\nconsole.log(typeof guestOf);\ntdi.unbind();\nkvmVfio.close();',
+    ],
+    prints: ['2 false', 'function'],
+  },
   { page: 'tee-io', parts: [0, 'console.log(kernel.release, other.machine.teeIo!.vendor);'], prints: ['7.2.13 tdx'] },
 ];
 
@@ -229,6 +261,4 @@ console.log(teeIo.aneeshV5.IOMMU_VDEVICE_TSM_BIND, teeIo.aneeshV1.iommu_vdevice_
 export const others: readonly { readonly page: string; readonly block: number; readonly reason: string }[] = [
   { page: 'conformance', block: 0, reason: 'a case, as those of test/conformance/cases are' },
   { page: 'conformance', block: 1, reason: 'a case, as those of test/conformance/cases are' },
-  { page: 'tee-io', block: 1, reason: 'the calls of a flow that examples/sev-tio.ts and its like are, whole' },
-  { page: 'tee-io', block: 2, reason: "the guest's side of it" },
 ];

@@ -17,7 +17,7 @@ import {
   VfioGroup,
 } from 'kvio';
 import { openSim } from 'kvio/sim';
-import { VFIO_TYPE1v2_IOMMU } from 'kvio/uapi';
+import { KVM_DEV_TYPE_VFIO, VFIO_TYPE1v2_IOMMU } from 'kvio/uapi';
 import { describe, expect, it } from 'vitest';
 import { thrown } from '../vfio/fake.ts';
 import { type FakeDevice, FakeHost } from './fake-host.ts';
@@ -260,6 +260,29 @@ describe('restore() of a device that something still holds', () => {
     expect(held().message).toMatch(/a mapping at 0x[\da-f]+, closed but still named by a memslot/);
     vm.close();
     bound.restore();
+    expect(pciDevice(kernel, BDF).driver).toBeUndefined();
+  });
+
+  it.each(['group', 'cdev'] as const)('KVM-VFIO, which has its file, by %s: until that is taken out, or closed', (way) => {
+    using kernel = openSim({ machine: 'lab-vtd-7.2' });
+    const vm = Kvm.open(kernel).createVm();
+    for (const letGo of ['delFile', 'close'] as const) {
+      const bound = bindDriver(kernel, BDF, 'vfio-pci');
+      const device = opened(way, kernel);
+      const kvmVfio = vm.createDevice(KVM_DEV_TYPE_VFIO);
+      kvmVfio.addFile(letGo === 'close' ? device.fd : device);
+      if (letGo === 'delFile') kvmVfio.delFile(device);
+      else {
+        device.close();
+        expect(thrown(() => bound.restore())).toMatchObject({
+          code: 'EBUSY',
+          note: expect.stringMatching(/\(the KVM-VFIO device, descriptor \d+\)/),
+        });
+      }
+      kvmVfio.close();
+      device.close();
+      bound.restore();
+    }
     expect(pciDevice(kernel, BDF).driver).toBeUndefined();
   });
 
