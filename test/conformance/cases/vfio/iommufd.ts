@@ -96,6 +96,25 @@ function hardware(kernel: Kernel, see: Observer, [edu]: string[]): void {
   see.note('a table alone over it', typeof iommufd.hwpt({ dev_id: devid, pt_id: narrow }));
 }
 
+/** What the device cannot reach is kept from the address space it is attached to, and from no other any more. */
+function movedRanges(kernel: Kernel, see: Observer, [edu]: string[]): void {
+  const { iommufd, attach } = bound(kernel, edu!);
+  const ram = kernel.guestRam(0x1000);
+  const [first, second, narrow] = [iommufd.ioas(), iommufd.ioas(), iommufd.ioas()];
+  const both = (label: string): void => see.note(label, [iommufd.ranges(first), iommufd.ranges(second)]);
+  see.note('attached', typeof attach(first));
+  both('attached to the first');
+  see.note('attached to the second', typeof attach(second));
+  both('moved to the second');
+  see.note('the first, where interrupts are', iommufd.mapAt(first, ram.address, 0xfee0_0000n, PAGE));
+  iommufd.mapAt(narrow, ram.address, 0xfee0_0000n, PAGE);
+  see.note('a third with a mapping there', attach(narrow));
+  both('the second still');
+  see.note('the second, where interrupts are', iommufd.mapAt(second, ram.address, 0xfee0_0000n, PAGE));
+  see.note('back to the first', attach(first));
+  both('the second still, again');
+}
+
 /** A device's registers, mapped by the process, are no memory. */
 function barMemory(kernel: Kernel, see: Observer, [edu]: string[]): void {
   const { iommufd, device, attach } = bound(kernel, edu!);
@@ -249,6 +268,7 @@ const of = (
 
 export const iommufdDeviceCases: readonly Case[] = [
   of('hardware', ['edu'], hardware),
+  of('moved-ranges', ['edu'], movedRanges),
   of('bar-memory', ['edu'], barMemory),
   of('dma-buf', ['edu'], dmaBuf),
   of('dma-buf in low power', ['edu'], dmaBufInLowPower),
