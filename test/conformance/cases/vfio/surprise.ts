@@ -312,7 +312,6 @@ async function untoldFlr(kernel: Kernel, see: Observer, [address]: string[]): Pr
   const used = inUse(kernel, address!, u.VFIO_PCI_MSIX_IRQ_INDEX);
   const { config, device } = used;
   const capabilities = capabilitiesOf(used.config);
-  const express = config.find(0x10);
   const slot = new Slot(kernel, address!);
   slot.pullQuietly();
   see.call('reset_method', () => show(kernel, `${pci(address!)}/reset_method`));
@@ -320,9 +319,6 @@ async function untoldFlr(kernel: Kernel, see: Observer, [address]: string[]): Pr
   see.call('power_state', () => show(kernel, `${pci(address!)}/power_state`));
   askBar(kernel, under(see, 'BAR 0'), used);
   askConfig(under(see, 'config'), config, capabilities);
-  // VFIO looks whether the device can be reset, where it says so: in a register that is read.
-  see.call('the FLR bit of Device Control', () => config.write16(express + 8, 0x8000));
-  see.note('Device Control', config.read16(express + 8).toString(16));
   see.call('loopback', () => setIrqs(kernel, device, { flags: TRIGGER, index: used.index, count: 1 }));
   see.note('its eventfd', taken(kernel, used.irq));
   slot.tell();
