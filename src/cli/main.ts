@@ -103,6 +103,12 @@ function fail(error: unknown): void {
   process.exitCode = 2;
 }
 
+// Who reads our output has enough of it (`kvio … | head`).
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit();
+});
+
 main(process.argv.slice(2)).then((status) => {
   process.exitCode = status;
 }, fail);

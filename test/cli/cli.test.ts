@@ -24,6 +24,12 @@ describe('kvio', () => {
     expect(kvio([])).toMatchObject({ status: 2, stdout: help.stdout });
   });
 
+  it('ends without a word when nobody reads on', () => {
+    const command = `"${process.execPath}" "${root}dist/cli/main.js" --help | true`;
+    const { stdout, stderr, status } = spawnSync('sh', ['-c', command], { encoding: 'utf8' });
+    expect({ stdout, stderr, status }).toEqual({ stdout: '', stderr: '', status: 0 });
+  });
+
   it.each([
     [['turo'], /no command 'turo': one of tour, kernels, conformance \(kvio --help /],
     [['tour', 'twice'], /tour takes no arguments: 'twice'/],
