@@ -1,4 +1,4 @@
-import { EBUSY, EINVAL, EIO, ENOTTY, EPERM, ERANGE } from '../../uapi/sys.ts';
+import { EBUSY, EINVAL, EIO, EPERM, ERANGE } from '../../uapi/sys.ts';
 import { has } from '../changes.ts';
 import type { Pending } from '../completion.ts';
 import { cString, kstrtobool, kstrtoull, line } from '../fs/text.ts';
@@ -8,6 +8,7 @@ import { type PciBus, sriovConfigure } from './bus.ts';
 import { idsOf, isBridge } from './ids.ts';
 import type { PciDev, Resource } from './pci-dev.ts';
 import type { PciSubsystem } from './pci-subsystem.ts';
+import { runtimePm } from './runtime-pm.ts';
 
 const PAGE_SIZE = 4096;
 const EXPRESS = 0x10;
@@ -130,12 +131,12 @@ function serialNumber(dev: PciDev): string {
 const cpuMask = ({ system }: PciDev): string => (2n ** BigInt(system.machine.cpus) - 1n).toString(16);
 const cpuList = ({ system }: PciDev): string => (system.machine.cpus === 1 ? '0' : `0-${system.machine.cpus - 1}`);
 
-/** pci_reset_function, without the driver knowing: configuration as it was. */
+/** A device that sleeps is awake meanwhile. */
 function reset(dev: PciDev): number {
-  if (dev.resetMethods.length === 0) return -ENOTTY;
-  const saved = dev.saveState();
-  const error = dev.resetFunction();
-  dev.restoreState(saved);
+  const power = runtimePm(dev);
+  power.get();
+  const error = dev.saveAndReset();
+  power.put();
   return error;
 }
 

@@ -158,11 +158,11 @@ export class PciBus {
     if (error < 0) return { error, probed: false };
     dev.driver = driver;
     const power = runtimePm(dev);
-    power.usage++;
+    power.get();
     const answer = canProbe(dev) ? driver.probe(p, dev) : -ENODEV;
     if (answer < 0) {
       dev.driver = undefined;
-      power.usage--;
+      power.put();
       group?.unuseDefaultDomain();
       return { error: answer, probed: true };
     }
@@ -188,7 +188,7 @@ export class PciBus {
     const finish = (): void => {
       dev.driver = undefined;
       dev.irq.driverGone();
-      runtimePm(dev).usage--;
+      runtimePm(dev).put();
       if (!driver.managesDma) dev.iommuGroup?.unuseDefaultDomain();
       this.#locked.delete(dev);
       free.complete();

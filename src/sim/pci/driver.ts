@@ -19,6 +19,8 @@ export interface PciDriver {
   remove(p: Process, dev: PciDev): Completion | undefined;
   /** driver_managed_dma: binding does not use the group's default domain. */
   readonly managesDma: boolean;
+  /** err_handler's reset_done: the function was reset, and has its registers again. */
+  resetDone?(dev: PciDev): void;
   /** sriov_configure: that many virtual functions from now on. How many there are, or −errno. Absent: sriov_numvfs is −ENOENT. */
   sriovConfigure?(p: Process, dev: PciDev, count: number): number;
 }

@@ -13,7 +13,7 @@ import type { PciDriver } from './driver.ts';
 import { PciIrq } from './irq.ts';
 import type { PciSubsystem } from './pci-subsystem.ts';
 import { setPowerState } from './power.ts';
-import { busDevices, resetFunction, resetMethods, resetSlotOrBus, slotOrBusResettable, tryResetFunction } from './reset.ts';
+import { busDevices, resetFunction, resetMethods, resetSlotOrBus, saveAndReset, slotOrBusResettable } from './reset.ts';
 import { restoreState, type SavedState, saveState } from './save-state.ts';
 import { PciSriov } from './sriov.ts';
 import { Vpd } from './vpd.ts';
@@ -360,9 +360,9 @@ export class PciDev implements IommuMember {
     return resetFunction(this);
   }
 
-  /** pci_try_reset_function: the same with everything saved and restored around it. */
-  tryReset(): number {
-    return tryResetFunction(this);
+  /** pci_reset_function, pci_try_reset_function: the same with everything saved and restored around it, of which its driver is told. */
+  saveAndReset(): number {
+    return saveAndReset(this);
   }
 
   /** What a hot reset would reset. */

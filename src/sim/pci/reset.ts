@@ -2,6 +2,7 @@ import * as r from '../../uapi/pci-regs.ts';
 import { EINVAL, ENOTTY } from '../../uapi/sys.ts';
 import { PciBridge } from '../hardware/bridge.ts';
 import type { PciDev } from './pci-dev.ts';
+import type { SavedState } from './save-state.ts';
 
 const MILLISECOND = 1_000_000n;
 /** What a function may take before it answers again after a function level reset; what its bus may. */
@@ -131,23 +132,29 @@ export function resetSlotOrBus(dev: PciDev): number {
   if (slotOrBusResettable(dev) === undefined) return -ENOTTY;
   const saved = busDevices(dev).map((one) => [one, saveAndDisable(one)] as const);
   const result = resetSecondaryBus(dev.parent!);
-  for (const [one, state] of saved) one.restoreState(state);
+  for (const [one, state] of saved) restore(one, state);
   return result;
 }
 
 /** pci_dev_save_and_disable: awake, saved, and nothing but INTX_DISABLE left in COMMAND. */
-function saveAndDisable(dev: PciDev): ReturnType<PciDev['saveState']> {
+function saveAndDisable(dev: PciDev): SavedState {
   dev.setPowerState(0);
   const state = dev.saveState();
   dev.writeConfig(r.PCI_COMMAND, 2, r.PCI_COMMAND_INTX_DISABLE);
   return state;
 }
 
-/** pci_try_reset_function: saved, silenced, reset and restored. 0; −ENOTTY without a method. */
-export function tryResetFunction(dev: PciDev): number {
+/** pci_dev_restore. */
+function restore(dev: PciDev, state: SavedState): void {
+  dev.restoreState(state);
+  dev.driver?.resetDone?.(dev);
+}
+
+/** pci_reset_function, pci_try_reset_function: saved, silenced, reset and restored. 0; −ENOTTY without a method. */
+export function saveAndReset(dev: PciDev): number {
   if (dev.resetMethods.length === 0) return -ENOTTY;
   const state = saveAndDisable(dev);
   const result = resetFunction(dev);
-  dev.restoreState(state);
+  restore(dev, state);
   return result;
 }

@@ -53,7 +53,7 @@ test('pci_try_reset_function puts everything back, MSI-X too', () => {
   dev.irq.allocVectors('msix', 1, 2);
   dev.irq.setHandler(1, () => calls++);
   const before = fn.config.snapshot();
-  expect(dev.tryReset()).toBe(0);
+  expect(dev.saveAndReset()).toBe(0);
   expect(fn.config.snapshot()).toEqual(before);
   expect([fn.raise(1), calls, dev.barRead(0, 0x80c, 4)]).toEqual([true, 1, 1]);
 });

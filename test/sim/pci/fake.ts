@@ -5,7 +5,7 @@ import type { PciDev, PciSriov, Resource } from '../../../src/sim/pci/pci-dev.ts
 import type { PciListener, PciSubsystem } from '../../../src/sim/pci/pci-subsystem.ts';
 import { RescanRemoveLock } from '../../../src/sim/pci/rescan-remove.ts';
 import { PciSysfs } from '../../../src/sim/pci/sysfs.ts';
-import { EBUSY, EPERM } from '../../../src/uapi/sys.ts';
+import { EBUSY, ENOTTY, EPERM } from '../../../src/uapi/sys.ts';
 import { boot } from '../machine.ts';
 import { filesOf } from './files.ts';
 
@@ -112,8 +112,6 @@ export function fakePci(devices: readonly FakeDev[], machine: Partial<Machine> =
         return enabled;
       },
       setMaster: () => {},
-      saveState: () => ({ registers: new Map() }),
-      restoreState: () => {},
       powerState: 0,
       supportedResets: resets,
       get resetMethods() {
@@ -122,7 +120,7 @@ export function fakePci(devices: readonly FakeDev[], machine: Partial<Machine> =
       setResetMethods: (next: readonly string[]) => {
         methods = next;
       },
-      resetFunction: () => 0,
+      saveAndReset: () => (methods.length === 0 ? -ENOTTY : 0),
       // The registers read as their own offsets: at 0x42 a root port's.
       findCapability: (id: number) => (id === 0x10 && spec?.class === 0x060400 ? 0x40 : 0),
       findExtCapability: () => 0,

@@ -25,7 +25,7 @@ import { checkMmap, type MapOwner, mappableBars, VfioPciBacking } from './mmap.t
 import { VfioPciPower } from './power.ts';
 import { hasNoIntx } from './quirks.ts';
 import { accessBar, type RegionOwner } from './rdwr.ts';
-import { deviceReset, hotReset, hotResetInfo, tryResetFunction, tryResetSet } from './reset.ts';
+import { deviceReset, hotReset, hotResetInfo, tryResetSet } from './reset.ts';
 import { VfioPciTdi } from './tsm.ts';
 import { checkToken, matchName, type VfToken } from './vf-token.ts';
 
@@ -412,7 +412,7 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
   /** pci_try_reset_function: −ENOTTY without a method, −EAGAIN while an unbind has the device's lock. */
   tryReset(): number {
     const { resetMethods } = this.pdev;
-    return this.unregistering && resetMethods.length > 0 ? -EAGAIN : tryResetFunction(this.pdev);
+    return this.unregistering && resetMethods.length > 0 ? -EAGAIN : this.pdev.saveAndReset();
   }
 
   get maxPayload(): number {

@@ -63,6 +63,11 @@ export class VfioPciDriver implements PciDriver {
     return gone;
   }
 
+  /** What vendor drivers have: vfio-pci itself does nothing. */
+  resetDone(dev: PciDev): void {
+    VfioPciCoreDevice.of(dev)?.resetDone();
+  }
+
   /** vfio_pci_sriov_configure. */
   sriovConfigure(p: Process, dev: PciDev, count: number): number {
     if (!p.system.parameters.vfio_pci.enable_sriov) return -ENOENT;

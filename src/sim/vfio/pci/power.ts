@@ -37,8 +37,9 @@ export class VfioPciPower {
 
   /** pm_runtime_allow, pm_runtime_forbid. */
   allowSleep(allowed: boolean): void {
+    if (allowed) this.#pm.ops = { suspend: () => this.#suspend(), resume: () => this.#resume() };
     this.#pm.control = allowed ? 'auto' : 'on';
-    if (!allowed) this.#resume();
+    if (!allowed) this.#pm.ops = undefined;
   }
 
   /** vfio_pci_set_power_state: −EBUSY where virtual functions depend on it. `functions`: how many there are. */
@@ -58,25 +59,12 @@ export class VfioPciPower {
 
   /** pm_runtime_resume_and_get. */
   get(): void {
-    this.#pm.usage++;
-    this.#resume();
+    this.#pm.get();
   }
 
   /** pm_runtime_put. */
   put(): void {
-    this.#pm.usage--;
-    this.suspendIdle();
-  }
-
-  /** pm_runtime_idle: sleeps where nobody uses it. */
-  suspendIdle(): void {
-    const pdev = this.#pdev;
-    if (this.#pm.status === 'active' || this.#asleep !== undefined) return;
-    this.set(0, 0);
-    // A line that the user has masked stays so when the device wakes.
-    this.#intxMasked = this.#irqs.maskForSleep();
-    this.#asleep = pdev.saveState();
-    pdev.setPowerState(3);
+    this.#pm.put();
   }
 
   /** LOW_POWER_ENTRY: the user's count goes. False: it is in low power already. */
@@ -84,7 +72,7 @@ export class VfioPciPower {
     if (this.engaged) return false;
     this.engaged = true;
     this.#wakeup = wakeup;
-    this.#pm.usage--;
+    this.#pm.putNoidle();
     return true;
   }
 
@@ -94,6 +82,16 @@ export class VfioPciPower {
     this.engaged = false;
     this.#wakeup = undefined;
     this.get();
+  }
+
+  #suspend(): void {
+    const pdev = this.#pdev;
+    if (this.#asleep !== undefined) return;
+    this.set(0, 0);
+    // A line that the user has masked stays so when the device wakes.
+    this.#intxMasked = this.#irqs.maskForSleep();
+    this.#asleep = pdev.saveState();
+    pdev.setPowerState(3);
   }
 
   /** An eventfd for the wake-up is signalled once, and ends low power. */

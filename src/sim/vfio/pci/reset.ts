@@ -1,4 +1,4 @@
-import { EAGAIN, EBADF, EFAULT, EINVAL, ENODEV, ENOSPC, ENOTTY, EPERM } from '../../../uapi/sys.ts';
+import { EAGAIN, EBADF, EFAULT, EINVAL, ENODEV, ENOSPC, EPERM } from '../../../uapi/sys.ts';
 import * as v from '../../../uapi/vfio.ts';
 import type { PciDev } from '../../pci/pci-dev.ts';
 import type { Process } from '../../process.ts';
@@ -7,37 +7,7 @@ import { VfioGroupFile } from '../group.ts';
 import type { IommufdContext } from '../iommufd-context.ts';
 import { VfioPciCoreDevice } from './core.ts';
 
-const PCI_COMMAND = 4;
-const INTX_DISABLE = 0x400;
 const HEADER = 12;
-
-/** pci_try_reset_function: 0; −ENOTTY, it has no way to be reset; −EAGAIN, somebody is at it. Registers are as before afterwards. */
-export function tryResetFunction(pdev: PciDev): number {
-  if (pdev.resetMethods.length === 0) return -ENOTTY;
-  pdev.setPowerState(0);
-  const saved = pdev.saveState();
-  pdev.writeConfig(PCI_COMMAND, 2, INTX_DISABLE);
-  const result = pdev.resetFunction();
-  pdev.restoreState(saved);
-  VfioPciCoreDevice.of(pdev)?.resetDone();
-  return result;
-}
-
-/** pci_reset_bus: every function that the reset hits keeps its registers. */
-function resetBus(pdev: PciDev): number {
-  const saved = pdev.busDevices().map((each) => {
-    each.setPowerState(0);
-    const state = each.saveState();
-    each.writeConfig(PCI_COMMAND, 2, INTX_DISABLE);
-    return { each, state };
-  });
-  const result = pdev.resetSlotOrBus();
-  for (const { each, state } of saved) {
-    each.restoreState(state);
-    VfioPciCoreDevice.of(each)?.resetDone();
-  }
-  return result;
-}
 
 /** VFIO_DEVICE_RESET. A device that could not be reset when it was opened is EINVAL. */
 export function deviceReset(device: VfioPciCoreDevice): number {
@@ -150,7 +120,7 @@ function resetSet(device: VfioPciCoreDevice, owned: (each: VfioPciCoreDevice) =>
   }
   if (result === 0) {
     for (const each of set) each.setPowerState(0);
-    result = set.some(({ unregistering }) => unregistering) ? -EAGAIN : resetBus(device.pdev);
+    result = set.some(({ unregistering }) => unregistering) ? -EAGAIN : device.pdev.resetSlotOrBus();
   }
   for (const each of stopped.reverse()) if (each.openCount > 0) each.memoryComesUp();
   for (const each of set) each.power.put();
@@ -168,6 +138,6 @@ export function tryResetSet(device: VfioPciCoreDevice): void {
   const set = device.deviceSet();
   if (set.some(({ openCount, unregistering }) => openCount > 0 || unregistering) || !set.some(({ needsReset }) => needsReset))
     return;
-  if (!resettable(device.pdev, set) || resetBus(device.pdev) !== 0) return;
+  if (!resettable(device.pdev, set) || device.pdev.resetSlotOrBus() !== 0) return;
   for (const each of set) each.needsReset = false;
 }

@@ -233,6 +233,40 @@ function registersAfter(kernel: Kernel, see: Observer, [address]: string[]): voi
   }
 }
 
+/** Userspace resets a device of VFIO's by /sys, and keeps it awake: one that sleeps, and one that is open. */
+async function bySysfs(kernel: Kernel, see: Observer, [address]: string[]): Promise<void> {
+  const file = (name: string): string => `${pci(address!)}/${name}`;
+  const power = async (): Promise<string[]> => {
+    await new Promise((resolve) => setTimeout(resolve, 200)); // whoever puts a device to sleep does so in a while
+    return ['power_state', 'power/runtime_status', 'power/control'].map((name) => show(kernel, file(name)));
+  };
+  const stores: readonly (readonly [what: string, file: string, text: string])[] = [
+    ['asleep, reset', 'reset', '1'],
+    ['asleep, 2 to reset', 'reset', '2'],
+    ['kept awake', 'power/control', 'on'],
+    ['awake, reset', 'reset', '1'],
+    ['let sleep', 'power/control', 'auto'],
+  ];
+  see.note('not open', await power());
+  for (const [what, name, text] of stores) {
+    see.call(what, () => store(kernel, file(name), text));
+    see.note(`${what}: then`, await power());
+  }
+  const { device } = openDevice(kernel, address!);
+  const config = new ConfigSpace(kernel, device);
+  see.note('open', await power());
+  config.write16(COMMAND, 6);
+  config.write32(0x10, 0xfffff000);
+  see.call('open: reset', () => store(kernel, file('reset'), '1'));
+  see.note('open: then', [...(await power()), config.read16(COMMAND).toString(16), config.read32(0x10).toString(16)]);
+  see.note('open: COMMAND as hardware has it', hardware16(kernel, address!, COMMAND).toString(16));
+  see.note(
+    'open: its BAR',
+    attempt(() => kernel.pread(device, new Uint8Array(4), region(0))),
+  );
+  kernel.close(device);
+}
+
 /** A cdev that is not bound is asked in vain. */
 function unbound(kernel: Kernel, see: Observer, [address]: string[]): void {
   const device = kernel.open(cdevOf(kernel, address!));
@@ -255,5 +289,6 @@ export const resetCases: readonly Case[] = [
   withDevices('vfio/reset/registers of nvme', 'Reset', ['nvme'], registersAfter),
   withDevices('vfio/reset/hot-reset of two', 'Reset', ['shared edu', 'shared testdev'], together, ASSISTED),
   withDevices('vfio/reset/hot-reset of half', 'Reset', ['shared edu'], halfBound),
+  ...each('by-sysfs', ['edu', 'nvme', 'e1000e', 'xhci'], bySysfs),
   withDevices('vfio/reset/unbound', 'Reset', ['nvme'], unbound, ASSISTED),
 ];

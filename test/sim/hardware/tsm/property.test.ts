@@ -39,7 +39,7 @@ const acts: Readonly<Record<string, (one: World, other: FakeVm) => void>> = {
   'table store': (one) => one.dev.barWrite(0, 0x2000, 4, 0xfee0_0000),
   'to D3hot': (one) => one.dev.setPowerState(3),
   'to D0': (one) => one.dev.setPowerState(0),
-  flr: (one) => one.dev.tryReset(),
+  flr: (one) => one.dev.saveAndReset(),
   'bus reset': (one) => one.dev.resetSlotOrBus(),
   'move BAR': (one) => one.dev.writeConfig(0x18, 4, one.dev.readConfig(0x18, 4)),
   pull: (one) => {

@@ -192,3 +192,9 @@ describe('the log of what it writes', () => {
 test('quiet it does nothing for others, stopped nothing at all', () => {
   expect([from.go(RUNNING_P2P), from.state(), from.go(STOP), from.go(RUNNING)]).toEqual([-1, RUNNING_P2P, -1, -1]);
 });
+
+test('a reset by /sys runs it too: its driver is told', () => {
+  expect([from.go(STOP), from.state()]).toEqual([-1, STOP]);
+  store(kernel, `/sys/bus/pci/devices/${SOURCE}/reset`, '1');
+  expect(from.state()).toBe(RUNNING);
+});
