@@ -12,8 +12,25 @@ const releases = {
   anonInodesNoexec: '6.16',
   /** open(2) with O_CREAT and O_DIRECTORY is EINVAL; before, an existing directory was opened (*read*). */
   creatDirectoryInvalid: '6.4',
-  /** VFIO_IOMMU_GET_INFO writes `pad` too, and no more than the caller has; before, up to cap_offset where that fitted (*read*). */
-  type1InfoPadded: '6.6',
+  /**
+   * VFIO_IOMMU_GET_INFO and VFIO_DEVICE_GET_INFO write all that the caller has, and capabilities begin at multiples of 8; before, they wrote 16 bytes or 20
+   * (*read*: 6.6).
+   */
+  infosWhole: '6.6',
+  /** VFIO_DEVICE_GET_INFO tells which atomic operations reach memory (*read*: 6.6). */
+  atomicsTold: '6.6',
+  /** Vectors can be added to those of MSI-X that are enabled, and NORESIZE is not told of them (*read*: 6.5). */
+  msixGrows: '6.5',
+  /** A descriptor below −1 for ERR and REQ is EINVAL; before, nothing was done. */
+  triggersChecked: '6.2',
+  /** VFIO_DEVICE_PCI_HOT_RESET looks at the number of groups before it looks whether it can (*read*: 6.6). */
+  hotResetByNode: '6.6',
+  /** What is no container may be an iommufd to VFIO_GROUP_SET_CONTAINER: what is neither is EBADFD (*read*: 6.2). */
+  groupsTakeIommufds: '6.2',
+  /** KVM_DEV_VFIO_FILE_ADD takes devices, too (*read*: 6.6). */
+  kvmVfioTakesDevices: '6.6',
+  /** The type of an IOMMU group's domain may be changed while nobody owns the group; before, of one device without a driver (*read*: 6.5). */
+  iommuTypeOfUnowned: '6.5',
   /** A device whose driver is taken away cannot be opened any more, and is gone from /sys, while its users are waited for (*read*: 6.6). */
   unregisteredAtOnce: '6.6',
   /** VFIO_TYPE1_NESTING_IOMMU is no extension and no type any more (*read*: 6.13). */

@@ -5,7 +5,7 @@ import { type Case, type Fact, isRecord, NOT_MODELLED, NotHere, type Observation
 import { freePages, GIANT, HUGE } from './hugepages.ts';
 import { identify } from './identity.ts';
 import { exists, link, MTTY, missingPart, parts, pci, removeMdevs, show, unbindFromVfio } from './parts.ts';
-import { replug, slotDirectory } from './slot.ts';
+import { isDriven, replug } from './slot.ts';
 
 /** A kernel to judge. Each case gets a fresh one, so that no case sees what another left behind. */
 export interface Candidate {
@@ -107,8 +107,7 @@ export function unmet(candidate: Candidate, kernel: Kernel, { needs }: Pick<Case
     if (needs?.iommu !== undefined && assisted !== needs.iommu) return `there is ${assisted ? 'an' : 'no'} IOMMU`;
   }
   const inside = needs?.slots === true ? needs.pci?.[0] : undefined;
-  if (inside !== undefined && slotDirectory(kernel, parts[inside].at) === undefined)
-    return `the kernel does not drive the slot of ${inside}`;
+  if (inside !== undefined && !isDriven(kernel, parts[inside].at)) return `the kernel does not drive the slot of ${inside}`;
   for (const path of needs?.devices ?? ['/dev/kvm']) {
     try {
       kernel.close(kernel.open(path));

@@ -22,7 +22,7 @@ export const SLOTS: { readonly needs: Needs } = { needs: { iommu: true, slots: t
 /** What is read where nobody decodes the address: ones on a bus, zeros on QEMU's. */
 export const nobody = (word: number): string => (word === 0 || word === 0xffff_ffff ? 'nobody answers' : word.toString(16));
 
-/** The directory of the slot a function is in, where the kernel drives it: by its own hot-plug driver, not by ACPI's. */
+/** The directory of the slot a function is in, where the kernel drives it. */
 export function slotDirectory(kernel: Kernel, address: string): string | undefined {
   if (!exists(kernel, DIRECTORY)) return undefined;
   const paths = kernel.readdir(DIRECTORY).map((name) => `${DIRECTORY}/${name}`);
@@ -47,6 +47,11 @@ export class Slot {
     let at = this.#read(CAPABILITY_LIST, 1);
     while (at !== 0 && this.#read(at, 1) !== CAP_EXPRESS) at = this.#read(at + 1, 1);
     this.#express = at;
+  }
+
+  /** The kernel drives it by its own hot-plug driver, which has the port's interrupts, not by ACPI's. */
+  get native(): boolean {
+    return (this.#read(this.#express + SLOT_CONTROL, 2) & HOT_PLUG_INTERRUPT) !== 0;
   }
 
   /** Presence Detect State and Changed. */
@@ -101,6 +106,11 @@ export class Slot {
       this.#kernel.close(fd);
     }
   }
+}
+
+/** Whether the kernel drives the slot a function is in by its own hot-plug driver. */
+export function isDriven(kernel: Kernel, address: string): boolean {
+  return slotDirectory(kernel, address) !== undefined && new Slot(kernel, address).native;
 }
 
 const pause = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds));

@@ -6,6 +6,7 @@ import type { PciFunction } from '../hardware/pci-function.ts';
 /** A device of a group as the group sees it: a PCI device (`PciDev`), or one that does no DMA of its own (a mediated device). */
 export interface IommuMember {
   readonly fn?: PciFunction;
+  readonly driver?: object | undefined;
 }
 
 export interface ReservedRange {

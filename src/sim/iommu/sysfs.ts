@@ -1,4 +1,5 @@
-import { EACCES, EINVAL, EPERM } from '../../uapi/sys.ts';
+import { EACCES, EBUSY, EINVAL, EPERM } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import { Attribute } from '../fs/attribute.ts';
 import { ClassDevice, shows } from '../fs/class-device.ts';
 import { Directory } from '../fs/directory.ts';
@@ -11,7 +12,7 @@ import type { IommuGroup } from './group.ts';
 
 /** What /sys/kernel/iommu_groups tells of a group; those VFIO makes for devices without an IOMMU are of this kind too. */
 export type GroupEntry = Pick<IommuGroup, 'id' | 'name' | 'type' | 'reservedRegions' | 'viable'> &
-  Partial<Pick<IommuGroup, 'setType'>>;
+  Partial<Pick<IommuGroup, 'setType' | 'devices'>>;
 
 const GROUPS = '/sys/kernel/iommu_groups';
 const TYPES: ReadonlySet<string> = new Set(['identity', 'DMA', 'DMA-FQ', 'auto']);
@@ -53,6 +54,17 @@ function reservedRegions({ reservedRegions }: GroupEntry): string {
   return reservedRegions.map(({ start, last, type }) => `${word(start)} ${word(last)} ${type}\n`).join('');
 }
 
+function ownedGroup({ viable }: GroupEntry, inPlace: boolean): number {
+  return inPlace || viable ? 0 : -EPERM;
+}
+
+/** Older kernels: one device, without a driver. */
+function boundDevice({ devices }: GroupEntry, inPlace: boolean): number {
+  const [device, another] = devices ?? [];
+  if (device === undefined || another !== undefined) return -EINVAL;
+  return inPlace || device.driver === undefined ? 0 : -EBUSY;
+}
+
 /** iommu_group_store_type. */
 function storeType(group: GroupEntry, p: Process, text: string): number {
   if (!p.capable('CAP_SYS_ADMIN') || !p.capable('CAP_SYS_RAWIO')) return -EACCES;
@@ -60,7 +72,9 @@ function storeType(group: GroupEntry, p: Process, text: string): number {
   const type = line(text);
   if (!TYPES.has(type)) return -EINVAL;
   // A flush queue is added in place, whoever uses the domain.
-  if (!(type === 'DMA-FQ' && group.type === 'DMA') && !group.viable) return -EPERM;
+  const inPlace = type === 'DMA-FQ' && group.type === 'DMA';
+  const refused = has(p.system.machine, 'iommuTypeOfUnowned') ? ownedGroup(group, inPlace) : boundDevice(group, inPlace);
+  if (refused < 0) return refused;
   const error = group.setType(type as Parameters<NonNullable<GroupEntry['setType']>>[0]);
   return error < 0 ? error : text.length;
 }

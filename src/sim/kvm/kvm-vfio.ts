@@ -1,6 +1,7 @@
 import { KVM_DEV_VFIO_FILE, KVM_DEV_VFIO_FILE_ADD, KVM_DEV_VFIO_FILE_DEL, type kvm_device_attr } from '../../uapi/kvm.ts';
 import { EBADF, EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, ENXIO } from '../../uapi/sys.ts';
 import { aikV1, kvmVfio2013 } from '../../uapi/tee-io.ts';
+import { has } from '../changes.ts';
 import type { File } from '../file.ts';
 import type { Process } from '../process.ts';
 import { isVfioFile, type VfioFile } from '../vfio-file.ts';
@@ -53,7 +54,7 @@ export class KvmVfio implements Device {
 
   /** What counts is the open file: a dup is the same one. */
   add(file: File): number {
-    if (!isVfioFile(file)) return -EINVAL;
+    if (!isVfioFile(file) || !(file.vfio.isGroup === true || has(this.#vm.machine, 'kvmVfioTakesDevices'))) return -EINVAL;
     if (this.#files.includes(file)) return -EEXIST;
     this.#files.push(file.ref());
     file.vfio.setKvm(this.#vm);

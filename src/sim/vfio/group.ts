@@ -1,5 +1,6 @@
 import { EBADF, EBADFD, EBUSY, EFAULT, EINVAL, EMFILE, ENODEV, ENOTTY, EPERM, O_RDWR } from '../../uapi/sys.ts';
 import * as v from '../../uapi/vfio.ts';
+import { has } from '../changes.ts';
 import { CharFile } from '../char-device.ts';
 import { RequestTable } from '../ioctl-table.ts';
 import type { IommuGroup } from '../iommu/group.ts';
@@ -180,7 +181,7 @@ function setContainer(group: VfioGroup, p: Process, arg: bigint): number {
   if (group.hasIommu) return -EINVAL;
   if (group.iommuGroup === undefined) return -ENODEV;
   if (file instanceof ContainerFile) return file.container.attachGroup(p, group);
-  if (!isIommufdFile(file)) return -EBADFD;
+  if (!isIommufdFile(file)) return has(p.system.machine, 'groupsTakeIommufds') ? -EBADFD : -EINVAL;
   const context = file.iommufd;
   const error = group.type === 'noiommu' ? context.setNoIommu() : context.createCompatIoas(p);
   if (error < 0) return error;

@@ -323,6 +323,14 @@ export class VfioPciCoreDevice extends VfioDevice implements ConfigOwner, IrqOwn
     return this.#opened!.mappable[bar]!;
   }
 
+  get growsMsix(): boolean {
+    return has(this.system.machine, 'msixGrows');
+  }
+
+  get checksTriggers(): boolean {
+    return has(this.system.machine, 'triggersChecked');
+  }
+
   /** vfio_pci_core_setup_barmap. Who was not claimed yet is as often as it is tried. */
   barError(bar: number, by = 'vfio'): number {
     const { claims } = this.#opened!;

@@ -1,10 +1,11 @@
 import { EFAULT, EINVAL } from '../../../uapi/sys.ts';
 import { VFIO_REGION_INFO_FLAG_PRIVATE } from '../../../uapi/tee-io/xu-jan25.ts';
 import * as v from '../../../uapi/vfio.ts';
+import { has } from '../../changes.ts';
 import type { PciDev } from '../../pci/pci-dev.ts';
 import { romSize } from '../../pci/rom.ts';
 import type { Process } from '../../process.ts';
-import { capabilityChain, type InfoCapability } from '../info-caps.ts';
+import { capabilityChain, type InfoCapability, writtenOf } from '../info-caps.ts';
 import type { VfioPciCoreDevice } from './core.ts';
 import { barLength } from './rdwr.ts';
 
@@ -30,8 +31,9 @@ export function getInfo(device: VfioPciCoreDevice, p: Process, arg: bigint): num
     cap_offset: 0,
     pad: 0,
   };
+  const { machine } = p.system;
   const { size } = v.vfio_device_info;
-  const chain = capabilityChain(atomics(device.pdev), size);
+  const chain = capabilityChain(has(machine, 'atomicsTold') ? atomics(device.pdev) : [], size, machine);
   if (chain.length > 0) {
     info.flags |= v.VFIO_DEVICE_FLAGS_CAPS;
     if (argsz < size + chain.length) info.argsz = size + chain.length;
@@ -40,7 +42,8 @@ export function getInfo(device: VfioPciCoreDevice, p: Process, arg: bigint): num
       info.cap_offset = size;
     }
   }
-  return p.mm.copyTo(arg, v.vfio_device_info.encode(info).subarray(0, argsz)) ? 0 : -EFAULT;
+  const written = writtenOf(machine, argsz, size);
+  return p.mm.copyTo(arg, v.vfio_device_info.encode(info).subarray(0, written)) ? 0 : -EFAULT;
 }
 
 /** Atomic operations the device's requests may be: widths that every bridge routes and the root port completes. */
@@ -100,7 +103,7 @@ export function getRegionInfo(device: VfioPciCoreDevice, p: Process, arg: bigint
   info.offset = BigInt(info.index) << 40n;
   info.size = BigInt(region.size);
   info.flags = region.flags;
-  const chain = capabilityChain(region.capabilities ?? [], size);
+  const chain = capabilityChain(region.capabilities ?? [], size, p.system.machine);
   if (chain.length > 0) {
     info.flags |= v.VFIO_REGION_INFO_FLAG_CAPS;
     if (info.argsz < size + chain.length) {
@@ -150,7 +153,8 @@ export function getIrqInfo(device: VfioPciCoreDevice, p: Process, arg: bigint): 
   let flags: number = v.VFIO_IRQ_INFO_EVENTFD;
   if (index === v.VFIO_PCI_INTX_IRQ_INDEX) flags |= v.VFIO_IRQ_INFO_MASKABLE | v.VFIO_IRQ_INFO_AUTOMASKED;
   // Only vectors of MSI-X can be added to those that are enabled.
-  else if (index !== v.VFIO_PCI_MSIX_IRQ_INDEX || device.msixTable === undefined) flags |= v.VFIO_IRQ_INFO_NORESIZE;
+  else if (index !== v.VFIO_PCI_MSIX_IRQ_INDEX || device.msixTable === undefined || !device.growsMsix)
+    flags |= v.VFIO_IRQ_INFO_NORESIZE;
   const count = device.irqs.count(index);
   return p.mm.copyTo(arg, v.vfio_irq_info.encode({ argsz, flags, index, count })) ? 0 : -EFAULT;
 }

@@ -27,6 +27,10 @@ export interface IrqOwner {
   readonly isExpress: boolean;
   /** The virtual interrupt pin. */
   readonly interruptPin: number;
+  /** Vectors can be added to those of MSI-X that are enabled. */
+  readonly growsMsix: boolean;
+  /** The kernel refuses descriptors below −1 for ERR and REQ. */
+  readonly checksTriggers: boolean;
   /** Runs `body` with memory decode on: the MSI-X table lies in a BAR. */
   withMemory<T>(body: () => T): T;
 }
@@ -78,7 +82,12 @@ export function descriptor({ bytes }: { readonly bytes: Uint8Array }, n: number)
 
 /** An eventfd that user space hands over once and the kernel signals: ERR and REQ (vfio_pci_set_ctx_trigger_single). */
 class SingleTrigger {
+  readonly #owner: IrqOwner;
   #eventfd: EventfdFile | undefined;
+
+  constructor(owner: IrqOwner) {
+    this.#owner = owner;
+  }
 
   signal(): void {
     this.#eventfd?.signal();
@@ -103,7 +112,7 @@ class SingleTrigger {
       return 0;
     }
     const fd = descriptor(setting, 0);
-    if (fd < -1) return -EINVAL;
+    if (fd < -1) return this.#owner.checksTriggers ? -EINVAL : 0;
     const eventfd = fd === -1 ? undefined : eventfdOf(p, fd);
     if (typeof eventfd === 'number') return eventfd;
     this.#eventfd = eventfd;
@@ -114,12 +123,14 @@ class SingleTrigger {
 /** The interrupts of an assigned device, as eventfds (drivers/vfio/pci/vfio_pci_intrs.c). At most one of INTx, MSI and MSI-X is enabled. */
 export class VfioPciIrqs {
   readonly #owner: IrqOwner;
-  readonly error: SingleTrigger = new SingleTrigger();
-  readonly request: SingleTrigger = new SingleTrigger();
+  readonly error: SingleTrigger;
+  readonly request: SingleTrigger;
   /** The enabled index; VFIO_PCI_NUM_IRQS: none. */
   #mode: number = VFIO_PCI_NUM_IRQS;
   /** Of MSI and MSI-X, by vector. */
   readonly #triggers = new Map<number, EventfdFile>();
+  /** Vectors that were enabled together. */
+  #vectors = 0;
   #intxTrigger: EventfdFile | undefined;
   #intxMasked = false;
   readonly #unmask: VirqfdSlot = new VirqfdSlot();
@@ -129,6 +140,8 @@ export class VfioPciIrqs {
 
   constructor(owner: IrqOwner) {
     this.#owner = owner;
+    this.error = new SingleTrigger(owner);
+    this.request = new SingleTrigger(owner);
   }
 
   get msiActive(): boolean {
@@ -325,7 +338,7 @@ export class VfioPciIrqs {
       if (error !== 0) this.#disableMsi();
       return error;
     }
-    if (!active) return -EINVAL;
+    if (!active || this.#beyond(start + count)) return -EINVAL;
     for (let i = 0; i < count; i++) {
       if (data === VFIO_IRQ_SET_DATA_NONE || bytes[i] !== 0) this.#triggers.get(start + i)?.signal();
     }
@@ -342,13 +355,20 @@ export class VfioPciIrqs {
       return got;
     }
     this.#mode = index;
+    this.#vectors = vectors;
     if (kind === 'msi') this.#msiQmax = Math.ceil(Math.log2(vectors));
     return 0;
+  }
+
+  /** Before there were vectors that are added, none beyond those that are enabled was known. */
+  #beyond(end: number): boolean {
+    return !this.#owner.growsMsix && end > this.#vectors;
   }
 
   /** After an error none of the vectors from the first to the one that failed has a trigger. */
   #setBlock(p: Process, setting: Setting): number {
     const { start, count } = setting;
+    if (this.#beyond(Math.max(start + 1, start + count))) return -EINVAL;
     for (let i = 0; i < count; i++) {
       const error = this.#setVector(p, start + i, descriptor(setting, i));
       if (error === 0) continue;

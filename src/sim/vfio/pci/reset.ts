@@ -1,5 +1,6 @@
 import { EAGAIN, EBADF, EFAULT, EINVAL, ENODEV, ENOSPC, EPERM } from '../../../uapi/sys.ts';
 import * as v from '../../../uapi/vfio.ts';
+import { has } from '../../changes.ts';
 import type { PciDev } from '../../pci/pci-dev.ts';
 import type { Process } from '../../process.ts';
 import type { VfioDeviceFile } from '../device.ts';
@@ -81,9 +82,11 @@ export function hotReset(device: VfioPciCoreDevice, file: VfioDeviceFile, p: Pro
   const header = new DataView(bytes.buffer);
   const count = header.getUint32(8, true);
   if (header.getUint32(0, true) < HEADER || header.getUint32(4, true) !== 0) return -EINVAL;
-  if ((count !== 0) === (file.from === 'cdev')) return -EINVAL;
+  const miscounted = (count !== 0) === (file.from === 'cdev');
+  if (miscounted && has(p.system.machine, 'hotResetByNode')) return -EINVAL;
   const { pdev } = device;
   if (pdev.slotOrBusResettable() === undefined) return -ENODEV;
+  if (miscounted) return -EINVAL;
   if (count === 0) return resetSet(device, (each) => deviceId(each, device.bound?.context) !== undefined);
   const groups = copyGroups(p, arg + BigInt(HEADER), count, pdev.busDevices().length);
   if (typeof groups === 'number') return groups;
