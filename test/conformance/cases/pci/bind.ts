@@ -179,9 +179,13 @@ function ownership(kernel: Kernel, see: Observer, [edu]: string[]): void {
   override(kernel, edu!, 'vfio-pci');
   store(kernel, PROBE, bdf);
   const before = show(kernel, type);
+  // Kernels before 6.5 change it of no device that has a driver.
+  const back = (): void => {
+    if (show(kernel, type) !== before) store(kernel, type, before);
+  };
   see.call('bound: identity', () => store(kernel, type, 'identity'));
   see.note('bound: identity: then', show(kernel, type));
-  store(kernel, type, before);
+  back();
   const container = kernel.open('/dev/vfio/vfio');
   const group = kernel.open(`/dev/vfio/${kernel.readlink(`${edu}/iommu_group`).split('/').at(-1)}`);
   kernel.ioctl(group, 0x3b68, new Uint8Array(Int32Array.of(container).buffer));
@@ -191,7 +195,7 @@ function ownership(kernel: Kernel, see: Observer, [edu]: string[]): void {
   kernel.close(group);
   kernel.close(container);
   see.call('given back: identity', () => store(kernel, type, 'identity'));
-  store(kernel, type, before);
+  back();
   unbindFromVfio(kernel, bdf);
 }
 
