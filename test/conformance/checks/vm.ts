@@ -93,7 +93,10 @@ export const vmChecks: Checks = {
     ['EINVAL', 'fewer than 64', before, 'SET_NR_MMU_PAGES 63'],
     ['0', '64', before, 'SET_NR_MMU_PAGES 64'],
   ],
-  'KVM_GET_NR_MMU_PAGES (vm)': [['ENOTTY', 'since 6.4; before, how many', 'kvm/slots/mmu-pages', 'GET_NR_MMU_PAGES']],
+  'KVM_GET_NR_MMU_PAGES (vm)': [
+    ['ENOTTY', 'KVM has forgotten it (since 6.4)', 'kvm/slots/mmu-pages', 'GET_NR_MMU_PAGES'],
+    ['EPERM', 'before, the number as an int: of 2^64 - 1 it is -1', 'kvm/slots/mmu-pages', 'GET_NR_MMU_PAGES'],
+  ],
   'KVM_GET_TSC_KHZ (vm)': [['kHz', "the host's", before, 'GET_TSC_KHZ is that of the host']],
   'KVM_SET_TSC_KHZ (vm)': [
     ['EINVAL', 'faster than the CPU can scale'],
