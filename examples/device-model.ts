@@ -85,7 +85,7 @@ class Checksum {
     device.config.setCommand(PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
     this.#registers = device.region(VFIO_PCI_BAR0_REGION_INDEX);
     if (this.#registers.read32(ID) !== ID_VALUE) throw new Error('this is no checksum engine');
-    this.#interrupt = device.irqs(VFIO_PCI_MSI_IRQ_INDEX).enable()[0]!;
+    this.#interrupt = device.irqs(VFIO_PCI_MSI_IRQ_INDEX).enable()[0];
   }
 
   async sum(iova: bigint, length: number): Promise<number> {

@@ -40,7 +40,7 @@ const GSI = 24;
 const VECTOR = 0x40;
 const [interrupt] = device.irqs(VFIO_PCI_MSI_IRQ_INDEX).enable();
 vm.setGsiRouting([{ gsi: GSI, msi: { address_lo: Number(APIC), data: VECTOR } }]);
-vm.irqfd({ fd: interrupt!, gsi: GSI });
+vm.irqfd({ fd: interrupt, gsi: GSI });
 
 const IRQ_RAISE = 0x60;
 using doorbell = Eventfd.create(kernel);

@@ -21,7 +21,7 @@ kvmVfio.addFile(device.fd);
 const iommufd = Iommufd.open(kernel);
 const dev_id = device.bindIommufd({ iommufd, private: true });
 device.config.setCommand(PCI_COMMAND_MEMORY);
-const failed = device.irqs(u.VFIO_PCI_ERR_IRQ_INDEX).enable()[0]!;
+const failed = device.irqs(u.VFIO_PCI_ERR_IRQ_INDEX).enable()[0];
 
 console.log('— a private device');
 const bar = device.region(0);

@@ -34,7 +34,7 @@ export class Edu {
     const { device } = opened;
     device.config.setCommand(PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER); // without bus mastering there is no DMA and no message
     this.#registers = device.region(VFIO_PCI_BAR0_REGION_INDEX).mmap();
-    this.#interrupt = device.irqs(VFIO_PCI_MSI_IRQ_INDEX).enable()[0]!;
+    this.#interrupt = device.irqs(VFIO_PCI_MSI_IRQ_INDEX).enable()[0];
   }
 
   get id(): number {

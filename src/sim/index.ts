@@ -92,9 +92,10 @@ export class SimKernel extends KernelCore {
   }
 
   /** RFC. The back door to a guest's side: from its next KVM_RUN on the vCPU does what `agent` says, and its own code no more. */
-  agent(vcpuFd: number, agent: GuestAgent): void {
-    const file = this.process.fds.get(vcpuFd);
-    if (!(file instanceof VcpuFile)) throw rangeError(`an agent plays the guest of a vCPU: ${vcpuFd} is no vCPU's descriptor`);
+  agent(vcpu: number | { readonly fd: number }, agent: GuestAgent): void {
+    const fd = typeof vcpu === 'number' ? vcpu : vcpu.fd;
+    const file = this.process.fds.get(fd);
+    if (!(file instanceof VcpuFile)) throw rangeError(`an agent plays the guest of a vCPU: ${fd} is no vCPU's descriptor`);
     file.vcpu.agent = new Agent(file.vcpu, agent);
   }
 

@@ -54,9 +54,13 @@ export class Irqs {
 
   /**
    * VFIO_DEVICE_SET_IRQS: ACTION_TRIGGER with new eventfds for the first `count` vectors, which are returned, and closed by `disable()`. Throws
-   * IrqsUnavailable where the kernel cannot have so many.
+   * IrqsUnavailable where the kernel cannot have so many. RangeError: the index has fewer.
    */
+  enable(count?: 1): [Eventfd];
+  enable(count: number): Eventfd[];
   enable(count = 1): Eventfd[] {
+    if (this.count === 0)
+      throw rangeError(`this device has no vectors of ${names[this.index] ?? `interrupt index ${this.index}`}`);
     if (!Number.isInteger(count) || count < 1 || count > this.count)
       throw rangeError(
         `count must be an integer from 1 to ${this.count}, the vectors of interrupt index ${this.index}, not ${count}`,

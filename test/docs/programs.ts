@@ -74,7 +74,7 @@ async function wait(interrupt: import('kvio').Eventfd): Promise<void> {
   bar.write32(0x60, 1);
 `,
       1,
-      '}\nconst raising = setInterval(() => bar.write32(0x60, 1), 5);\nawait wait(interrupt!);\nclearInterval(raising);',
+      '}\nconst raising = setInterval(() => bar.write32(0x60, 1), 5);\nawait wait(interrupt);\nclearInterval(raising);',
     ],
     prints: ['16777453', 'served true'],
   },

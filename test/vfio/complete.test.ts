@@ -77,9 +77,13 @@ describe('docstrings', () => {
   // What is no request: how a handle comes from a descriptor, objects on it, waiting in turns.
   const other = new Set(['fromFd', 'region', 'irqs', 'wait', 'events', 'on', 'ref', 'unref', 'capabilities']);
 
-  it.each(methods.filter(({ of, name }) => mine.has(of) && !other.has(name)))('$of.$name names its ioctl or system call first', ({
-    doc,
-  }) => {
+  // Signatures of one method beside its first have no docstring of their own.
+  const documentedOnce = methods.filter(
+    (one, at) => one.doc !== '' || !methods.slice(0, at).some(({ of, name }) => of === one.of && name === one.name),
+  );
+  it.each(
+    documentedOnce.filter(({ of, name }) => mine.has(of) && !other.has(name)),
+  )('$of.$name names its ioctl or system call first', ({ doc }) => {
     expect(doc).toMatch(/^(?:Opens `\/dev\/vfio\/|(?:(?:VFIO|DMA_BUF)_[A-Z0-9_]+|[a-z0-9]+\(2\)))/);
   });
 });

@@ -1,5 +1,5 @@
 // What the compiler refuses: fields that a setter needs, names that are not the kernel's, members that a union has not both of.
-import { type DmaMap, type DmaUnmap, type VfioContainer, type VfioDevice, VfioGroup } from 'kvio';
+import { type DmaMap, type DmaUnmap, type Eventfd, type VfioContainer, type VfioDevice, VfioGroup } from 'kvio';
 import { expectTypeOf, it } from 'vitest';
 
 const never = (): boolean => false;
@@ -19,6 +19,9 @@ it('the types of the objects', () => {
     device.ioeventfd({ region: device.region(0), at: 0, width: 8, data: 0n, fd: null });
     // @ts-expect-error argsz is counted here
     device.setIrqs({ argsz: 20, flags: 0x21, index: 0, start: 0, count: 0 });
+    const [only] = device.irqs(0).enable();
+    expectTypeOf(only).toEqualTypeOf<Eventfd>();
+    expectTypeOf(device.irqs(0).enable(2)).toEqualTypeOf<Eventfd[]>();
     // @ts-expect-error a group is a number or a path
     VfioGroup.open(container.kernel, {});
   }
