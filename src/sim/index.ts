@@ -1,5 +1,5 @@
 import { KernelCore } from '../kernel/core.ts';
-import { rangeError } from '../kernel/errors.ts';
+import { rangeError, typeError } from '../kernel/errors.ts';
 import { SimBackend } from './backend.ts';
 import type { CoverageRow } from './coverage.ts';
 import type { PciFunction } from './hardware/pci-function.ts';
@@ -117,7 +117,9 @@ export function openSim(options: SimOptions = {}): SimKernel {
   return new SimKernel(options);
 }
 
-function boot({ machine, teeIo, notModelled = 'throw', seed = 1, pci = [] }: SimOptions): System {
+function boot({ machine, teeIo, notModelled = 'throw', seed = 1, pci = [], reason: _, ...unknown }: SimOptions): System {
+  const [stranger] = Object.keys(unknown);
+  if (stranger !== undefined) throw typeError(`a simulated kernel has no option ${stranger}`);
   if (notModelled !== 'throw' && notModelled !== 'refuse')
     throw rangeError(`notModelled must be 'throw' or 'refuse', not '${notModelled}'`);
   if (!Number.isInteger(seed)) throw rangeError(`seed must be an integer, not ${seed}`);

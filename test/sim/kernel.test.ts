@@ -21,6 +21,7 @@ describe('openSim', () => {
     expect(() => kernel.open('/dev/kvm')).toThrow(/ENOENT.*\/dev\/kvm/);
     expect(() => kernel.mmap({ length: 4096, flags: sys.MAP_DROPPABLE })).toThrow('EINVAL');
     expect(() => openSim({ machine: 'nowhere' })).toThrow(/no profile 'nowhere' \(there are: pvm-6.18/);
+    expect(() => openSim({ machin: 'pvm-6.18' } as never)).toThrow(/no option machin$/);
     expect(() => openSim({ machine: { ...base, release: 'new' } })).toThrow(RangeError);
     expect(() => openSim({ machine: { ...base, limits: { ...base.limits, nofile: 0 } } })).toThrow(RangeError);
     expect(() => openSim({ seed: 1.5 })).toThrow(RangeError);
