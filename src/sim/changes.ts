@@ -10,8 +10,8 @@ const releases = {
   eventfdExactWrite: '6.9',
   /** The mount of anonymous inodes (KVM's, eventfd's) is noexec: mmap with PROT_EXEC is EPERM. */
   anonInodesNoexec: '6.16',
-  /** open(2) with O_CREAT and O_DIRECTORY is EINVAL; before, an existing directory was opened (*read*). */
-  creatDirectoryInvalid: '6.4',
+  /** open(2) with O_CREAT and O_DIRECTORY is EINVAL; before, an existing directory was opened (*read*: 6.4; an update of 6.1 has it). */
+  creatDirectoryInvalid: '6.1',
   /**
    * VFIO_IOMMU_GET_INFO and VFIO_DEVICE_GET_INFO write all that the caller has, and capabilities begin at multiples of 8; before, they wrote 16 bytes or 20
    * (*read*: 6.6).
@@ -124,6 +124,14 @@ const releases = {
   gmemFilesystem: '6.19',
   /** MADV_DOFORK is refused where a mapping cannot grow, as one of huge pages; before, of device memory only. */
   doforkRefusedOfHuge: '7.0',
+  /** mmap(2) of a resource file of I/O ports is EINVAL; before, ENODEV. */
+  portsHaveMmap: '6.13',
+  /** drivers_autoprobe is asked for new PCI devices, too. */
+  newDevicesAutoprobed: '6.13',
+  /** A PCI device that was found is put into D0; before, its state was unknown until it was used (*read*: 6.16). */
+  devicesPutIntoD0: '6.16',
+  /** A file in /sys that is gone has no links. */
+  sysfsUnlinked: '6.13',
   /** serial_number of PCI devices in /sys (*read*). */
   pciSerialNumber: '6.18',
   /** A memslot over a part of a guest_memfd that another one has is EEXIST; before, EINVAL. */

@@ -71,6 +71,10 @@ export interface Machine {
   readonly ioapic?: boolean;
   /** CONFIG_VFIO_NOIOMMU. Default true. */
   readonly vfioNoiommu?: boolean;
+  /** CONFIG_VFIO_PCI_VGA. Default false. */
+  readonly vfioVga?: boolean;
+  /** Drivers are modules: /sys/bus/…/drivers/NAME/module. Default false: built in. */
+  readonly modular?: boolean;
   /** The sample of a mediated device is built in (CONFIG_SAMPLE_VFIO_MDEV_MTTY). */
   readonly mtty?: boolean;
   /** The kernel's own PCIe hot-plug driver has the slots. */

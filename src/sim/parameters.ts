@@ -10,6 +10,8 @@ export interface Parameters {
   vfio_pci: {
     disable_denylist: boolean;
     disable_idle_d3: boolean;
+    /** With CONFIG_VFIO_PCI_VGA. */
+    disable_vga: boolean;
     enable_sriov: boolean;
     nointxmask: boolean;
     /** Not in /sys: `ids=` of the command line, which become dynamic ids of the driver at boot. */
@@ -36,6 +38,7 @@ const rows: readonly Row[] = [
   { module: 'vfio_iommu_type1', name: 'dma_entry_limit', value: 65535, mode: 0o644 },
   { module: 'vfio_pci', name: 'disable_denylist', value: false, mode: 0o444 },
   { module: 'vfio_pci', name: 'disable_idle_d3', value: false, mode: 0o644 },
+  { module: 'vfio_pci', name: 'disable_vga', value: false, mode: 0o444 },
   { module: 'vfio_pci', name: 'enable_sriov', value: false, mode: 0o644 },
   { module: 'vfio_pci', name: 'nointxmask', value: false, mode: 0o644 },
   { module: 'vfio_pci', name: 'ids', value: '', mode: 0 },

@@ -1,5 +1,6 @@
 import type { Stat } from '../kernel/backend.ts';
 import { NotModelled } from '../kernel/errors.ts';
+import { has } from './changes.ts';
 import { Coverage } from './coverage.ts';
 import type { File } from './file.ts';
 import { ClassDevice } from './fs/class-device.ts';
@@ -48,7 +49,7 @@ export class System {
   readonly coverage: Coverage = new Coverage();
   readonly runner: Runner;
   readonly userLocked: UserLocked = new UserLocked();
-  readonly fs: FsTree = new FsTree();
+  readonly fs: FsTree;
   /** Character device numbers in use, and the names /proc/devices has for them. */
   readonly majors: Map<number, string> = new Map([
     [1, 'mem'],
@@ -71,6 +72,7 @@ export class System {
 
   constructor(machine: Machine, { notModelled = 'throw', seed = 1, pci = [] }: SystemOptions = {}) {
     this.machine = machine;
+    this.fs = new FsTree(!has(machine, 'sysfsUnlinked'));
     this.plugs = pci;
     this.#notModelled = notModelled;
     this.#random = seed >>> 0;

@@ -21,7 +21,9 @@ export class Directory extends FsNode {
   }
 
   protected override get nlink(): number {
-    if (this.removed) return 0;
+    if (this.unlinked) return 0;
+    // What was below it went first.
+    if (this.removed) return 2;
     return 2 + [...this.#all.values()].filter(({ type }) => type === S_IFDIR).length;
   }
 

@@ -16,6 +16,8 @@ export interface FileSystem {
   readonly create: number | undefined;
   /** kernfs: an open for reading (writing) needs an attribute that can be read (written), whoever asks. */
   readonly strict: boolean;
+  /** What is taken out of it keeps its count of links. */
+  readonly keepsLinks?: boolean;
   newIno(): bigint;
 }
 
@@ -78,8 +80,12 @@ export abstract class FsNode {
     this.#removed = true;
   }
 
+  protected get unlinked(): boolean {
+    return this.removed && this.fileSystem.keepsLinks !== true;
+  }
+
   protected get nlink(): number {
-    return this.removed ? 0 : 1;
+    return this.unlinked ? 0 : 1;
   }
 
   protected get size(): number {

@@ -13,7 +13,8 @@ const modules: Readonly<Record<string, readonly (keyof Parameters)[]>> = {
 export function makeSys(system: System): void {
   for (const path of ['bus', 'class', 'dev/char', 'devices/virtual', 'kernel', 'module']) system.fs.mkdirp(`/sys/${path}`);
   const present = deviceNodes(system.machine).flatMap((path) => modules[path] ?? []);
-  const absent = system.machine.vfioNoiommu === false ? ['enable_unsafe_noiommu_mode'] : [];
+  const { vfioNoiommu = true, vfioVga = false } = system.machine;
+  const absent = [...(vfioNoiommu ? [] : ['enable_unsafe_noiommu_mode']), ...(vfioVga ? [] : ['disable_vga'])];
   addModules(system.fs, system.parameters, present, absent);
   addHugePages(system);
 }

@@ -17,8 +17,8 @@ const mounts = {
     fileSystem({ dev: 6n, blksize: 4096, mount: 32, directorySize: tmpfsSize, create: undefined, strict: false }),
   '/proc': (): FileSystem =>
     fileSystem({ dev: 21n, blksize: 1024, mount: 35, directorySize: none, create: -ENOENT, strict: false }),
-  '/sys': (): FileSystem =>
-    fileSystem({ dev: 22n, blksize: 4096, mount: 36, directorySize: none, create: -EACCES, strict: true }),
+  '/sys': (keepsLinks = false): FileSystem =>
+    fileSystem({ dev: 22n, blksize: 4096, mount: 36, directorySize: none, create: -EACCES, strict: true, keepsLinks }),
 };
 /** The kernel's own mount of anonymous inodes. */
 const ANONYMOUS_MOUNT = 14;
@@ -50,10 +50,11 @@ export class FsTree {
   readonly root: Directory = new Directory(0o755, mounts['/']());
   readonly #nodes: WeakMap<CharDevice, DeviceNode> = new WeakMap();
 
-  constructor() {
+  /** `keepsLinks`: of what is gone from /sys. */
+  constructor(keepsLinks: boolean) {
     this.root.add('tmp', new Directory(0o1777));
     for (const [path, make] of Object.entries(mounts)) {
-      if (path !== '/') this.root.add(path.slice(1), new Directory(closed.has(path) ? 0o555 : 0o755, make()));
+      if (path !== '/') this.root.add(path.slice(1), new Directory(closed.has(path) ? 0o555 : 0o755, make(keepsLinks)));
     }
   }
 

@@ -9,7 +9,7 @@ import { labVtd72 } from './lab-7.2.ts';
  */
 function vtd(kernel: Machine, version: string): Machine {
   const { pci, pciDrivers, iommu } = labVtd72 as Required<Machine>;
-  return { ...kernel, name: `lab-vtd-${version}`, pci, pciDrivers, iommu, vfioNoiommu: false };
+  return { ...kernel, name: `lab-vtd-${version}`, pci, pciDrivers, iommu, vfioNoiommu: false, vfioVga: true, modular: true };
 }
 
 export const labVtd612: Machine = vtd(amdSvm612, '6.12');

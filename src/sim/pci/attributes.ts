@@ -223,7 +223,7 @@ export const textFiles: readonly Row[] = [
   {
     name: 'power_state',
     mode: 0o444,
-    show: ({ dev }) => ['D0', 'D1', 'D2', 'D3hot', 'D3cold'][dev.powerState]!,
+    show: ({ dev }) => (dev.powerStateKnown ? ['D0', 'D1', 'D2', 'D3hot', 'D3cold'][dev.powerState]! : 'unknown'),
   },
   {
     name: 'remove',

@@ -1,4 +1,5 @@
 import { EBUSY, EEXIST, EINVAL, ENODEV, ENOENT } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import { Completion, Pending } from '../completion.ts';
 import { Attribute } from '../fs/attribute.ts';
 import { synthUevent } from '../fs/class-device.ts';
@@ -77,7 +78,7 @@ export class PciBus {
     this.system.fs.mkdirp('/sys/bus/pci/devices').add(dev.bdf, new NodeLink(directory));
     directory.add('subsystem', new NodeLink(this.directory));
     for (const notify of this.notifiers) notify(dev);
-    if (this.autoprobe) this.attach(this.kthread, dev);
+    if (this.autoprobe || !has(this.system.machine, 'newDevicesAutoprobed')) this.attach(this.kthread, dev);
   }
 
   /** device_del, for the bus: complete when its driver has let go and it is off the bus. */
@@ -109,6 +110,9 @@ export class PciBus {
       uevent: (_p, text) => synthUevent(text),
     };
     for (const [name, store] of Object.entries(files)) directory.add(name, new Attribute(0o200, { store }));
+    const module =
+      this.system.machine.modular === true ? this.system.fs.at(`/sys/module/${driver.name.replace('-', '_')}`) : undefined;
+    if (module !== undefined) directory.add('module', new NodeLink(module));
     if (this.autoprobe) this.#driverAttach(this.kthread, entry);
   }
 

@@ -1,6 +1,7 @@
 import type { Width } from '../../kernel/memory.ts';
 import * as r from '../../uapi/pci-regs.ts';
 import { EBUSY, EINVAL } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import { type Bar, barAddress, sizeBars, sizeRom } from '../hardware/bars.ts';
 import { PciBridge } from '../hardware/bridge.ts';
 import { type PciFabric, virtualBars } from '../hardware/fabric.ts';
@@ -95,6 +96,7 @@ export class PciDev implements IommuMember {
   #enabled = 0;
   #forgotten = false;
   #powerLost = false;
+  #powerStateSet = false;
   #disconnected = false;
   readonly #capabilities: ReadonlyMap<number, number>;
   readonly #claims = new Map<number, string>();
@@ -345,8 +347,14 @@ export class PciDev implements IommuMember {
     this.#powerLost = true;
   }
 
+  /** Older kernels put a device into a state only when somebody uses it: until then its `current_state` is PCI_UNKNOWN. */
+  get powerStateKnown(): boolean {
+    return this.#powerStateSet || has(this.system.machine, 'devicesPutIntoD0');
+  }
+
   /** pci_set_power_state: a state the device does not have is not entered. */
   setPowerState(state: PowerState): void {
+    this.#powerStateSet = true;
     setPowerState(this, state);
   }
 

@@ -1,5 +1,6 @@
 import type { Width } from '../../kernel/memory.ts';
-import { EINVAL, EIO } from '../../uapi/sys.ts';
+import { EINVAL, EIO, ENODEV } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import type { Backing, FileMap } from '../file.ts';
 import { BinaryAttribute } from '../fs/attribute.ts';
 import type { Directory } from '../fs/directory.ts';
@@ -71,7 +72,7 @@ function ports(dev: PciDev, bar: number): BinaryAttribute['ops'] {
       dev.barWrite(bar, offset, wide, get(from, 0, wide));
       return wide;
     },
-    mmap: () => -EINVAL,
+    mmap: () => (has(dev.system.machine, 'portsHaveMmap') ? -EINVAL : -ENODEV),
   };
 }
 

@@ -46,7 +46,7 @@ export class VfioCore {
     this.system = system;
     this.#source = source;
     this.#groupMajor = system.allocMajor('vfio');
-    this.#deviceMajor = system.allocMajor('vfio-dev');
+    this.#deviceMajor = this.#hasCdevs ? system.allocMajor('vfio-dev') : 0;
   }
 
   get groups(): VfioGroup[] {
