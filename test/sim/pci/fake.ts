@@ -113,6 +113,7 @@ export function fakePci(devices: readonly FakeDev[], machine: Partial<Machine> =
       },
       setMaster: () => {},
       powerState: 0,
+      powerStateKnown: true,
       supportedResets: resets,
       get resetMethods() {
         return methods;
