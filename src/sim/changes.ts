@@ -106,6 +106,8 @@ const releases = {
   anonInodesNotRegular: '6.16',
   /** `kvm_valid_regs` and `kvm_dirty_regs` are compared as 64 bits (6.10 to 6.12: as 32). */
   wholeSyncFields: '6.13',
+  /** KVM_PRE_FAULT_MEMORY loads a root in place of one that went with a memslot (*read*: 6.14; 6.12 does not). */
+  preFaultLoadsRoot: '6.14',
   /** An event whose delivery touches what KVM would have to emulate is INTERNAL_ERROR suberror 3; before, the emulator tried, and failed. */
   unhandleableVectoring: '6.14',
   /** KVM_SET_TSC_KHZ on a VM is refused once there are vCPUs. */

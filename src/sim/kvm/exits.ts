@@ -155,6 +155,7 @@ const writers: {
     if (vcpu.backend.resetOnShutdown) {
       vcpu.init();
       vcpu.rootLostAt = vcpu.vm.memslots.roots;
+      vcpu.rootLoadedAt = undefined;
     }
     return KVM_EXIT_SHUTDOWN;
   },

@@ -1,10 +1,12 @@
 import { KVM_EXIT_MEMORY_FAULT, KVM_MEMORY_EXIT_FLAG_PRIVATE, kvm_pre_fault_memory, kvm_run } from '../../uapi/kvm.ts';
 import { EFAULT, EINVAL, ENOENT, ENOSPC, EOPNOTSUPP } from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import type { RamPage } from '../cpu/bus.ts';
 import type { Process } from '../process.ts';
 import { isPrivate } from './attributes.ts';
 import { DmaBufFault } from './dma-buf-slot.ts';
 import { guestPage } from './guest-memfd.ts';
+import { notModelled } from './ioctl-table.ts';
 import type { Memslot } from './memslots.ts';
 import { RUN } from './run-page.ts';
 import type { Vcpu } from './vcpu.ts';
@@ -116,6 +118,7 @@ function preFault(vcpu: Vcpu, range: kvm_pre_fault_memory): number {
   if (flags) return -EINVAL;
   if ((gpa | size) & PAGE_MASK || size === 0n || gpa + size >= U64_END) return -EINVAL;
   if (vcpu.backend.badHostPage === 'mmio') return vcpu.hasShadowPages ? -EOPNOTSUPP : -ENOSPC;
+  loadRoot(vcpu);
   while (range.size > 0n) {
     const result = preFaultPage(vcpu, Number(range.gpa / PAGE_SIZE));
     if (result < 0) return range.size === size ? result : 0;
@@ -123,6 +126,15 @@ function preFault(vcpu: Vcpu, range: kvm_pre_fault_memory): number {
     range.size -= PAGE_SIZE;
   }
   return 0;
+}
+
+/** kvm_mmu_reload. A root that went with a memslot was taken for one that is there, and kvm_tdp_map_page tried until a signal came. */
+function loadRoot(vcpu: Vcpu): void {
+  const { roots } = vcpu.vm.memslots;
+  const { rootLoadedAt = roots } = vcpu;
+  if (rootLoadedAt !== roots && !has(vcpu.vm.machine, 'preFaultLoadsRoot'))
+    notModelled('KVM_PRE_FAULT_MEMORY after a memslot has gone: kernels before 6.14 never return from it');
+  vcpu.rootLoadedAt = roots;
 }
 
 /** kvm_tdp_map_page of a read. It does not come from the processor: an entry for MMIO in the page tables does not matter to it. */

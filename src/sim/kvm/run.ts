@@ -154,6 +154,7 @@ function turn(vcpu: Vcpu, fuel: number, pending: Pending): Slice {
     cancelInjection(vcpu);
     return -ENOSPC;
   }
+  vcpu.rootLoadedAt = vcpu.vm.memslots.roots;
   deliverPayload(vcpu);
   vcpu.entered = true;
   vcpu.nmiRequested = false;

@@ -115,7 +115,7 @@ function loadCommon(vcpu: Vcpu, view: DataView, from: number): number {
   const get = (offset: number): bigint => view.getBigUint64(from + offset, true);
   const mmuReset = get(CR0) !== BigInt(cpu.cr0) || get(CR3) !== cpu.cr3 || get(CR4) !== cpu.cr4 || get(EFER) !== cpu.efer;
   if (mmuReset && vcpu.completion !== undefined && backend.turn !== undefined) vcpu.completion.dropped = true;
-  if (mmuReset) vcpu.rootLostAt = undefined;
+  if (mmuReset) vcpu.rootLostAt = vcpu.rootLoadedAt = undefined;
   cpu.loadSregs(view, from);
   if (get(CR8) <= 15n) vcpu.lapic?.setTpr(Number(get(CR8)) << 4);
   vcpu.lapic?.refresh();

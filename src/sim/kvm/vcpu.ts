@@ -83,6 +83,8 @@ export class Vcpu {
   signalMask: bigint | undefined = undefined;
   /** `memslots.roots` when a SHUTDOWN took the root of the nested page tables (see Backend.resetOnShutdown). */
   rootLostAt: number | undefined = undefined;
+  /** `memslots.roots` when the root of the page tables was loaded, by KVM_RUN or KVM_PRE_FAULT_MEMORY; undefined: there is none. */
+  rootLoadedAt: number | undefined = undefined;
   /** The guest address an event's delivery failed at. The lab's KVM then spins over the same event: it has made the page known as MMIO. */
   undeliverable: number | undefined = undefined;
   /** KVM_REQ_TRIPLE_FAULT: the next KVM_RUN leaves with SHUTDOWN before anything else. Until then it counts as an exception on its way in. */

@@ -59,6 +59,25 @@ export const preFaultCases: Case[] = [
     ask('the page behind it', 0x3000n, 0x1000n);
     see.note('exit_reason', run.get('exit_reason'));
   }),
+  // Older kernels take the root that went with the slot for one that is there, and try until a signal comes.
+  define(
+    'kvm/pre-fault/slot-anew',
+    section,
+    (kernel, see) => {
+      const { vm, vcpu } = newVcpu(kernel);
+      const ram = kernel.guestRam(0x10000);
+      const slot = (memory_size: bigint): number =>
+        setRegion(kernel, vm, { slot: 0, guest_phys_addr: 0n, memory_size, userspace_addr: ram.address });
+      const ask = preFault(kernel, see, vcpu);
+      slot(0x10000n);
+      ask('the slot', 0n, 0x10000n);
+      slot(0n);
+      ask('without it', 0n, PAGE);
+      slot(0x10000n);
+      ask('the slot anew', 0n, 0x10000n);
+    },
+    { needs: { since: '6.14' } },
+  ),
   define('kvm/pre-fault/private', section, (kernel, see) => {
     const vm = protectedVm(kernel, see);
     if (vm < 0) return;
