@@ -1,10 +1,10 @@
 import type { Stat } from '../kernel/backend.ts';
 import { ENODEV } from '../uapi/sys.ts';
 import { type Backing, File, type FileMap } from './file.ts';
-import { PAGE_SIZE } from './pages.ts';
+import { PAGE_SIZE } from './mm/pages.ts';
+import { AnonymousMemory } from './mm/vma.ts';
 import type { Process } from './process.ts';
 import type { CharDevice } from './system.ts';
-import { AnonymousMemory } from './vma.ts';
 
 /** An open device node; drivers extend it. The devtmpfs it lies on allows exec. */
 export abstract class CharFile extends File {

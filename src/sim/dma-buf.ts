@@ -3,9 +3,9 @@ import { DMA_BUF_NAME_LEN, DMA_BUF_SYNC_RW, DMA_BUF_SYNC_VALID_FLAGS_MASK, dma_b
 import { EFAULT, EINVAL, ENOTTY, O_ACCMODE, O_NONBLOCK, POLLIN, POLLOUT } from '../uapi/sys.ts';
 import type { Coverage } from './coverage.ts';
 import { type Backing, File } from './file.ts';
-import type { DeviceMemory } from './hardware/dma-target.ts';
 import type { TdiBinding } from './hardware/tsm/binding.ts';
 import { NOT_MODELLED, RequestTable } from './ioctl-table.ts';
+import type { DeviceMemory } from './mm/device-memory.ts';
 import type { Process } from './process.ts';
 import type { KvmReference } from './vfio-file.ts';
 

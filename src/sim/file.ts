@@ -18,9 +18,9 @@ import {
   POLLRDNORM,
   POLLWRNORM,
 } from '../uapi/sys.ts';
-import type { GuestPages } from './guest-pages.ts';
-import type { DeviceMemory } from './hardware/dma-target.ts';
-import type { PageRef, PageStore } from './pages.ts';
+import type { DeviceMemory } from './mm/device-memory.ts';
+import type { GuestPages } from './mm/guest-pages.ts';
+import type { PageRef, PageStore } from './mm/pages.ts';
 import type { Process } from './process.ts';
 import type { WaitQueue } from './wait-queue.ts';
 

@@ -1,6 +1,6 @@
 import { EBADF, EINVAL, EMFILE } from '../uapi/sys.ts';
-import { AddressSpace } from './address-space.ts';
 import type { File } from './file.ts';
+import { AddressSpace } from './mm/address-space.ts';
 import type { System } from './system.ts';
 import { type Capability, capable, root, type User } from './user.ts';
 

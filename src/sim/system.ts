@@ -6,13 +6,13 @@ import type { File } from './file.ts';
 import { ClassDevice } from './fs/class-device.ts';
 import { FsTree } from './fs/tree.ts';
 import type { Tsm } from './hardware/tsm/tsm.ts';
-import { type HugePool, makePools } from './huge-pool.ts';
 import type { Machine } from './machine.ts';
+import { type HugePool, makePools } from './mm/huge-pool.ts';
+import { UserLocked } from './mm/user-locked.ts';
 import { makeParameters, type Parameters } from './parameters.ts';
 import { type PciPlug, PciSubsystem } from './pci/pci-subsystem.ts';
 import type { Process } from './process.ts';
 import { Runner } from './runner.ts';
-import { UserLocked } from './user-locked.ts';
 
 /** A character device: `open` makes the file for one open(2), or answers −errno. `flags` are those F_GETFL shall give. */
 export interface CharDevice {

@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { boot } from './machine.ts';
-import { memoryScripts } from './memory-scripts.ts';
+import { memoryScripts } from './mm/memory-scripts.ts';
 import { play } from './play.ts';
 import { scripts } from './syscall-scripts.ts';
 
@@ -16,7 +16,7 @@ const golden = JSON.parse(readFileSync(new URL('../golden/syscalls-6.18.json', i
 describe('system calls answer as Linux 6.18 does', () => {
   it.each(scripts.map((script) => [script.name, script] as const))('%s', (name, script) => {
     const hugePages = { [2 ** 21]: script.pool ?? 0, [2 ** 30]: 0 };
-    const { backend, process } = boot({ machine: { hugePages, numa: true } });
+    const { backend, process } = boot({ machine: { hugePages, numa: true, ksm: true } });
     const observed = play(script, backend, process.mm);
     const answers = golden.scripts[name];
     expect(answers, 'recorded').toHaveLength(script.steps.length);

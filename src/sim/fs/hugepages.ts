@@ -1,5 +1,5 @@
 import { EINVAL, ERANGE } from '../../uapi/sys.ts';
-import type { HugePool } from '../huge-pool.ts';
+import type { HugePool } from '../mm/huge-pool.ts';
 import type { System } from '../system.ts';
 import { Attribute, type AttributeOps } from './attribute.ts';
 import { cString, kstrtoull } from './text.ts';

@@ -1,9 +1,10 @@
 import { rangeError } from '../../kernel/errors.ts';
 import type { Width } from '../../kernel/memory.ts';
 import * as r from '../../uapi/pci-regs.ts';
+import type { DeviceMemory } from '../mm/device-memory.ts';
 import { type Bar, sizeBars } from './bars.ts';
 import { PciBridge, PciBus } from './bridge.ts';
-import type { DeviceMemory, DmaTarget, IommuDomain } from './dma-target.ts';
+import type { DmaTarget, IommuDomain } from './dma-target.ts';
 import type { IommuHardware } from './iommu.ts';
 import type { Message } from './msix-table.ts';
 import type { PageRequest, PciFunction, Place, Severity } from './pci-function.ts';

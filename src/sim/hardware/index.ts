@@ -1,5 +1,6 @@
 /** What the author of a device model needs (docs/device-models.md). */
-export type { DeviceMemory, DmaTarget, IommuDomain } from './dma-target.ts';
+export type { DeviceMemory } from '../mm/device-memory.ts';
+export type { DmaTarget, IommuDomain } from './dma-target.ts';
 export type { ExpressSpec } from './express.ts';
 export type {
   AerSpec,

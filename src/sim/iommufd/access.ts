@@ -1,6 +1,6 @@
 import { EINVAL, ENOENT, EOVERFLOW, EPERM } from '../../uapi/sys.ts';
-import type { PageRef } from '../pages.ts';
-import { eachPage } from '../pages.ts';
+import type { PageRef } from '../mm/pages.ts';
+import { eachPage } from '../mm/pages.ts';
 import type { Process } from '../process.ts';
 import type { IommufdContext } from './context.ts';
 import type { Area } from './io-pagetable.ts';

@@ -2,7 +2,7 @@ import { E2BIG, EFAULT, EINVAL } from '../../uapi/sys.ts';
 import type { Backing } from '../file.ts';
 import type { IommuDomain } from '../hardware/dma-target.ts';
 import type { Interval } from '../interval-tree.ts';
-import type { PageRef } from '../pages.ts';
+import type { PageRef } from '../mm/pages.ts';
 import type { Process } from '../process.ts';
 import type { DomainFormat, PagingDomain } from './domain.ts';
 import type { PageRequest } from './pending-faults.ts';

@@ -1,9 +1,9 @@
 import { EINVAL } from '../../uapi/sys.ts';
 import type { File } from '../file.ts';
-import type { GuestPages } from '../guest-pages.ts';
 import type { DmaTarget } from '../hardware/dma-target.ts';
-import { PageSet } from '../page-set.ts';
-import { PAGE_SIZE } from '../pages.ts';
+import type { GuestPages } from '../mm/guest-pages.ts';
+import { PageSet } from '../mm/page-set.ts';
+import { PAGE_SIZE } from '../mm/pages.ts';
 import type { Process } from '../process.ts';
 import { PAGE } from './iova.ts';
 import { DeviceOnlyPages } from './pages.ts';

@@ -1,8 +1,8 @@
 import type { Width } from '../../kernel/memory.ts';
 import { EINVAL, ENXIO, EPERM, PROT_EXEC } from '../../uapi/sys.ts';
 import type { Backing, FileMap } from '../file.ts';
-import type { DeviceMemory } from '../hardware/dma-target.ts';
-import { PAGE_SIZE } from '../pages.ts';
+import type { DeviceMemory } from '../mm/device-memory.ts';
+import { PAGE_SIZE } from '../mm/pages.ts';
 import type { IommufdObject } from './objects.ts';
 
 /** Memory a driver offers on /dev/iommu, from a byte offset on. */

@@ -8,7 +8,7 @@ import {
 import { EEXIST, EFAULT, EINVAL, EIO, ENOENT, ENOMEM, EOPNOTSUPP } from '../../uapi/sys.ts';
 import type { DmaTarget } from '../hardware/dma-target.ts';
 import type { Interval } from '../interval-tree.ts';
-import { PAGE_SIZE, PageStore } from '../pages.ts';
+import { PAGE_SIZE, PageStore } from '../mm/pages.ts';
 import type { Process } from '../process.ts';
 import { type DomainFormat, PagingDomain } from './domain.ts';
 import {

@@ -1,10 +1,10 @@
 import { EFAULT, EINVAL, ENOMEM, EOVERFLOW } from '../../uapi/sys.ts';
-import type { AddressSpace } from '../address-space.ts';
 import type { File } from '../file.ts';
 import type { DmaTarget } from '../hardware/dma-target.ts';
 import { type Interval, IntervalTree } from '../interval-tree.ts';
-import { PAGE_SIZE, type PageRef, type PageStore } from '../pages.ts';
-import type { PinnedRange } from '../pin.ts';
+import type { AddressSpace } from '../mm/address-space.ts';
+import { PAGE_SIZE, type PageRef, type PageStore } from '../mm/pages.ts';
+import type { PinnedRange } from '../mm/pin.ts';
 import type { Process } from '../process.ts';
 import { complement, PAGE, U64_MAX } from './iova.ts';
 import { PageUsers } from './page-users.ts';

@@ -1,8 +1,8 @@
 import { loadWidth, storeWidth } from '../../kernel/by-width.ts';
 import { EBADF, EINVAL, ENODEV, EOPNOTSUPP, O_CLOEXEC } from '../../uapi/sys.ts';
 import { type DmaBufExporter, DmaBufFile, type DmaBufImporter, type DmaBufPiece } from '../dma-buf.ts';
-import type { DeviceMemory } from '../hardware/dma-target.ts';
-import { PAGE_SIZE } from '../pages.ts';
+import type { DeviceMemory } from '../mm/device-memory.ts';
+import { PAGE_SIZE } from '../mm/pages.ts';
 import type { Process } from '../process.ts';
 import type { IommufdContext } from './context.ts';
 import type { TestArguments } from './selftest.ts';

@@ -1,7 +1,7 @@
 import { IOMMUFD_PAGE_RESP_INVALID } from '../../uapi/iommufd.ts';
 import { type Struct, struct } from '../../uapi/struct.ts';
 import { EFAULT, EINVAL, EIO, ENOENT, EOPNOTSUPP, EOVERFLOW } from '../../uapi/sys.ts';
-import { PAGE_SIZE, type PageRef } from '../pages.ts';
+import { PAGE_SIZE, type PageRef } from '../mm/pages.ts';
 import type { Process } from '../process.ts';
 import type { Call } from './call.ts';
 import type { IommufdContext } from './context.ts';

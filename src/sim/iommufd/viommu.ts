@@ -3,7 +3,7 @@ import { EBADF, EEXIST, EFAULT, EINVAL, ENOENT, ENOMEM, EOPNOTSUPP, EOVERFLOW, E
 import { IOMMU_VIOMMU_KVM_FD } from '../../uapi/tee-io/aneesh-v1.ts';
 import type { Backing } from '../file.ts';
 import { isTvmFile, type TvmFile } from '../hardware/tsm/tvm.ts';
-import type { PageRef } from '../pages.ts';
+import type { PageRef } from '../mm/pages.ts';
 import type { Process } from '../process.ts';
 import { Access, type AccessPins } from './access.ts';
 import type { Call } from './call.ts';

@@ -16,7 +16,7 @@ import type { RamPage } from '../cpu/bus.ts';
 import type { TsmRequest, TsmResponse } from '../hardware/tsm/requests.ts';
 import type { TeeIo } from '../hardware/tsm/switches.ts';
 import type { TdiContext } from '../hardware/tsm/tdi-context.ts';
-import { PAGE_SIZE } from '../pages.ts';
+import { PAGE_SIZE } from '../mm/pages.ts';
 import { Guest, type GuestAgent, type GuestScript, type GuestStep, TDX_GHCI_NR, type VmgexitAnswer } from '../tee-io/agent.ts';
 import type { Slice } from '../vcpu-like.ts';
 import { changeAttributes } from './attributes.ts';

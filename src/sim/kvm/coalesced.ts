@@ -1,7 +1,7 @@
 import { kvm_coalesced_mmio, kvm_coalesced_mmio_ring, kvm_coalesced_mmio_zone } from '../../uapi/kvm.ts';
 import { EFAULT, EINVAL } from '../../uapi/sys.ts';
 import { has } from '../changes.ts';
-import { PAGE_SIZE } from '../pages.ts';
+import { PAGE_SIZE } from '../mm/pages.ts';
 import type { Process } from '../process.ts';
 import type { IoBus, IoDevice } from './io-bus.ts';
 import type { Vcpu } from './vcpu.ts';

@@ -1,6 +1,6 @@
 import { KVM_CAP_DIRTY_LOG_RING, KVM_DIRTY_GFN_F_DIRTY, KVM_DIRTY_GFN_F_RESET, kvm_dirty_gfn } from '../../uapi/kvm.ts';
 import { E2BIG, EINVAL } from '../../uapi/sys.ts';
-import { PAGE_SIZE } from '../pages.ts';
+import { PAGE_SIZE } from '../mm/pages.ts';
 import type { EnableCap } from './enable-cap.ts';
 import { capability } from './ioctl-table.ts';
 import { KernelPages } from './kernel-pages.ts';

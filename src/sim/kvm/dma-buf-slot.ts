@@ -2,7 +2,7 @@
 import { EBADF, EINVAL, EIO } from '../../uapi/sys.ts';
 import { type DmaBufAttachment, DmaBufFile, type DmaBufImporter, type DmaBufPlace } from '../dma-buf.ts';
 import type { TeeIo } from '../hardware/tsm/switches.ts';
-import { PAGE_SIZE } from '../pages.ts';
+import { PAGE_SIZE } from '../mm/pages.ts';
 import type { Process } from '../process.ts';
 import { notModelled } from './ioctl-table.ts';
 import type { Vm } from './vm.ts';

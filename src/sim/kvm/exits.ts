@@ -20,7 +20,7 @@ import {
 import { has } from '../changes.ts';
 import type { Outcome } from '../cpu/bus.ts';
 import { CS } from '../cpu/state.ts';
-import { PAGE_SIZE } from '../pages.ts';
+import { PAGE_SIZE } from '../mm/pages.ts';
 import { storeRegs } from './regs.ts';
 import { KVM_PIO_PAGE_OFFSET, RUN } from './run-page.ts';
 import type { Vcpu } from './vcpu.ts';

@@ -23,10 +23,10 @@ import {
 } from '../../uapi/sys.ts';
 import { has } from '../changes.ts';
 import { type Backing, File, type FileMap } from '../file.ts';
-import type { GuestPages } from '../guest-pages.ts';
 import type { Machine } from '../machine.ts';
-import { PageSet } from '../page-set.ts';
-import { PAGE_SIZE, type PageRef, PageStore } from '../pages.ts';
+import type { GuestPages } from '../mm/guest-pages.ts';
+import { PageSet } from '../mm/page-set.ts';
+import { PAGE_SIZE, type PageRef, PageStore } from '../mm/pages.ts';
 import type { Process } from '../process.ts';
 import type { Vm } from './vm.ts';
 

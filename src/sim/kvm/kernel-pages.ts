@@ -1,4 +1,4 @@
-import { PAGE_SIZE, type PageRef } from '../pages.ts';
+import { PAGE_SIZE, type PageRef } from '../mm/pages.ts';
 
 /** Pages KVM itself reads and writes, in one piece, which userspace may map: with `bytes` while there are views of them. */
 export class KernelPages {

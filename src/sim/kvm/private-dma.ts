@@ -1,6 +1,6 @@
 /** RFC: what private DMA finds of a guest's memory: the pages of its guest_memfds that are committed to it. */
 import { EFAULT, EINVAL } from '../../uapi/sys.ts';
-import type { PageRef } from '../pages.ts';
+import type { PageRef } from '../mm/pages.ts';
 import { type GuestMemfdInode, guestPage } from './guest-memfd.ts';
 import type { Memslots } from './memslots.ts';
 

@@ -1,6 +1,6 @@
 import { KVM_DIRTY_LOG_PAGE_OFFSET, kvm_run } from '../../uapi/kvm.ts';
 import type { Backing } from '../file.ts';
-import { PAGE_SIZE, type PageRef } from '../pages.ts';
+import { PAGE_SIZE, type PageRef } from '../mm/pages.ts';
 import type { DirtyRing } from './dirty-ring.ts';
 import { KernelPages } from './kernel-pages.ts';
 

@@ -1,13 +1,13 @@
 import * as kvm from '../../uapi/kvm.ts';
 import { EBUSY, EEXIST, EFAULT, EINVAL, EIO, EMFILE, ENOTTY, O_RDWR } from '../../uapi/sys.ts';
-import type { AddressSpace } from '../address-space.ts';
 import { has } from '../changes.ts';
 import { AnonFile } from '../file.ts';
 import type { TdiBinding } from '../hardware/tsm/binding.ts';
 import type { TeeIo } from '../hardware/tsm/switches.ts';
 import type { Tvm } from '../hardware/tsm/tvm.ts';
 import type { Machine } from '../machine.ts';
-import type { PageRef } from '../pages.ts';
+import type { AddressSpace } from '../mm/address-space.ts';
+import type { PageRef } from '../mm/pages.ts';
 import type { Process } from '../process.ts';
 import type { System } from '../system.ts';
 import { ApicMap } from './apic-map.ts';

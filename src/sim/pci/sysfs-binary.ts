@@ -4,7 +4,7 @@ import { has } from '../changes.ts';
 import type { Backing, FileMap } from '../file.ts';
 import { BinaryAttribute } from '../fs/attribute.ts';
 import type { Directory } from '../fs/directory.ts';
-import { PAGE_SIZE } from '../pages.ts';
+import { PAGE_SIZE } from '../mm/pages.ts';
 import type { Process } from '../process.ts';
 import type { PciDev } from './pci-dev.ts';
 import { romSize } from './rom.ts';

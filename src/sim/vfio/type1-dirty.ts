@@ -1,7 +1,7 @@
 import { EACCES, EFAULT, EINVAL } from '../../uapi/sys.ts';
 import * as v from '../../uapi/vfio.ts';
+import { TASK_SIZE } from '../mm/user-memory.ts';
 import type { Process } from '../process.ts';
-import { TASK_SIZE } from '../user-memory.ts';
 import type { Type1 } from './type1.ts';
 import type { VfioDma } from './type1-dma.ts';
 

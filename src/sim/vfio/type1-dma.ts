@@ -1,9 +1,9 @@
 import { EFAULT, ENOMEM } from '../../uapi/sys.ts';
-import type { AddressSpace } from '../address-space.ts';
 import type { DmaTarget } from '../hardware/dma-target.ts';
 import type { Interval } from '../interval-tree.ts';
-import { PAGE_SHIFT, PAGE_SIZE } from '../pages.ts';
-import type { PinnedRange } from '../pin.ts';
+import type { AddressSpace } from '../mm/address-space.ts';
+import { PAGE_SHIFT, PAGE_SIZE } from '../mm/pages.ts';
+import type { PinnedRange } from '../mm/pin.ts';
 
 const PAGE_MASK = BigInt(PAGE_SIZE - 1);
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { IommuFault } from '../../../src/sim/hardware/iommu.ts';
 import { RootPort } from '../../../src/sim/hardware/models/ports.ts';
-import { PAGE_SIZE } from '../../../src/sim/pages.ts';
+import { PAGE_SIZE } from '../../../src/sim/mm/pages.ts';
 import { alone, attach, Memory, machine, Pages } from './kit.ts';
 
 const EPERM = -1;

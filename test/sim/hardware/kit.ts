@@ -3,7 +3,7 @@ import type { DmaTarget, IommuDomain } from '../../../src/sim/hardware/dma-targe
 import type { FunctionSpec } from '../../../src/sim/hardware/function-spec.ts';
 import type { IommuMachine, PciPlacement } from '../../../src/sim/hardware/machine-pci.ts';
 import { PciFunction } from '../../../src/sim/hardware/pci-function.ts';
-import { PAGE_SIZE, PageStore } from '../../../src/sim/pages.ts';
+import { PAGE_SIZE, PageStore } from '../../../src/sim/mm/pages.ts';
 import type { PciDev } from '../../../src/sim/pci/pci-dev.ts';
 import type { PciPlug } from '../../../src/sim/pci/pci-subsystem.ts';
 import { System } from '../../../src/sim/system.ts';

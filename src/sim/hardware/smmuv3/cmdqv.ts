@@ -1,6 +1,6 @@
 import { NotModelled } from '../../../kernel/errors.ts';
 import type { Width } from '../../../kernel/memory.ts';
-import type { PageRef } from '../../pages.ts';
+import type { PageRef } from '../../mm/pages.ts';
 import type { Smmu, SmmuCommand } from './smmu.ts';
 
 /** What NVIDIA's Tegra241 puts beside an SMMUv3 (CMDQ-V), by its PARAM register: interfaces for VMs, each with command queues, and StreamIDs it replaces. */

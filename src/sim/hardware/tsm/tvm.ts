@@ -1,5 +1,5 @@
 import type { File } from '../../file.ts';
-import type { PageRef } from '../../pages.ts';
+import type { PageRef } from '../../mm/pages.ts';
 import type { KvmReference } from '../../vfio-file.ts';
 import type { TdiBinding } from './binding.ts';
 

@@ -1,5 +1,5 @@
 import type { Width } from '../../../kernel/memory.ts';
-import type { DeviceMemory } from '../../hardware/dma-target.ts';
+import type { DeviceMemory } from '../../mm/device-memory.ts';
 import type { PciDev } from '../../pci/pci-dev.ts';
 
 /** A memory BAR as it lies on the bus: what a mapping, a dma-buf or another master reaches. */

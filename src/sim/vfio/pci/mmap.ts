@@ -1,8 +1,8 @@
 import type { Width } from '../../../kernel/memory.ts';
 import { EFAULT, EINVAL } from '../../../uapi/sys.ts';
 import type { Backing, FileMap } from '../../file.ts';
-import type { DeviceMemory } from '../../hardware/dma-target.ts';
-import { PAGE_SIZE } from '../../pages.ts';
+import type { DeviceMemory } from '../../mm/device-memory.ts';
+import { PAGE_SIZE } from '../../mm/pages.ts';
 import type { PciDev, Resource } from '../../pci/pci-dev.ts';
 import { barLength } from './rdwr.ts';
 

@@ -7,7 +7,7 @@ import { TSM_TDI_STATE } from '../../../../src/sim/hardware/tsm/requests.ts';
 import { type TeeIo, teeIoOf } from '../../../../src/sim/hardware/tsm/switches.ts';
 import type { TdiContext } from '../../../../src/sim/hardware/tsm/tdi-context.ts';
 import type { Tvm } from '../../../../src/sim/hardware/tsm/tvm.ts';
-import { type PageRef, PageStore } from '../../../../src/sim/pages.ts';
+import { type PageRef, PageStore } from '../../../../src/sim/mm/pages.ts';
 import type { PciDev } from '../../../../src/sim/pci/pci-dev.ts';
 import { System } from '../../../../src/sim/system.ts';
 import { plainMachine } from '../../machine.ts';

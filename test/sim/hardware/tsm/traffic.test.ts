@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { RootPort } from '../../../../src/sim/hardware/models/ports.ts';
 import { TDISP_LOCK_FLAG } from '../../../../src/sim/hardware/tdisp/vocabulary.ts';
 import type { TeeIo } from '../../../../src/sim/hardware/tsm/switches.ts';
-import { PAGE_SIZE } from '../../../../src/sim/pages.ts';
+import { PAGE_SIZE } from '../../../../src/sim/mm/pages.ts';
 import { AT, ERROR, LOCKED, RUN, UNLOCKED, type World, world } from './kit.ts';
 
 const MAGIC = 0x4341_564b;

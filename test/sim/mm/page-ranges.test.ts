@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { PageRanges } from '../../src/sim/page-ranges.ts';
-import { PageSet } from '../../src/sim/page-set.ts';
+import { PageRanges } from '../../../src/sim/mm/page-ranges.ts';
+import { PageSet } from '../../../src/sim/mm/page-set.ts';
 
 describe('PageSet', () => {
   it('is a set of pages', () => {

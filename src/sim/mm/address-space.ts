@@ -1,4 +1,4 @@
-import type { MapRequest } from '../kernel/backend.ts';
+import type { MapRequest } from '../../kernel/backend.ts';
 import {
   EACCES,
   EAGAIN,
@@ -29,17 +29,17 @@ import {
   PROT_READ,
   PROT_SEM,
   PROT_WRITE,
-} from '../uapi/sys.ts';
+} from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
+import { AnonFile, type Backing, type File } from '../file.ts';
+import { atLeast, type Limits, type Machine } from '../machine.ts';
+import type { Process } from '../process.ts';
 import { LEGACY_MAP_MASK, madvise } from './advice.ts';
-import { has } from './changes.ts';
-import { AnonFile, type Backing, type File } from './file.ts';
 import { HugePrivate } from './huge-pages.ts';
 import { createHugeAnonymous, HugeFile } from './hugetlb.ts';
-import { atLeast, type Limits, type Machine } from './machine.ts';
 import { SimMapping } from './mapping.ts';
 import { MAX_VIEW, PAGE_SHIFT, PAGE_SIZE, type PageRef, PageStore } from './pages.ts';
 import { DevicePin, DriverPin, type PinnedRange } from './pin.ts';
-import type { Process } from './process.ts';
 import { TASK_SIZE, UserMemory } from './user-memory.ts';
 import { AnonymousMemory, type Vma, VmaList } from './vma.ts';
 

@@ -1,6 +1,6 @@
-import { ENOMEM } from '../uapi/sys.ts';
+import { ENOMEM } from '../../uapi/sys.ts';
+import type { Process } from '../process.ts';
 import { PAGE_SIZE } from './pages.ts';
-import type { Process } from './process.ts';
 
 /** `user_struct.locked_vm` of every user: pages that iommufd has pinned on a user's account, whatever process asked. */
 export class UserLocked {

@@ -1,4 +1,4 @@
-import type { Stat } from '../kernel/backend.ts';
+import type { Stat } from '../../kernel/backend.ts';
 import {
   EINVAL,
   ENOMEM,
@@ -14,14 +14,14 @@ import {
   O_RDWR,
   PROT_WRITE,
   S_IFREG,
-} from '../uapi/sys.ts';
-import { has } from './changes.ts';
-import type { Backing, FileMap } from './file.ts';
+} from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
+import type { Backing, FileMap } from '../file.ts';
+import type { Process } from '../process.ts';
 import { HugeInode, HugePrivate } from './huge-pages.ts';
 import type { HugePool } from './huge-pool.ts';
 import { MemfdFile } from './memfd.ts';
 import { PAGE_SIZE } from './pages.ts';
-import type { Process } from './process.ts';
 
 /** A file on hugetlbfs: memfd_create with MFD_HUGETLB, and what is behind memory that was mapped with MAP_HUGETLB. */
 export class HugeFile extends MemfdFile {

@@ -1,4 +1,4 @@
-import type { Machine } from './machine.ts';
+import type { Machine } from '../machine.ts';
 
 /** How many bytes of the machine's memory pools of huge pages may take, and have taken. */
 export interface HugeRoom {

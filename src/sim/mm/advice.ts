@@ -47,9 +47,9 @@ import {
   MAP_UNINITIALIZED,
   PROT_READ,
   PROT_WRITE,
-} from '../uapi/sys.ts';
+} from '../../uapi/sys.ts';
+import { has } from '../changes.ts';
 import type { AddressSpace } from './address-space.ts';
-import { has } from './changes.ts';
 import { PAGE_SIZE } from './pages.ts';
 import type { Vma } from './vma.ts';
 

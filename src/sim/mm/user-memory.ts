@@ -1,5 +1,5 @@
-import type { Width } from '../kernel/memory.ts';
-import { EFAULT, PROT_READ, PROT_WRITE } from '../uapi/sys.ts';
+import type { Width } from '../../kernel/memory.ts';
+import { EFAULT, PROT_READ, PROT_WRITE } from '../../uapi/sys.ts';
 import { eachPage, PAGE_SIZE, type PageRef } from './pages.ts';
 import type { Vma } from './vma.ts';
 

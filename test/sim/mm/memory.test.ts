@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { KernelError } from '../../src/kernel/errors.ts';
-import * as sys from '../../src/uapi/sys.ts';
-import { boot } from './machine.ts';
+import { KernelError } from '../../../src/kernel/errors.ts';
+import * as sys from '../../../src/uapi/sys.ts';
+import { boot } from '../machine.ts';
 
 const P = 4096;
 const RW = sys.PROT_READ | sys.PROT_WRITE;

@@ -1,4 +1,4 @@
-import type { Stat } from '../kernel/backend.ts';
+import type { Stat } from '../../kernel/backend.ts';
 import {
   EBUSY,
   EFBIG,
@@ -22,10 +22,10 @@ import {
   O_TRUNC,
   PROT_WRITE,
   S_IFREG,
-} from '../uapi/sys.ts';
-import { type Backing, File, type FileMap } from './file.ts';
+} from '../../uapi/sys.ts';
+import { type Backing, File, type FileMap } from '../file.ts';
+import type { Process } from '../process.ts';
 import { PAGE_SIZE, PageStore } from './pages.ts';
-import type { Process } from './process.ts';
 
 const ALL_SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE | F_SEAL_EXEC;
 const WRITE_SEALS = F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;

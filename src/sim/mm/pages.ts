@@ -1,5 +1,5 @@
-import { EINVAL } from '../uapi/sys.ts';
-import type { Backing } from './file.ts';
+import { EINVAL } from '../../uapi/sys.ts';
+import type { Backing } from '../file.ts';
 import { PageRanges } from './page-ranges.ts';
 import { PageSet } from './page-set.ts';
 import { PagePin, PinIndex, type PinnedObject, type PinnedRange } from './pin.ts';

@@ -1,5 +1,5 @@
-import * as sys from '../../src/uapi/sys.ts';
-import type { Script, Step } from './script.ts';
+import * as sys from '../../../src/uapi/sys.ts';
+import type { Script, Step } from '../script.ts';
 
 const P = 4096;
 const H = 2 ** 21;

@@ -1,6 +1,6 @@
-import type { Width } from '../kernel/memory.ts';
-import type { Backing } from './file.ts';
-import type { DeviceMemory } from './hardware/dma-target.ts';
+import type { Width } from '../../kernel/memory.ts';
+import type { Backing } from '../file.ts';
+import type { DeviceMemory } from './device-memory.ts';
 import { PAGE_SIZE, type PageRef } from './pages.ts';
 
 /**

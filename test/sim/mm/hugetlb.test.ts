@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { KernelError } from '../../src/kernel/errors.ts';
-import type { Kernel } from '../../src/kernel/kernel.ts';
-import type { Memory } from '../../src/kernel/memory.ts';
-import type { PinnedRange } from '../../src/sim/pin.ts';
-import * as sys from '../../src/uapi/sys.ts';
-import { type Boot, boot, plainMachine } from './machine.ts';
+import { KernelError } from '../../../src/kernel/errors.ts';
+import type { Kernel } from '../../../src/kernel/kernel.ts';
+import type { Memory } from '../../../src/kernel/memory.ts';
+import type { PinnedRange } from '../../../src/sim/mm/pin.ts';
+import * as sys from '../../../src/uapi/sys.ts';
+import { type Boot, boot, plainMachine } from '../machine.ts';
 
 const P = 4096;
 const H = 2 ** 21;

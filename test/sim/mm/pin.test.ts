@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Memory } from '../../src/kernel/memory.ts';
-import { type PageRef, PageStore } from '../../src/sim/pages.ts';
-import type { PinnedRange } from '../../src/sim/pin.ts';
-import * as sys from '../../src/uapi/sys.ts';
-import { boot, plainMachine } from './machine.ts';
+import type { Memory } from '../../../src/kernel/memory.ts';
+import { type PageRef, PageStore } from '../../../src/sim/mm/pages.ts';
+import type { PinnedRange } from '../../../src/sim/mm/pin.ts';
+import * as sys from '../../../src/uapi/sys.ts';
+import { boot, plainMachine } from '../machine.ts';
 
 const P = 4096;
 const RW = sys.PROT_READ | sys.PROT_WRITE;

@@ -1,4 +1,4 @@
-import type { Backing, File } from './file.ts';
+import type { Backing, File } from '../file.ts';
 import { PAGE_SIZE, PageStore } from './pages.ts';
 
 /** `struct vm_area_struct`. Addresses are plain numbers: user space ends below 2^47. */
