@@ -42,7 +42,7 @@ describe.each(kernels)('kvio conformance on %s', (kernel) => {
 
     const same = kvio('compare', file!);
     expect(same).toMatchObject({ status: 0, stderr: '' });
-    expect(same.stdout).toMatch(/: [1-9]\d{3} the same, 0 different/);
+    expect(same.stdout).toMatch(/: [1-9]\d{3,} the same, 0 different/);
 
     golden.cases['kvm/system/api-version']['arg 1'] = 'EFAULT';
     writeFileSync(join(folder, 'other.json'), JSON.stringify(golden));
