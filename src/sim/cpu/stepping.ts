@@ -52,9 +52,20 @@ export abstract class Stepping extends Events {
     if (!this.tracedSkip) return null;
     this.tracedSkip = false;
     if (stepping(this)) return { kind: 'debug', exception: DB, pc: linearRip(this), dr6: DR6_INIT | DR6_BS };
-    this.dr[6] = this.dr[6]! | DR6_BS;
-    Object.assign(this.events.exception, { pending: true, nr: DB, hasErrorCode: false, errorCode: 0, payload: 0n });
+    this.queueStep();
     return null;
+  }
+
+  /** kvm_queue_exception_p: DR6 has it once the #DB goes in, or is asked for. */
+  private queueStep(): void {
+    Object.assign(this.events.exception, {
+      pending: true,
+      nr: DB,
+      hasErrorCode: false,
+      errorCode: 0,
+      hasPayload: true,
+      payload: DR6_BS,
+    });
   }
 
   /** An instruction has been executed under TF, or stepped by the host. */
@@ -64,8 +75,7 @@ export abstract class Stepping extends Events {
     else if (this.stop & STOP_EXIT && (this.emulated || halts)) {
       // The emulator steps only what does not leave for userspace; HLT leaves afterwards, with the #DB still to be delivered.
       if (!halts || stepping(this)) return;
-      this.dr[6] = this.dr[6]! | DR6_BS;
-      Object.assign(this.events.exception, { pending: true, nr: DB, hasErrorCode: false, errorCode: 0, payload: 0n });
+      this.queueStep();
       return;
     }
     if (host) {

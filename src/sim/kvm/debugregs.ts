@@ -1,6 +1,7 @@
 import { kvm_debugregs, kvm_xcrs } from '../../uapi/kvm.ts';
 import { EFAULT, EINVAL } from '../../uapi/sys.ts';
 import type { Process } from '../process.ts';
+import { deliverPayloadToSave } from './events.ts';
 import { viewOf } from './regs.ts';
 import type { Vcpu } from './vcpu.ts';
 import { guestXcr0 } from './xsave.ts';
@@ -12,6 +13,7 @@ const XCRS: number = kvm_xcrs.offsetOf('xcrs');
 const KVM_MAX_XCRS = 16;
 
 export function getDebugregs(vcpu: Vcpu, p: Process, arg: bigint): number {
+  deliverPayloadToSave(vcpu);
   const bytes = kvm_debugregs.alloc();
   const view = viewOf(bytes);
   for (let n = 0; n < 4; n++) view.setBigUint64(n * 8, vcpu.cpu.dr[n]!, true);

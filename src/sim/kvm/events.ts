@@ -35,13 +35,18 @@ const DR6_ACTIVE_LOW = 0xffff_0ff0n;
 /** kvm_deliver_exception_payload: what a pending exception brings goes to DR6 or CR2 as it is injected. */
 export function deliverPayload({ cpu }: Vcpu): void {
   const { exception } = cpu.events;
-  if (!exception.hasPayload) return;
+  if (!exception.pending || !exception.hasPayload) return;
   if (exception.nr === DB_VECTOR) {
     const dr6 = (cpu.dr[6]! & ~DR6_TRAP_BITS) | DR6_ACTIVE_LOW | exception.payload;
     cpu.dr[6] = dr6 ^ (exception.payload & DR6_ACTIVE_LOW);
   } else if (exception.nr === PF_VECTOR) cpu.cr2 = exception.payload;
   exception.hasPayload = false;
   exception.payload = 0n;
+}
+
+/** kvm_handle_exception_payload_quirk: without KVM_CAP_EXCEPTION_PAYLOAD, also as state it would change is saved. */
+export function deliverPayloadToSave(vcpu: Vcpu): void {
+  if (!vcpu.vm.caps.exceptionPayloadEnabled) deliverPayload(vcpu);
 }
 
 /** kvm_inject_exception: in real mode an exception has no error code. */
@@ -71,7 +76,7 @@ export function storeEvents(vcpu: Vcpu, view: DataView, from: number): void {
   const put = (path: string, value: boolean | number): void => view.setUint8(from + at(path), Number(value));
   new Uint8Array(view.buffer, view.byteOffset + from, kvm_vcpu_events.size).fill(0);
   const { caps } = vcpu.vm;
-  if (exception.pending && !caps.exceptionPayloadEnabled) deliverPayload(vcpu);
+  deliverPayloadToSave(vcpu);
   // What INT3 and INTO raise is never told. Without KVM_CAP_EXCEPTION_PAYLOAD a pending exception is told as both.
   const soft = exception.nr === BP_VECTOR || exception.nr === OF_VECTOR;
   const both = exception.pending && !caps.exceptionPayloadEnabled;

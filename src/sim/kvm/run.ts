@@ -296,6 +296,7 @@ function takesExternal({ lapic }: Vcpu): boolean {
 /** What every return of KVM_RUN leaves in kvm_run, errors included. */
 function leave(vcpu: Vcpu): void {
   const { view } = vcpu.run;
+  if (!has(vcpu.vm.machine, 'payloadsWait')) deliverPayload(vcpu);
   const valid = view.getBigUint64(RUN.kvm_valid_regs, true);
   for (const { flag, offset, store } of SYNC) if (valid & flag) store(vcpu, view, offset);
   if (vcpu.cpu.smi.active) view.setUint16(RUN.flags, view.getUint16(RUN.flags, true) | KVM_RUN_X86_SMM, true);

@@ -4,6 +4,7 @@ import { has } from '../changes.ts';
 import { CS, EFER_LMA, EFER_LME, EFER_NX, EFER_SVME } from '../cpu/state.ts';
 import type { Process } from '../process.ts';
 import { MSR_IA32_APICBASE_BSP } from './apic-regs.ts';
+import { deliverPayloadToSave } from './events.ts';
 import { setApicBase } from './lapic-state.ts';
 import { HostPageFault, MemoryFault } from './memory-fault.ts';
 import { viewOf } from './regs.ts';
@@ -87,6 +88,7 @@ function legalSregs(vcpu: Vcpu, view: DataView, from: number): boolean {
 
 /** `struct kvm_sregs` up to the interrupt bitmap. */
 function storeCommon(vcpu: Vcpu, view: DataView, from: number): void {
+  deliverPayloadToSave(vcpu);
   vcpu.cpu.storeSregs(view, from);
   if (vcpu.backend.vmcbSegments) deriveSegments(view, from);
   view.setBigUint64(from + APIC_BASE, vcpu.apicBase, true);

@@ -7,6 +7,7 @@ import {
   KVM_CREATE_VCPU,
   KVM_CREATE_VM,
   KVM_GET_CLOCK,
+  KVM_GET_DEBUGREGS,
   KVM_GET_FPU,
   KVM_GET_VCPU_EVENTS,
   KVM_GET_XSAVE,
@@ -22,6 +23,7 @@ import {
   KVM_SMI,
   kvm_clock_data,
   kvm_create_guest_memfd,
+  kvm_debugregs,
   kvm_fpu,
   kvm_msi,
   kvm_run,
@@ -36,6 +38,7 @@ import {
   cpuidBytes,
   getMsr,
   getRegs,
+  getSregs,
   mapRun,
   newVcpu,
   openKvm,
@@ -112,6 +115,24 @@ export const fuzzedCases: Case[] = [
     noteEvents(kernel, guest.vcpu, see, '#DB is pending');
     see.note('regs', nonZero(getRegs(kernel, guest.vcpu)));
     play(guest, see);
+  }),
+  // What the #DB of a step brings to DR6 waits for it, unless it is asked for; SET_REGS takes the #DB away.
+  define('kvm/fuzzed/payload-of-a-step', 'Events', (kernel, see) => {
+    const asked = {
+      nothing: (): void => {},
+      SREGS: (vcpu: number): void => void getSregs(kernel, vcpu),
+      DEBUGREGS: (vcpu: number): void => void kernel.ioctl(vcpu, KVM_GET_DEBUGREGS, kvm_debugregs.alloc()),
+    };
+    for (const [what, ask] of Object.entries(asked)) {
+      const { vcpu } = startGuest(kernel, [HLT, HLT], { data: haltingVectors, regs: { rflags: 0x102n } });
+      see.call(`run, ${what} read`, () => result(kernel.run(vcpu)));
+      ask(vcpu);
+      setRegs(kernel, vcpu, {});
+      noteEvents(kernel, vcpu, see, `${what} read: after SET_REGS`);
+      const registers = kvm_debugregs.alloc();
+      kernel.ioctl(vcpu, KVM_GET_DEBUGREGS, registers);
+      see.note(`${what} read: dr6`, kvm_debugregs.decode(registers).dr6);
+    }
   }),
   define('kvm/fuzzed/nmi-that-cannot-be-delivered', 'Events', (kernel, see) => {
     const { vm, vcpu } = newVcpu(kernel);
