@@ -62,8 +62,8 @@ const releases = {
   predCmdTakesZero: '6.4',
   /** KVM_GET_NR_MMU_PAGES is unknown. */
   nrMmuPagesForgotten: '6.4',
-  /** What an exception brings to DR6 or CR2 waits until it goes in; 6.1 delivers it as the exception is queued, 6.12.117 does not. */
-  payloadsWait: '6.12',
+  /** What an exception brings to DR6 or CR2 waits until it goes in; before, it was delivered as the exception was queued. */
+  payloadsWait: '6.2',
   /** KVM_GET_CPUID2 writes the number of entries back; before, the header stayed as it was. */
   cpuid2Counts: '6.5',
   /** The MTRRs are those there are; before, all numbers from 0x200 to 0x2ff that are no MCi_CTL2. */

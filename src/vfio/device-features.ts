@@ -191,12 +191,15 @@ export abstract class VfioDeviceFeatures extends Handle {
   }
 }
 
-const featureNames: ReadonlyMap<number, string> = new Map(
-  Object.entries(v).flatMap(([name, value]) => {
-    const [, feature] = /^VFIO_DEVICE_FEATURE_(\w+)$/.exec(name) ?? [];
-    return feature === undefined || typeof value !== 'number' || value > v.VFIO_DEVICE_FEATURE_MASK ? [] : [[value, feature]];
-  }),
-);
+const PREFIX = 'VFIO_DEVICE_FEATURE_';
+
+/** Looked for only where something went wrong. The mask itself is the highest number there is room for. */
+function nameOfFeature(feature: number): string {
+  const found = Object.entries(v).find(
+    ([name, value]) => value === feature && name.startsWith(PREFIX) && name !== `${PREFIX}MASK`,
+  );
+  return found === undefined ? `feature ${feature}` : found[0].slice(PREFIX.length);
+}
 
 /** The request is one, and what was asked of the device one of many. */
 function namingFeature({ errno, syscall, request, fd }: KernelError, flags: number): KernelError {
@@ -207,7 +210,7 @@ function namingFeature({ errno, syscall, request, fd }: KernelError, flags: numb
   ] as const;
   const operation = operations.filter(([bit]) => (flags & bit) !== 0).map(([, name]) => name);
   const feature = flags & v.VFIO_DEVICE_FEATURE_MASK;
-  const note = [...operation, 'of', featureNames.get(feature) ?? `feature ${feature}`].join(' ');
+  const note = [...operation, 'of', nameOfFeature(feature)].join(' ');
   return new KernelError(errno, syscall, { request, fd, note });
 }
 

@@ -43,6 +43,13 @@ describe('an IOAS', () => {
     took(u.IOMMU_IOAS_UNMAP, 16, answer);
     return kernel.ioctl(fd, u.IOMMU_IOAS_UNMAP, u.iommu_ioas_unmap.encode({ size: 24, ioas_id, iova, length }));
   };
+  /** To the start of another one. */
+  const copy = (src_iova: bigint, length: bigint): number =>
+    kernel.ioctl(
+      fd,
+      u.IOMMU_IOAS_COPY,
+      u.iommu_ioas_copy.encode({ size: 40, flags: 7, dst_ioas_id: 6, src_ioas_id: IOAS, length, dst_iova: 0n, src_iova }),
+    );
   const destroy = (id: number): number => kernel.ioctl(fd, u.IOMMU_DESTROY, u.iommu_destroy.encode({ size: 8, id }));
 
   it('keeps what is mapped until exactly that is unmapped', () => {
@@ -70,19 +77,7 @@ describe('an IOAS', () => {
   it('a copy keeps its part, in its own address space, after the source went', () => {
     const ram = kernel.guestRam(16384);
     map(ram, 0n);
-    kernel.ioctl(
-      fd,
-      u.IOMMU_IOAS_COPY,
-      u.iommu_ioas_copy.encode({
-        size: 40,
-        flags: 7,
-        dst_ioas_id: 6,
-        src_ioas_id: IOAS,
-        length: PAGE,
-        dst_iova: 0n,
-        src_iova: 0n,
-      }),
-    );
+    copy(0n, PAGE);
     ram.close();
     destroy(IOAS);
     expect(munmaps()).toBe(0);
@@ -94,19 +89,7 @@ describe('an IOAS', () => {
     const [first, second] = [kernel.guestRam(8192), kernel.guestRam(8192)];
     map(first, 0n);
     map(second, 2n * PAGE);
-    kernel.ioctl(
-      fd,
-      u.IOMMU_IOAS_COPY,
-      u.iommu_ioas_copy.encode({
-        size: 40,
-        flags: 7,
-        dst_ioas_id: 6,
-        src_ioas_id: IOAS,
-        length: 2n * PAGE,
-        dst_iova: 0n,
-        src_iova: PAGE,
-      }),
-    );
+    copy(PAGE, 2n * PAGE);
     for (const ram of [first, second]) ram.close();
     destroy(IOAS);
     expect(munmaps()).toBe(0);

@@ -8,32 +8,57 @@ import type { PagePin } from './pin.ts';
 /** Past every page a file can have. */
 const EVER: number = Number.MAX_SAFE_INTEGER;
 
-/** The views that are open, by huge page, of an object that is told of stores through them by what it finds there. */
+/** The views that are open, by huge page, of an object that learns of stores through them by what it finds there. */
 class Views {
   readonly #open: (readonly [first: number, end: number])[] = [];
   readonly #pool: HugePool;
   readonly #object: Viewed;
+  readonly #grain: number;
 
   constructor(pool: HugePool, object: Viewed) {
     this.#pool = pool;
     this.#object = object;
+    this.#grain = pool.pageSize / PAGE_SIZE;
   }
 
-  open(first: number, end: number): void {
-    this.#open.push([first, end]);
+  /** The huge pages of a view. */
+  range(index: number, count: number): readonly [first: number, end: number] {
+    return [Math.floor(index / this.#grain), Math.ceil((index + count) / this.#grain)];
+  }
+
+  open(index: number, count: number): void {
+    this.#open.push(this.range(index, count));
     this.#pool.viewed.add(this.#object);
   }
 
-  close(first: number, end: number): void {
+  close(index: number, count: number): void {
+    const [first, end] = this.range(index, count);
     const at = this.#open.findIndex(([from, to]) => from === first && to === end);
     if (at >= 0) this.#open.splice(at, 1);
     if (this.#open.length === 0) this.#pool.viewed.delete(this.#object);
   }
 
-  /** Huge pages that have come to hold something. */
-  *found(there: (huge: number) => boolean, holds: (huge: number) => boolean): Generator<number> {
-    for (const [first, end] of this.#open) for (let huge = first; huge < end; huge++) if (!there(huge) && holds(huge)) yield huge;
+  /**
+   * Takes the huge pages that have come to hold something. Where the pool has none the store would have been SIGBUS: a view cannot tell that, and shows that nothing was
+   * stored.
+   */
+  settle({ there, holds, take, drop }: Settling): void {
+    for (const [first, end] of this.#open) {
+      for (let huge = first; huge < end; huge++) {
+        const [from, to] = [huge * this.#grain, (huge + 1) * this.#grain];
+        if (!there(huge) && holds(from, to) && !take(huge)) drop(from, to);
+      }
+    }
   }
+}
+
+/** What an object with views does: by huge page, and for its pages [from, to). */
+interface Settling {
+  there(huge: number): boolean;
+  holds(from: number, to: number): boolean;
+  /** False: the pool has no page. */
+  take(huge: number): boolean;
+  drop(from: number, to: number): void;
 }
 
 /**
@@ -152,25 +177,27 @@ export class HugeInode extends MemfdInode implements Viewed {
   }
 
   override openView(index: number, count: number): PageRef | undefined {
-    const [first, end] = [Math.floor(index / this.grain), Math.ceil((index + count) / this.grain)];
+    const [first, end] = this.#views.range(index, count);
     if (!this.within(end - 1) || ![...this.#accounted.within(first, end)].some(([from, to]) => from === first && to === end))
       return undefined;
     const view = super.openView(index, count);
-    if (view !== undefined) this.#views.open(first, end);
+    if (view !== undefined) this.#views.open(index, count);
     return view;
   }
 
   override closeView(index: number, count: number): void {
     this.discover();
-    this.#views.close(Math.floor(index / this.grain), Math.ceil((index + count) / this.grain));
+    this.#views.close(index, count);
     super.closeView(index, count);
   }
 
-  /** A store for which the pool has no page would be SIGBUS: a view cannot tell that, and shows that nothing was stored. */
   discover(): void {
-    const holds = (huge: number): boolean => super.stores(huge * this.grain, (huge + 1) * this.grain);
-    for (const huge of this.#views.found((one) => this.#there.has(one), holds))
-      if (!this.allocate(huge)) this.drop(huge * this.grain, (huge + 1) * this.grain);
+    this.#views.settle({
+      there: (huge) => this.#there.has(huge),
+      holds: (from, to) => super.stores(from, to),
+      take: (huge) => this.allocate(huge),
+      drop: (from, to) => this.drop(from, to),
+    });
   }
 
   override unpinned(pin: PagePin): void {
@@ -297,26 +324,26 @@ export class HugePrivate extends PageStore implements Viewed {
   /** Its pages are not the file's: a view would not show what the file has, or gets. */
   override openView(index: number, count: number): PageRef | undefined {
     if (!this.#reserved || !this.#inode.unnamed) return undefined;
-    const [first, end] = [Math.floor(index / this.grain), Math.ceil((index + count) / this.grain)];
+    const [, end] = this.#views.range(index, count);
     if (!this.#inode.within(end - 1)) return undefined;
     const view = super.openView(index, count);
-    if (view !== undefined) this.#views.open(first, end);
+    if (view !== undefined) this.#views.open(index, count);
     return view;
   }
 
   override closeView(index: number, count: number): void {
     this.discover();
-    this.#views.close(Math.floor(index / this.grain), Math.ceil((index + count) / this.grain));
+    this.#views.close(index, count);
     super.closeView(index, count);
   }
 
-  /** A store for which the pool has no page would be SIGBUS: a view cannot tell that, and shows that nothing was stored. */
   discover(): void {
-    const holds = (huge: number): boolean => super.stores(huge * this.grain, (huge + 1) * this.grain);
-    for (const huge of this.#views.found((one) => this.#own.has(one), holds)) {
-      if (this.#allocate(huge)) this.#own.set(huge, true);
-      else this.drop(huge * this.grain, (huge + 1) * this.grain);
-    }
+    this.#views.settle({
+      there: (huge) => this.#own.has(huge),
+      holds: (from, to) => super.stores(from, to),
+      take: (huge) => this.#allocate(huge, true),
+      drop: (from, to) => this.drop(from, to),
+    });
   }
 
   override unpinned(pin: PagePin): void {
@@ -346,10 +373,10 @@ export class HugePrivate extends PageStore implements Viewed {
     this.destroy();
   }
 
-  #allocate(huge: number): boolean {
+  #allocate(huge: number, storable = false): boolean {
     if (!this.#pool.take(this.#reserved && !this.#used.has(huge))) return false;
     if (this.#reserved) this.#used.add(huge, huge + 1);
-    this.#own.set(huge, false);
+    this.#own.set(huge, storable);
     this.fill(huge * this.grain, (huge + 1) * this.grain);
     return true;
   }
