@@ -31,7 +31,7 @@ export interface Completion {
   readonly length: number;
   /** `struct kvm_regs` at the exit, where SET_REGS has replaced them since. */
   regsAtExit?: DataView;
-  /** SET_SREGS has changed CR0, CR3, CR4 or EFER since: the emulator forgets the instruction, which will be executed anew. */
+  /** SET_SREGS has changed CR0, CR3, CR4 or EFER since, and no root was loaded: the emulator forgets the instruction, which will be executed anew. */
   dropped?: boolean;
   /** RFLAGS as userspace sees them between two reads of a REP: the emulator writes back the registers then, but not the flags. */
   rflags?: number;

@@ -117,8 +117,9 @@ function preFault(vcpu: Vcpu, range: kvm_pre_fault_memory): number {
   const { gpa, size, flags } = range;
   if (flags) return -EINVAL;
   if ((gpa | size) & PAGE_MASK || size === 0n || gpa + size >= U64_END) return -EINVAL;
-  if (vcpu.backend.badHostPage === 'mmio') return vcpu.hasShadowPages ? -EOPNOTSUPP : -ENOSPC;
+  if (!vcpu.hasShadowPages) return -ENOSPC;
   loadRoot(vcpu);
+  if (vcpu.backend.badHostPage === 'mmio') return -EOPNOTSUPP;
   while (range.size > 0n) {
     const result = preFaultPage(vcpu, Number(range.gpa / PAGE_SIZE));
     if (result < 0) return range.size === size ? result : 0;
@@ -135,6 +136,7 @@ function loadRoot(vcpu: Vcpu): void {
   if (rootLoadedAt !== roots && !has(vcpu.vm.machine, 'preFaultLoadsRoot'))
     notModelled('KVM_PRE_FAULT_MEMORY after a memslot has gone: kernels before 6.14 never return from it');
   vcpu.rootLoadedAt = roots;
+  if (vcpu.completion !== undefined) vcpu.completion.dropped = false;
 }
 
 /** kvm_tdp_map_page of a read. It does not come from the processor: an entry for MMIO in the page tables does not matter to it. */

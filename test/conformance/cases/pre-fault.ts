@@ -1,13 +1,15 @@
 /** KVM_PRE_FAULT_MEMORY: its checks, and how far it got. */
 import type { Kernel } from 'kvio';
 import { KVM_CREATE_VCPU, KVM_PRE_FAULT_MEMORY, kvm_pre_fault_memory } from 'kvio/uapi';
-import { type Case, define, type Fact, type Observer, toFact } from '../case.ts';
-import { addRam, mapRun, newVcpu, newVm, PAGE, RunPage, setRegion } from '../machine.ts';
+import { type Case, define, type Fact, type Observer, result, toFact } from '../case.ts';
+import { startGuest } from '../guest.ts';
+import { addRam, getRegs, mapRun, newVcpu, newVm, PAGE, RunPage, setRegion, setSregs } from '../machine.ts';
 import { guestMemfd, Prober, protectedVm, setAttributes, setGmem } from '../private.ts';
 
 const section = 'Private memory';
 const GPA = 0x20000n;
 const BARE = 0x40000n;
+const HLT = 0xf4;
 
 /** Makes the call; notes the result with what is left of the range. */
 function preFault(kernel: Kernel, see: Observer, vcpu: number) {
@@ -46,6 +48,23 @@ export const preFaultCases: Case[] = [
   define('kvm/pre-fault/no-slot-at-all', section, (kernel, see) => {
     const vcpu = kernel.ioctl(newVm(kernel), KVM_CREATE_VCPU, 0);
     preFault(kernel, see, vcpu)('a page', 0n, PAGE);
+  }),
+  // KVM_SET_SREGS throws the page tables' root away: KVM's emulator then begins the IN anew, unless there is a root again.
+  define('kvm/pre-fault/before-an-in-is-complete', section, (kernel, see) => {
+    for (const [what, asks] of [
+      ['alone', false],
+      ['and KVM_PRE_FAULT_MEMORY', true],
+    ] as const) {
+      const { vcpu, run } = startGuest(kernel, [0xe5, 0x10, HLT]);
+      see.call(`IN, ${what}`, () => result(kernel.run(vcpu)));
+      setSregs(kernel, vcpu, (sregs) => {
+        sregs.cr4 = 0x10n;
+      });
+      if (asks) preFault(kernel, see, vcpu)('pre-fault', 0n, PAGE);
+      run.set('immediate_exit', 1);
+      see.call(`SET_SREGS ${what}: run`, () => result(kernel.run(vcpu)));
+      see.note(`SET_SREGS ${what}: rip`, getRegs(kernel, vcpu).rip);
+    }
   }),
   define('kvm/pre-fault/host-page-gone', section, (kernel, see) => {
     const { vm, vcpu } = newVcpu(kernel);
